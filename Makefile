@@ -1,0 +1,47 @@
+# Two commands on a fresh machine that has Python >= 3.10, pip and make:
+#
+#   make demo    what goes wrong without landed, and what it does about it (under a minute)
+#   make test    the whole suite
+#
+# Both first put uv and tox into .make/; nothing is installed outside this directory and the download cache.
+
+PYTHON ?= python3
+TOX := .make/tox/bin/tox
+# Interpreters that pyenv installed count as well, after those of the PATH.
+export PATH := $(PATH)$(shell printf ':%s' "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[0-9].*/bin)
+
+.PHONY: demo test checks core-all core integration docs bench clean
+
+demo: $(TOX)
+	@$(TOX) run -qq -e demo
+
+test: checks core-all integration
+
+checks: $(TOX)  # these use one core each
+	$(TOX) run-parallel --parallel 2 --parallel-no-spinner -e lint,types,package,docs
+
+core-all: $(TOX)  # each uses all cores, so one after the other
+	$(TOX) run -e core-py310,core-py311,core-py312,core-py313
+
+core: $(TOX)
+	$(TOX) run -e core
+
+integration: $(TOX)
+	$(TOX) run -e integration
+
+docs: $(TOX)  # into site/
+	$(TOX) run -e docs
+
+bench: $(TOX)
+	$(TOX) run -e bench
+
+clean:
+	rm -rf .make .tox site
+
+# pip brings uv, and uv the rest: this needs neither ensurepip nor a recent pip, and leaves the user's Python alone.
+$(TOX):
+	@$(PYTHON) -c 'import sys; sys.exit("landed needs Python 3.10 or newer; try make PYTHON=...") if sys.version_info < (3, 10) else 0'
+	@echo "Putting uv and tox into .make/ (once)"
+	@$(PYTHON) -m pip install -qq --upgrade --target .make/uv uv
+	@.make/uv/bin/uv venv -q --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .make/tox
+	@.make/uv/bin/uv pip install -q --python .make/tox tox tox-uv
