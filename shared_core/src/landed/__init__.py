@@ -1,0 +1,79 @@
+"""Writes that land: when a call returns, the bytes are on the disk, under that name, verified.
+
+    doc = landed.read("plan.md")
+    landed.write("plan.md", new_bytes, expect=doc.version)
+    with landed.edit("plan.md") as doc:
+        doc.text = doc.text.replace("todo", "done")
+
+Names are loaded when they are first used, so that `import landed` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from landed import aio as aio
+    from landed.artifact import ABSENT as ABSENT
+    from landed.errors import Bypassed as Bypassed
+    from landed.errors import Corrupt as Corrupt
+    from landed.errors import LandedError as LandedError
+    from landed.errors import LockTimeout as LockTimeout
+    from landed.errors import NotLanded as NotLanded
+    from landed.errors import OutcomeUnknown as OutcomeUnknown
+    from landed.errors import Refused as Refused
+    from landed.errors import StaleWrite as StaleWrite
+    from landed.errors import VerifyFailed as VerifyFailed
+    from landed.values import ANY as ANY
+    from landed.values import SEEN as SEEN
+    from landed.values import Draft as Draft
+    from landed.files import Files as Files
+    from landed.values import Receipt as Receipt
+    from landed.values import Snapshot as Snapshot
+    from landed.files import delete as delete
+    from landed.files import edit as edit
+    from landed.files import read as read
+    from landed.files import verify as verify
+    from landed.files import write as write
+    from landed.lock import Lock as Lock
+
+_HOME = {
+    **dict.fromkeys(("Files", "delete", "edit", "read", "verify", "write"), "files"),
+    **dict.fromkeys(("ANY", "SEEN", "Draft", "Receipt", "Snapshot"), "values"),
+    **dict.fromkeys(
+        (
+            "Bypassed",
+            "Corrupt",
+            "LandedError",
+            "LockTimeout",
+            "NotLanded",
+            "OutcomeUnknown",
+            "Refused",
+            "StaleWrite",
+            "VerifyFailed",
+        ),
+        "errors",
+    ),
+    "ABSENT": "artifact",
+    "Lock": "lock",
+}
+_MODULES = ("aio",)
+__all__ = ["__version__", *_HOME, *_MODULES]  # noqa: PLE0604 - all of them are strings
+
+
+def __getattr__(name: str) -> object:
+    import importlib
+
+    if name in _MODULES:
+        return importlib.import_module(f"landed.{name}")
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'landed' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"landed.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

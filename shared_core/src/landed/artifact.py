@@ -1,0 +1,274 @@
+"""One artifact: the bytes under a path, the record beside its lock, and what the two say together.
+
+The version of an artifact is decided here, in one place:
+
+* ``"<counter>-<nonce>"`` is a write that landed made. Counters only grow and nonces are random, so that no version
+  comes twice, even after a record was lost.
+* ``"<version>+<digest>"`` stands for bytes that something else put there after landed's `version` ("0" when landed
+  never wrote the path).
+* `ABSENT` is no file.
+"""
+
+from __future__ import annotations
+
+import os
+
+from landed import _fs
+from landed.digest import sha256
+from landed.errors import NotLanded, OutcomeUnknown, from_os_error
+from landed.process import Owner
+from landed.publish import KEPT_XATTRS, XATTR, Replaced, refuse_kind, temp_name
+from landed.records import Record, Shelf, Write, base_of, counter_of
+from landed.state import Store, case_key, resolve, store_for
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+LANDED: Final = "landed"
+"""Origin: the bytes are those of a write that landed made."""
+OUTSIDE: Final = "outside"
+"""Origin: something that does not use landed put them there, or removed the file."""
+
+DIGEST_SHOWN: Final = 16
+"""Hexadecimal digits of the digest in the version of an outside change."""
+
+
+class Absent:
+    """The type of `ABSENT`."""
+
+    def __repr__(self) -> str:
+        return "landed.ABSENT"
+
+    def __reduce__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT: Final = Absent()
+"""The version of a file that does not exist."""
+
+
+class Sight:
+    """What stands under a path now.
+
+    Attributes:
+        data: the bytes.
+        digest: their sha256 in hexadecimal.
+        status: of the inode they were read from.
+        tag: the version that the inode says it is, if the tag is this path's own and its bytes are unchanged, else "".
+        replaced: what a write over it hands on.
+    """
+
+    __slots__ = ("data", "digest", "replaced", "status", "tag")
+
+    def __init__(self, data: bytes, digest: str, status: os.stat_result, tag: str, replaced: Replaced) -> None:
+        self.data = data
+        self.digest = digest
+        self.status = status
+        self.tag = tag
+        self.replaced = replaced
+
+
+class Verdict:
+    """Which version a sight is, and where it comes from."""
+
+    __slots__ = ("origin", "version")
+
+    def __init__(self, version: str | Absent, origin: str) -> None:
+        self.version = version
+        self.origin = origin
+
+
+class Artifact:
+    """A path, resolved, with its shelf in its store. Two spellings of one file make equal artifacts.
+
+    Raises:
+        Refused: the path cannot be an artifact's.
+    """
+
+    __slots__ = ("fs", "key", "name", "path", "shelf", "store")
+
+    def __init__(self, path: str | os.PathLike[str], fs: _fs.FileOps = _fs.LOCAL) -> None:
+        self.path = resolve(path)
+        self.fs = fs
+        directory, self.name = os.path.split(self.path)
+        self.store: Store = store_for(directory, fs)
+        true_name = self.store.name_of(case_key(self.path))
+        self.key = sha256(os.fsencode(true_name))
+        self.shelf = Shelf(self.store, true_name, self.key, fs)
+
+    def tag_of(self, version: str, digest: str) -> bytes:
+        """The ``user.landed`` attribute of this path's bytes: a copy of the file under another name does not count."""
+        return f"1 {version} {digest} {self.key}".encode()
+
+    def look(self, *, device: bool = False) -> Sight | None:
+        """Read what stands under the path; None when nothing does.
+
+        Raises:
+            Refused: it is not a regular file.
+            NotLanded: it cannot be read.
+        """
+        try:
+            fd = self.fs.open(self.path, os.O_RDONLY | _fs.NOFOLLOW | _fs.NONBLOCK)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._refuse_unopenable()
+            raise self._cannot_read(error) from error
+        try:
+            status = self.fs.fstat(fd)
+            refuse_kind(self.path, status)
+            if device:
+                self.fs.drop_cache(fd)
+            data = _fs.read_all(self.fs, fd, status.st_size)
+            xattrs = self._xattrs(fd)
+        except OSError as error:
+            raise self._cannot_read(error) from error
+        finally:
+            self.fs.close(fd)
+        digest = sha256(data)
+        own = xattrs.pop(XATTR, b"").decode("ascii", "replace").split(" ")
+        tag = own[1] if len(own) == 4 and own[2:] == [digest, self.key] else ""  # noqa: PLR2004 - as tag_of writes it
+        return Sight(data, digest, status, tag, Replaced(status, xattrs))
+
+    def _refuse_unopenable(self) -> None:
+        """Name the kind of a file that cannot be opened for reading (a socket, a directory on Windows)."""
+        try:
+            status = self.fs.stat(self.path, follow_symlinks=False)
+        except OSError:
+            return
+        refuse_kind(self.path, status)
+
+    def _cannot_read(self, error: OSError) -> NotLanded:
+        return from_os_error(NotLanded, error, "the file cannot be read", path=self.path, step="read")
+
+    def _xattrs(self, fd: int) -> dict[str, bytes]:
+        try:
+            names = self.fs.listxattr(fd)
+        except OSError as error:
+            if error.errno in _fs.NO_XATTR:
+                return {}
+            raise
+        return {name: self.fs.getxattr(fd, name) for name in names if name.startswith(KEPT_XATTRS)}
+
+    def judge(self, record: Record, sight: Sight | None) -> Verdict:
+        """Which version the sight is. Needs a record that was read after the sight, or the lock."""
+        known = [write for write in (record.begun, record.landed) if write is not None]
+        if sight is None:
+            gone = not known or any(write.digest == "" for write in known)
+            return Verdict(ABSENT, LANDED if gone else OUTSIDE)
+        if sight.tag and counter_of(sight.tag) > record.counter:
+            return Verdict(sight.tag, LANDED)  # the record lags behind after a power cut; the file itself does not
+        for write in known:
+            if write.digest == sight.digest:
+                return Verdict(write.version, LANDED)
+        base = record.landed.version if record.landed is not None else "0"
+        return Verdict(f"{base}+{sight.digest[:DIGEST_SHOWN]}", OUTSIDE)
+
+    def settle(self, directory: _fs.Directory) -> tuple[Record, Sight | None, str]:
+        """Bring record and disk together. Needs the lock: who holds it and finds a begun write knows that it ended.
+
+        Returns:
+            The record, the sight, and what became of an unfinished write ("" when there was none).
+
+        Raises:
+            OutcomeUnknown: an unfinished write is in place and cannot be flushed.
+            NotLanded: the record or the file cannot be read.
+            Corrupt: the record is another artifact's.
+        """
+        record = self.shelf.load()
+        begun = record.begun
+        if begun is None:
+            return self._adopt_tag(record, directory)
+        # Its writer may have met an I/O error: what the page cache says is no evidence.
+        self._sweep(directory, begun.version)
+        sight = self.look(device=True)
+        if (sight.digest if sight is not None else "") == begun.digest:
+            self._flush(directory, present=sight is not None)
+            record.landed = begun
+            story = f"{begun}: in place, though its writer never learned so"
+        else:
+            story = f"{begun}: aborted, it never reached the file"
+        record.begun = None
+        self.save(record)
+        return record, sight, story
+
+    def _adopt_tag(self, record: Record, directory: _fs.Directory) -> tuple[Record, Sight | None, str]:
+        """After a power cut the record may lag behind the file, whose own tag was flushed with it."""
+        sight = self.look()
+        if sight is None:
+            return record, None, ""
+        if sight.status.st_nlink > 1 and sight.tag and self._sweep(directory, sight.tag):
+            sight = self.look()  # a put-if-absent that died between link and unlink
+        if sight is not None and counter_of(sight.tag) > record.counter:
+            base = record.landed.version if record.landed is not None else ""
+            record.counter = counter_of(sight.tag)
+            record.landed = Write(
+                sight.tag, sight.digest, len(sight.data), base, Owner(0, "-", "-", "unknown"), sight.status.st_mtime
+            )
+        return record, sight, ""
+
+    def _sweep(self, directory: _fs.Directory, version: str) -> bool:
+        """Remove the temp file that the dead writer of `version` may have left; whether there was one."""
+        temp = temp_name(version.partition("-")[2])
+        try:
+            directory.unlink(temp)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise from_os_error(
+                NotLanded, error, "a dead writer's temp file cannot be removed", path=self.path, step="sweep"
+            ) from error
+        return True
+
+    def _flush(self, directory: _fs.Directory, *, present: bool) -> None:
+        """Make durable what an unfinished write put in place, before anything is built on it."""
+        try:
+            if present:
+                fd = directory.open(self.name, os.O_RDONLY)
+                try:
+                    self.fs.fsync(fd)
+                finally:
+                    self.fs.close(fd)
+            directory.sync()
+        except OSError as error:
+            raise from_os_error(
+                OutcomeUnknown, error, "an unfinished write cannot be flushed", path=self.path, step="settle"
+            ) from error
+
+    def log(self, write: Write) -> None:
+        """Append a line for a write that begins. Needs the lock.
+
+        Raises:
+            NotLanded: it cannot be written.
+        """
+        try:
+            self.shelf.log(write)
+        except OSError as error:
+            raise from_os_error(NotLanded, error, "the log cannot be written", path=self.path, step="log") from error
+
+    def save(self, record: Record, *, flush: bool = False) -> None:
+        """Write the record down. Needs the lock.
+
+        Raises:
+            NotLanded: it cannot be written; the state before stays readable.
+        """
+        try:
+            self.shelf.save(record, flush=flush)
+        except OSError as error:
+            raise from_os_error(
+                NotLanded, error, "the record cannot be written", path=self.shelf.record_path, step="record"
+            ) from error
+
+
+def describe(version: str | Absent, record: Record) -> str:
+    """A version in words: who wrote it."""
+    if isinstance(version, Absent):
+        return "no file"
+    if "+" in version:
+        after = base_of(version)
+        return "bytes that something outside landed put there" + (f" after version {after}" if after != "0" else "")
+    for write in (record.landed, record.begun):
+        if write is not None and write.version == version:
+            return f"version {write}"
+    return f"version {version}"

@@ -1,0 +1,544 @@
+"""Whole files with compare-and-swap: `read`, `write`, `edit`, `delete`, `verify`.
+
+A write is straight-line code: lock, look, check what was expected, begin, publish, end. Everything that can be refused
+is refused before a byte moves.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+from time import monotonic
+
+from landed import _fs
+from landed.artifact import ABSENT, LANDED, OUTSIDE, Absent, Artifact, Sight, Verdict, describe
+from landed.digest import sha256
+from landed.errors import (
+    Bypassed,
+    LandedError,
+    NotLanded,
+    OutcomeUnknown,
+    Refused,
+    StaleWrite,
+    VerifyFailed,
+    from_os_error,
+)
+from landed.lock import DEFAULT_TIMEOUT
+from landed.publish import DEVICE, LEVELS, READ, identity_of, publish, refuse_hard_link, remove
+from landed.records import Record, Write, next_write
+from landed.state import make_directories
+from landed.values import ANY, SEEN, Any_, Draft, Receipt, Seen, Snapshot, to_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+    from typing import Final
+
+    from landed.values import Data, Expect, Path
+
+LOOKS: Final = 3
+"""Lock-free attempts to see bytes and record together before a reader takes the lock."""
+SEEN_LIMIT: Final = 65_536
+"""Paths whose last seen version a program remembers; a forgotten one is refused, never overwritten."""
+
+
+class Files:
+    """Whole-file reads and writes of one program, and its memory of what it has seen.
+
+    The functions of the package (`landed.read` ...) are the methods of one such object. Threads (and tasks, through
+    `landed.aio`) each have their own last-seen version; one that has seen nothing itself inherits the program's.
+    """
+
+    def __init__(self, fs: _fs.FileOps = _fs.LOCAL) -> None:
+        self._fs = fs
+        self._guard = _thread.allocate_lock()
+        self._seen: dict[str, dict[Hashable, str | Absent]] = {}
+        self._poisoned: dict[str, str] = {}
+
+    # The public operations.
+
+    def read(self, path: Path) -> Snapshot:
+        """Read a file and what landed knows of it.
+
+        Raises:
+            FileNotFoundError: there is none.
+            NotLanded: it is not a regular file, or cannot be read.
+        """
+        return self._read(path, _thread.get_ident())
+
+    def write(
+        self,
+        path: Path,
+        data: Data,
+        *,
+        expect: Expect = SEEN,
+        verify: str = READ,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> Receipt:
+        """Write a whole file: when this returns, the bytes are on the disk, under that name, verified.
+
+        Args:
+            data: the bytes, or text (stored as UTF-8, newlines as given).
+            expect: what must be there: a version, a Snapshot or Receipt, `ABSENT` to create only, `ANY` to overwrite on
+                purpose. Without it the write lands only on what this program last read or wrote there, or on nothing.
+            verify: ``"read"``, or ``"device"`` to read back past the page cache.
+            timeout: seconds to wait for the path's lock.
+
+        Raises:
+            StaleWrite: something else is there. Nothing was written.
+            Bypassed: likewise, and it was not landed that put it there.
+            LockTimeout: another writer held the path for all of `timeout`. Nothing was written.
+            Refused: the target or an argument is one that landed does not write. Nothing was written.
+            NotLanded: the system refused a step before the rename. The old file is intact, no temp file is left.
+            OutcomeUnknown: a step after the rename failed. Further writes raise until the path has been read again.
+            VerifyFailed: likewise: the name does not lead to these bytes.
+        """
+        return self._write(path, data, expect, verify, timeout, _thread.get_ident())
+
+    def edit(self, path: Path, *, verify: str = READ, timeout: float = DEFAULT_TIMEOUT) -> Edit:
+        """Read, change and write a file under its lock: ``with landed.edit(path) as doc: doc.text = ...``.
+
+        A file that does not exist begins empty. Leaving the block writes `doc` if it changed; an exception in the block
+        writes nothing. Other writers wait meanwhile.
+
+        Raises:
+            As `write`, on entry (lock, target) and on exit (everything else).
+        """
+        return Edit(self, path, verify, timeout, _thread.get_ident())
+
+    def delete(self, path: Path, *, expect: Expect = SEEN, timeout: float = DEFAULT_TIMEOUT) -> Receipt:
+        """Remove a file, flushed and verified. `expect` and the errors are those of `write`.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        return self._delete(path, expect, timeout, _thread.get_ident())
+
+    def verify(self, path: Path, *, level: str = READ, timeout: float = DEFAULT_TIMEOUT) -> Receipt:
+        """Compare a file with the last write that landed acknowledged for it.
+
+        Returns:
+            A receipt of that write; ``seconds`` is what this check took.
+
+        Raises:
+            VerifyFailed: the file is gone, its bytes are others, or landed has no record of it.
+        """
+        return self._verify(path, level, timeout)
+
+    # The same with the caller named, for landed.aio.
+
+    def _read(self, path: Path, actor: Hashable) -> Snapshot:
+        artifact = Artifact(path, self._fs)
+        if artifact.path in self._poisoned:
+            return self._read_again(artifact, actor)
+        sight = artifact.look()
+        record = artifact.shelf.load()
+        verdict = artifact.judge(record, sight)
+        for _ in range(LOOKS):
+            if verdict.origin == LANDED or record.sequence == 0:
+                break
+            before = record.sequence
+            sight, record = artifact.look(), artifact.shelf.load()
+            verdict = artifact.judge(record, sight)
+            if record.sequence == before:
+                break  # nobody wrote between the two records, and the sight lies between them
+        else:
+            return self._read_again(artifact, actor)
+        return self._snapshot(artifact, record, sight, actor)
+
+    def _read_again(self, artifact: Artifact, actor: Hashable) -> Snapshot:
+        """Under the lock; from the device if an earlier outcome was unknown, and that is settled then."""
+        with _Locked(artifact, DEFAULT_TIMEOUT, actor) as directory:
+            record, sight, _ = artifact.settle(directory)
+            if self._poisoned.pop(artifact.path, None) is not None:
+                sight = artifact.look(device=True)
+        return self._snapshot(artifact, record, sight, actor)
+
+    def _snapshot(self, artifact: Artifact, record: Record, sight: Sight | None, actor: Hashable) -> Snapshot:
+        verdict = artifact.judge(record, sight)
+        self._remember(artifact.path, verdict.version, actor)
+        if sight is None or isinstance(verdict.version, Absent):
+            raise FileNotFoundError(2, "No such file", artifact.path)
+        writer = describe(verdict.version, record) if verdict.origin == LANDED else ""
+        return Snapshot(sight.data, verdict.version, sight.digest, artifact.path, verdict.origin, writer)
+
+    def _write(
+        self, path: Path, data: Data, expect: Expect, verify: str, timeout: float, actor: Hashable
+    ) -> Receipt:
+        started = monotonic()
+        artifact = Artifact(path, self._fs)
+        content = to_bytes(data, artifact.path)
+        _check_arguments(artifact.path, expect, verify)
+        self._refuse_poisoned(artifact.path)
+        with _Locked(artifact, timeout, actor, make=True) as directory:
+            record, sight, settled = artifact.settle(directory)
+            verdict = artifact.judge(record, sight)
+            self._check(artifact, record, verdict, expect, actor)
+            written = self._publish(artifact, directory, record, sight, verdict, content, verify)
+            self._remember(artifact.path, written.version, actor)
+        return Receipt(
+            artifact.path,
+            written.version,
+            written.digest,
+            written.size,
+            verify,
+            monotonic() - started,
+            verdict.version,
+            settled,
+        )
+
+    def _delete(self, path: Path, expect: Expect, timeout: float, actor: Hashable) -> Receipt:
+        started = monotonic()
+        artifact = Artifact(path, self._fs)
+        _check_arguments(artifact.path, expect, READ)
+        self._refuse_poisoned(artifact.path)
+        with _Locked(artifact, timeout, actor) as directory:
+            record, sight, settled = artifact.settle(directory)
+            verdict = artifact.judge(record, sight)
+            self._check(artifact, record, verdict, expect, actor)
+            if sight is None:
+                raise FileNotFoundError(2, "No such file", artifact.path)
+            # Once the file is gone, only the record can say that it was deleted and not lost: it is flushed.
+            write = self._begin(artifact, record, "", 0, str(verdict.version), flush=True)
+            self._land(artifact, record, write, lambda: remove(directory, artifact.name, fs=self._fs), flush=True)
+            self._remember(artifact.path, ABSENT, actor)
+        return Receipt(artifact.path, ABSENT, "", 0, READ, monotonic() - started, verdict.version, settled)
+
+    def _verify(self, path: Path, level: str, timeout: float) -> Receipt:
+        started = monotonic()
+        artifact = Artifact(path, self._fs)
+        _check_arguments(artifact.path, SEEN, level)
+        with _Locked(artifact, timeout, object()) as directory:
+            record, sight, settled = artifact.settle(directory)
+            if level == DEVICE:
+                sight = artifact.look(device=True)
+        verdict = artifact.judge(record, sight)
+        last = record.landed
+        if last is None or verdict.origin == OUTSIDE:
+            raise VerifyFailed(
+                "landed has no record of it" if last is None else "it is not what landed wrote last",
+                path=artifact.path,
+                step="verify",
+                expected=f"version {last}" if last is not None else None,
+                found=describe(verdict.version, record),
+                hint="Read it to adopt what is there.",
+            )
+        replaced = last.base or ABSENT
+        version = last.version if last.digest else ABSENT
+        return Receipt(artifact.path, version, last.digest, last.size, level, monotonic() - started, replaced, settled)
+
+    # One write, once the path is locked and the expectation holds.
+
+    def _publish(
+        self,
+        artifact: Artifact,
+        directory: _fs.Directory,
+        record: Record,
+        sight: Sight | None,
+        verdict: Verdict,
+        content: bytes,
+        verify: str,
+    ) -> Write:
+        if sight is not None:
+            refuse_hard_link(artifact.path, sight.status)
+        base = "" if isinstance(verdict.version, Absent) else verdict.version
+        write = self._begin(artifact, record, sha256(content), len(content), base, flush=False)
+
+        def put() -> bool:
+            return publish(
+                directory,
+                artifact.name,
+                content,
+                nonce=write.version.partition("-")[2],
+                replaced=sight.replaced if sight is not None else None,
+                tag=artifact.tag_of(write.version, write.digest),
+                verify=verify,
+                before_rename=lambda: self._still_the_same(artifact, directory, sight),
+                fs=self._fs,
+            )
+
+        self._land(artifact, record, write, put, flush=False)
+        return write
+
+    def _begin(
+        self, artifact: Artifact, record: Record, digest: str, size: int, base: str, *, flush: bool
+    ) -> Write:
+        write = next_write(record.counter, digest, size, base)
+        record.counter += 1
+        record.begun = write
+        artifact.log(write)
+        artifact.save(record, flush=flush)
+        return write
+
+    def _land(
+        self, artifact: Artifact, record: Record, write: Write, put: Callable[[], bool | None], *, flush: bool
+    ) -> None:
+        """Publish, then write down that it landed. What happened in between decides what the caller hears."""
+        try:
+            tagged = put()
+            record.landed, record.begun = write, None
+            try:
+                artifact.save(record, flush=flush or not tagged)
+            except NotLanded as error:
+                raise OutcomeUnknown(
+                    f"the bytes are in place, but that cannot be written down: {error.what}",
+                    path=artifact.path,
+                    step="record",
+                    errno=error.errno,
+                    hint="Read it again before writing.",
+                ) from error
+        except NotLanded as error:
+            record.begun = None
+            try:
+                artifact.save(record)
+            except NotLanded as second:
+                # The next writer finds it begun, compares with the disk, and settles that nothing came of it.
+                error.hint = f"{error.hint} The record still says begun ({second.what}).".strip()
+            raise
+        except BaseException as error:
+            # Published or interrupted: nothing more is built on this path before it has been read again.
+            self._poisoned[artifact.path] = str(error) or type(error).__name__
+            raise
+
+    def _still_the_same(self, artifact: Artifact, directory: _fs.Directory, sight: Sight | None) -> None:
+        """The last look before the rename: the lock is still the path's, and nobody bypassed it meanwhile."""
+        if not artifact.shelf.lock.still_ours():
+            raise NotLanded(
+                "the lock file was removed while the path was locked",
+                path=artifact.path,
+                step="fence",
+                hint="Leave landed's state directory alone while programs run.",
+            )
+        if sight is None:
+            return  # link() looks for itself
+        try:
+            now: object = identity_of(directory.lstat(artifact.name))
+        except FileNotFoundError:
+            now = None
+        except OSError as error:
+            raise from_os_error(
+                NotLanded, error, "the file cannot be looked up", path=artifact.path, step="fence"
+            ) from error
+        if now != identity_of(sight.status):
+            raise Bypassed(
+                "something that does not use landed changed the file while it was being written",
+                path=artifact.path,
+                step="fence",
+                hint=_READ_AGAIN,
+            )
+
+    # Expectations.
+
+    def _check(
+        self, artifact: Artifact, record: Record, verdict: Verdict, expect: Expect, actor: Hashable
+    ) -> None:
+        if isinstance(expect, Any_):
+            return
+        current = verdict.version
+        if isinstance(expect, Seen):
+            wanted: str | Absent | None = self._last_seen(artifact.path, actor)
+            if wanted is None and isinstance(current, Absent):
+                return
+        else:
+            wanted = expect.version if isinstance(expect, (Snapshot, Receipt)) else expect
+        if wanted == current:
+            return
+        outside = verdict.origin == OUTSIDE
+        there = describe(current, record)
+        what = (
+            f"there is {there}, which this program has not seen"
+            if wanted is None
+            else f"expected {'no file' if isinstance(wanted, Absent) else f'version {wanted}'}, found {there}"
+        )
+        kind = Bypassed if outside else StaleWrite
+        error = kind(
+            what,
+            path=artifact.path,
+            step="compare",
+            expected=None if wanted is None else str(wanted),
+            found=str(current),
+            hint=_READ_AGAIN,
+        )
+        error.writer = None if outside or record.landed is None else str(record.landed.owner)
+        raise error
+
+    def _last_seen(self, path: str, actor: Hashable) -> str | Absent | None:
+        with self._guard:
+            seen = self._seen.get(path, {})
+            return seen.get(actor, seen.get(None))
+
+    def _remember(self, path: str, version: str | Absent, actor: Hashable) -> None:
+        with self._guard:
+            seen = self._seen.pop(path, {})  # to the end: the front is the longest unused
+            if len(seen) > SEEN_LIMIT:
+                seen.clear()
+            seen[actor] = seen[None] = version
+            self._seen[path] = seen
+            if len(self._seen) > SEEN_LIMIT:
+                del self._seen[next(iter(self._seen))]
+
+    def _refuse_poisoned(self, path: str) -> None:
+        why = self._poisoned.get(path)
+        if why is not None:
+            raise OutcomeUnknown(
+                f"an earlier write's outcome is unknown ({why})",
+                path=path,
+                step="poisoned",
+                hint="Read it again: that looks at the device and settles it.",
+            )
+
+
+_READ_AGAIN: Final = "Read it again, redo the change on what it holds now, then write."
+
+
+class Edit:
+    """The context manager that `Files.edit` gives."""
+
+    __slots__ = ("_actor", "_artifact", "_draft", "_files", "_locked", "_path", "_state", "_timeout", "_verify")
+
+    def __init__(self, files: Files, path: Path, verify: str, timeout: float, actor: Hashable) -> None:
+        self._files = files
+        self._path = path
+        self._verify = verify
+        self._timeout = timeout
+        self._actor = actor
+
+    def __enter__(self) -> Draft:
+        self._artifact = artifact = Artifact(self._path, self._files._fs)
+        _check_arguments(artifact.path, SEEN, self._verify)
+        self._files._refuse_poisoned(artifact.path)
+        self._locked = _Locked(artifact, self._timeout, self._actor, make=True)
+        directory = self._locked.__enter__()
+        try:
+            record, sight, settled = artifact.settle(directory)
+            if sight is not None:
+                refuse_hard_link(artifact.path, sight.status)
+            verdict = artifact.judge(record, sight)
+        except BaseException as error:
+            self._locked.__exit__(type(error), error, None)
+            raise
+        self._state = (directory, record, sight, verdict, settled, monotonic())
+        self._draft = Draft(sight.data if sight is not None else b"", verdict.version, artifact.path, verdict.origin)
+        return self._draft
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if kind is None:
+                self._write()
+        except BaseException as failed:
+            self._locked.__exit__(type(failed), failed, None)
+            raise
+        self._locked.__exit__(kind, error, trace)
+
+    def _write(self) -> None:
+        directory, record, sight, verdict, settled, started = self._state
+        draft, artifact = self._draft, self._artifact
+        content = to_bytes(draft.data, artifact.path)
+        version = draft.version
+        if sight is None or content != sight.data:
+            if sight is None and not content:
+                return
+            written = self._files._publish(artifact, directory, record, sight, verdict, content, self._verify)
+            version = written.version
+            draft.receipt = Receipt(
+                artifact.path,
+                version,
+                written.digest,
+                written.size,
+                self._verify,
+                monotonic() - started,
+                draft.version,
+                settled,
+            )
+        self._files._remember(artifact.path, version, self._actor)
+
+
+class _Locked:
+    """The path's lock and its open directory. With `make`, missing directories are created, and removed on failure."""
+
+    __slots__ = ("_actor", "_artifact", "_created", "_directory", "_make", "_timeout")
+
+    def __init__(self, artifact: Artifact, timeout: float, actor: Hashable, *, make: bool = False) -> None:
+        self._artifact = artifact
+        self._timeout = timeout
+        self._actor = actor
+        self._make = make
+        self._created: list[str] = []
+
+    def __enter__(self) -> _fs.Directory:
+        artifact = self._artifact
+        try:
+            artifact.shelf.lock.acquire(self._timeout, owner=self._actor)
+        except NotLanded as error:
+            if error.errno != _fs.NO_ENTRY:
+                raise
+            artifact.store.make(artifact.fs)
+            artifact.shelf.lock.acquire(self._timeout, owner=self._actor)
+        try:
+            self._directory = self._open_directory()
+        except BaseException:
+            artifact.shelf.lock.release()
+            raise
+        return self._directory
+
+    def _open_directory(self) -> _fs.Directory:
+        artifact = self._artifact
+        path = os.path.dirname(artifact.path)
+        try:
+            try:
+                return _fs.Directory(path, artifact.fs)
+            except FileNotFoundError:
+                if not self._make:
+                    raise
+            self._created = make_directories(artifact.fs, path, 0o777)
+            for made in self._created:
+                with _fs.Directory(os.path.dirname(made), artifact.fs) as parent:
+                    parent.sync()
+            return _fs.Directory(path, artifact.fs)
+        except OSError as error:
+            self._remove_created()
+            raise from_os_error(
+                NotLanded, error, "its directory cannot be opened", path=artifact.path, step="directory"
+            ) from error
+
+    def _remove_created(self) -> None:
+        for made in self._created:
+            try:
+                self._artifact.fs.rmdir(made)
+            except OSError:
+                return  # somebody else uses it by now
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self._directory.close()
+            if isinstance(error, NotLanded):
+                self._remove_created()
+        finally:
+            self._artifact.shelf.lock.release()
+
+
+def _check_arguments(path: str, expect: object, verify: str) -> None:
+    if verify not in LEVELS:
+        raise Refused(f"verify is one of {', '.join(map(repr, LEVELS))}, not {verify!r}", path=path, step="argument")
+    if not isinstance(expect, (str, Absent, Any_, Seen, Snapshot, Receipt)):
+        raise Refused(
+            f"expect is a version, a Snapshot, a Receipt, ABSENT or ANY, not {expect!r}", path=path, step="argument"
+        )
+
+
+def reset_after_fork(files: Files) -> None:
+    """A forked child keeps what the program has seen, but not a guard that another thread may have held."""
+    files._guard = _thread.allocate_lock()
+
+
+FILES: Final = Files()
+"""The files of this program."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: reset_after_fork(FILES))
+
+read = FILES.read
+write = FILES.write
+edit = FILES.edit
+delete = FILES.delete
+verify = FILES.verify

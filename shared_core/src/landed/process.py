@@ -1,0 +1,150 @@
+"""Who a process is, and whether it still lives: pid, start time, host, program.
+
+The text is for messages and reports. Mutual exclusion never rests on it; the kernel's locks decide that.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+_FIELDS: Final = 4
+
+
+class Owner:
+    """One process.
+
+    Attributes:
+        pid: process id, in the process-id namespace of `host`.
+        started: start time as an opaque token; equal tokens of equal pids on one host mean the same process.
+        host: node name.
+        program: what it runs, for people.
+    """
+
+    __slots__ = ("host", "pid", "program", "started")
+
+    def __init__(self, pid: int, started: str, host: str, program: str) -> None:
+        self.pid = pid
+        self.started = started
+        self.host = host
+        self.program = program
+
+    def encode(self) -> str:
+        """As one line; `Owner.decode` reads it."""
+        return " ".join((str(self.pid), self.started or "-", self.host.replace(" ", "_") or "-", self.program))
+
+    @classmethod
+    def decode(cls, line: str) -> Owner | None:
+        """The owner that `line` tells of, or None when it is not such a line."""
+        parts = line.split(" ", _FIELDS - 1)
+        if len(parts) != _FIELDS or not parts[0].isdigit():
+            return None
+        return cls(int(parts[0]), parts[1], parts[2], parts[3])
+
+    def alive(self) -> bool | None:
+        """Whether the process still runs; None when this host cannot tell."""
+        if self.host != me().host:
+            return None
+        token = start_token(self.pid)
+        return None if token == _CANNOT_TELL else token == self.started
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Owner) and self.encode() == other.encode()
+
+    def __hash__(self) -> int:
+        return hash(self.encode())
+
+    def __str__(self) -> str:
+        return f"{self.program} (pid {self.pid} on {self.host})"
+
+    def __repr__(self) -> str:
+        return f"Owner({self.encode()!r})"
+
+
+_CANNOT_TELL: Final = "-"
+_me: Owner | None = None
+
+
+def me() -> Owner:
+    """This process."""
+    global _me  # noqa: PLW0603 - one cached value per process
+    pid = os.getpid()
+    if _me is None or _me.pid != pid:
+        host = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+        _me = Owner(pid, start_token(pid), host.replace(" ", "_") or "-", _program())
+    return _me
+
+
+def _program() -> str:
+    named = os.environ.get("LANDED_PROGRAM")
+    if named:
+        return named.replace("\n", " ")
+    argv = getattr(sys, "argv", None) or [""]
+    script = os.path.basename(argv[0])
+    return (script if script and script != "-c" else f"python{sys.version_info[0]}").replace("\n", " ")
+
+
+def start_token(pid: int) -> str:
+    """When process `pid` started, as an opaque token; "" when there is no such process, "-" when it cannot be told."""
+    if sys.platform == "linux":
+        try:
+            fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return "" if os.path.exists("/proc/self/stat") else _CANNOT_TELL
+        except OSError:
+            return _CANNOT_TELL
+        try:
+            text = os.read(fd, 4096)
+        except ProcessLookupError:
+            return ""
+        finally:
+            os.close(fd)
+        # Field 22, counted after the program name, which is in parentheses and may hold anything.
+        fields = text[text.rindex(b")") + 2 :].split()
+        if fields[0] == b"Z":
+            return ""  # a zombie runs no more and holds nothing
+        return f"{boot_id()[:8]}.{fields[19].decode()}"
+    return _start_token_elsewhere(pid)  # pragma: no cover - run on macOS and Windows only
+
+
+def boot_id() -> str:
+    """A token that is equal for equal boots of this machine's kernel; "" where the platform does not say."""
+    global _boot_id  # noqa: PLW0603 - one cached value per process
+    if _boot_id is None:
+        _boot_id = _read_boot_id()
+    return _boot_id
+
+
+_boot_id: str | None = None
+
+
+def _read_boot_id() -> str:
+    if sys.platform == "linux":
+        try:
+            fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return ""
+        try:
+            return os.read(fd, 64).decode().strip()
+        finally:
+            os.close(fd)
+    if sys.platform == "darwin":  # pragma: no cover - run on macOS only
+        return _command_output(["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"])
+    return ""  # pragma: no cover - run on Windows only
+
+
+def _start_token_elsewhere(pid: int) -> str:  # pragma: no cover - run on macOS and Windows only
+    if sys.platform == "darwin":
+        started = _command_output(["/bin/ps", "-o", "lstart=", "-p", str(pid)])
+        return started.replace(" ", "_")
+    return _CANNOT_TELL
+
+
+def _command_output(command: list[str]) -> str:  # pragma: no cover - run on macOS only
+    import subprocess
+
+    return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout.strip()

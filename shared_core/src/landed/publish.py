@@ -1,0 +1,314 @@
+"""Whole files: temp, write, sync, rename (or link), sync the directory, verify.
+
+`publish` reads from top to bottom in the order in which things happen. Before the rename every failure is `NotLanded`:
+the temp file is removed and the old file was never touched. After it every failure is `OutcomeUnknown`. A failed fsync
+is never repeated: the kernel has dropped the dirty pages and would report success for bytes that never reached the
+disk (fsyncgate; PostgreSQL, "data_sync_retry").
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from landed import _fs
+from landed.errors import (
+    LandedError,
+    NotLanded,
+    OutcomeUnknown,
+    Refused,
+    StaleWrite,
+    VerifyFailed,
+    from_os_error,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final, TypeVar
+
+    T = TypeVar("T")
+
+TEMP_PREFIX: Final = ".landed-"
+TEMP_SUFFIX: Final = ".tmp"
+XATTR: Final = "user.landed"
+"""The extended attribute in which a file carries its own version."""
+READ: Final = "read"
+"""Verify level: the name leads to our inode, and size and bytes match."""
+DEVICE: Final = "device"
+"""Verify level: the same, after the system was asked to forget what it has cached."""
+LEVELS: Final = (READ, DEVICE)
+KEPT_XATTRS: Final = ("user.", "system.posix_acl_access", "com.apple.")
+"""What a replaced file hands on. Labels (security.*) are the policy's to set and capabilities end with the bytes."""
+
+
+class Replaced:
+    """The file that a publish replaces, as it was when the caller looked: what it hands on, and how to know it again."""
+
+    __slots__ = ("gid", "identity", "mode", "uid", "xattrs")
+
+    def __init__(self, status: os.stat_result, xattrs: dict[str, bytes]) -> None:
+        self.mode = stat.S_IMODE(status.st_mode)
+        self.uid = status.st_uid
+        self.gid = status.st_gid
+        self.xattrs = xattrs
+        self.identity = identity_of(status)
+
+
+def identity_of(status: os.stat_result) -> tuple[int, ...]:
+    """What tells one state of a file from another without reading it: inode, size and times."""
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def temp_name(nonce: str) -> str:
+    """The temp file of the write with this nonce. Short, so that a name of 255 bytes still has one."""
+    return f"{TEMP_PREFIX}{nonce}{TEMP_SUFFIX}"
+
+
+def publish(
+    directory: _fs.Directory,
+    name: str,
+    data: bytes,
+    *,
+    nonce: str,
+    replaced: Replaced | None,
+    tag: bytes = b"",
+    verify: str = READ,
+    before_rename: Callable[[], None] | None = None,
+    fs: _fs.FileOps = _fs.LOCAL,
+) -> bool:
+    """Put `data` under `name` in `directory`, flushed and verified. The caller holds the path's lock.
+
+    Args:
+        nonce: names the temp file.
+        replaced: the file that is there now; None if none may be there (put-if-absent).
+        tag: the value of the file's own ``user.landed`` attribute.
+        verify: `READ` or `DEVICE`.
+        before_rename: last check; whatever it raises stops the write.
+
+    Returns:
+        Whether the file carries its tag; False where there are no extended attributes.
+
+    Raises:
+        NotLanded: nothing was changed and no temp file is left.
+        StaleWrite: a file appeared under a name that had to be free; it was not touched.
+        OutcomeUnknown: the rename happened, its flush failed.
+        VerifyFailed: after the rename the name does not lead to these bytes.
+    """
+    path = os.path.join(directory.path, name)
+    temp = temp_name(nonce)
+
+    # 1. A temp file in the same directory: the rename stays within one file system.
+    fd = _step(path, "temp", lambda: directory.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode_of(replaced)))
+    try:
+        try:
+            # 2. The bytes, and what the old file hands on, before the flush that makes both durable.
+            _step(path, "write", lambda: _fs.write_all(fs, fd, data))
+            _step(path, "attributes", lambda: _hand_on(fs, fd, replaced))
+            tagged = _step(path, "attributes", lambda: _tag(fs, fd, tag))
+            # 3. The flush. Without it a power cut after the rename leaves a file of the right size full of zeros.
+            _step(path, "sync", lambda: fs.fsync(fd))
+            ours = _step(path, "write", lambda: fs.fstat(fd))
+        finally:
+            # 4. Some file systems report a failed write only here.
+            _step(path, "close", lambda: fs.close(fd))
+        if before_rename is not None:
+            before_rename()
+        # 5. The name leads to the new bytes.
+        _put_in_place(directory, temp, name, ours, replaced)
+    except OutcomeUnknown:
+        raise
+    except BaseException as error:
+        _discard(directory, temp, error)
+        raise
+
+    # From here on the new bytes may survive whatever happens.
+    # 6. The flush of the name. Without it a power cut brings the old file back.
+    _step(path, "sync directory", directory.sync, OutcomeUnknown)
+    # 7. The proof.
+    verify_bytes(path, data, ours, verify, fs)
+    return tagged
+
+
+def _step(path: str, step: str, call: Callable[[], T], kind: type[LandedError] = NotLanded) -> T:
+    """Run one step; its OSError becomes ours."""
+    try:
+        return call()
+    except OSError as error:
+        hint = "Read it again before writing." if kind is OutcomeUnknown else ""
+        raise from_os_error(kind, error, f"the step '{step}' failed", path=path, step=step, hint=hint) from error
+
+
+def _mode_of(replaced: Replaced | None) -> int:
+    # A new file gets what the umask leaves. A replacement is nobody's to read until it has the old file's bits.
+    return 0o666 if replaced is None else 0o600
+
+
+def _hand_on(fs: _fs.FileOps, fd: int, replaced: Replaced | None) -> None:
+    if replaced is None:
+        return
+    own = fs.fstat(fd)
+    mode = replaced.mode
+    if (own.st_uid, own.st_gid) != (replaced.uid, replaced.gid):
+        try:
+            fs.fchown(fd, replaced.uid, replaced.gid)
+        except PermissionError:
+            # Only root may give a file away. As with any editor that saves by rename, the file becomes the writer's;
+            # it keeps its group where the writer is a member, and never the set-id bits of another owner.
+            mode &= ~(stat.S_ISUID | stat.S_ISGID)
+            try:
+                fs.fchown(fd, -1, replaced.gid)
+            except PermissionError:
+                mode &= ~0o070
+    for key, value in replaced.xattrs.items():
+        fs.setxattr(fd, key, value)
+    fs.fchmod(fd, mode)
+
+
+def _tag(fs: _fs.FileOps, fd: int, tag: bytes) -> bool:
+    try:
+        fs.setxattr(fd, XATTR, tag)
+    except OSError as error:
+        if error.errno in _fs.NO_XATTR:
+            return False
+        raise
+    return True
+
+
+def _put_in_place(
+    directory: _fs.Directory, temp: str, name: str, ours: os.stat_result, replaced: Replaced | None
+) -> None:
+    path = os.path.join(directory.path, name)
+    try:
+        if replaced is None:
+            directory.link(temp, name)
+            _step(path, "unlink temp", lambda: directory.unlink(temp), OutcomeUnknown)
+        else:
+            directory.rename(temp, name)
+    except FileExistsError as error:
+        raise StaleWrite(
+            "a file appeared where there was none",
+            path=path,
+            step="link",
+            errno=error.errno,
+            hint="Read it, then write on what it holds.",
+        ) from error
+    except OSError as error:
+        # A remote file system may lose the answer to a rename that happened.
+        kind = OutcomeUnknown if _leads_to(directory, name, ours) else NotLanded
+        raise from_os_error(kind, error, "the file could not be put in place", path=path, step="rename") from error
+
+
+def _leads_to(directory: _fs.Directory, name: str, ours: os.stat_result) -> bool:
+    try:
+        found = directory.lstat(name)
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+def _discard(directory: _fs.Directory, temp: str, cause: BaseException) -> None:
+    try:
+        directory.unlink(temp)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if isinstance(cause, LandedError):
+            cause.hint = f"{cause.hint} Its temp file {temp} could not be removed ({error.strerror}).".strip()
+
+
+def verify_bytes(path: str, data: bytes, ours: os.stat_result, level: str, fs: _fs.FileOps) -> None:
+    """Show that `path` leads to the inode `ours` and that it holds `data`.
+
+    Raises:
+        VerifyFailed: it does not.
+        OutcomeUnknown: it cannot be told.
+    """
+
+    def failed(what: str, expected: object, found: object) -> VerifyFailed:
+        return VerifyFailed(
+            what,
+            path=path,
+            step="verify",
+            expected=str(expected),
+            found=str(found),
+            hint="Read it again, and find out what else writes there.",
+        )
+
+    try:
+        fd = fs.open(path, os.O_RDONLY | _fs.NOFOLLOW | _fs.NONBLOCK)
+    except FileNotFoundError:
+        raise failed("the file vanished after the rename", f"inode {ours.st_ino}", "no file") from None
+    except OSError as error:
+        if error.errno == _fs.LOOP:
+            raise failed("a symbolic link took the name after the rename", f"inode {ours.st_ino}", "a link") from None
+        raise from_os_error(OutcomeUnknown, error, "the file cannot be opened", path=path, step="verify") from error
+    try:
+        found = fs.fstat(fd)
+        if (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino):
+            raise failed("another file took the name", f"inode {ours.st_ino}", f"inode {found.st_ino}")
+        if level == DEVICE:
+            fs.drop_cache(fd)
+        held = _fs.read_all(fs, fd, len(data))
+        if held != data:
+            raise failed("the bytes differ", f"{len(data)} bytes as written", f"{len(held)} others")
+    except OSError as error:
+        raise from_os_error(OutcomeUnknown, error, "the file cannot be read", path=path, step="verify") from error
+    finally:
+        fs.close(fd)
+
+
+def remove(directory: _fs.Directory, name: str, *, fs: _fs.FileOps = _fs.LOCAL) -> None:
+    """Unlink `name`, flush the directory, and show that the name leads nowhere. The caller holds the path's lock.
+
+    Raises:
+        NotLanded: the file is still there.
+        OutcomeUnknown: it was unlinked, the flush failed.
+        VerifyFailed: another file has the name.
+    """
+    path = os.path.join(directory.path, name)
+    _step(path, "unlink", lambda: directory.unlink(name))
+    _step(path, "sync directory", directory.sync, OutcomeUnknown)
+    try:
+        fs.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise from_os_error(OutcomeUnknown, error, "the name cannot be looked up", path=path, step="verify") from error
+    raise VerifyFailed("another file took the name after the delete", path=path, step="verify")
+
+
+def refuse_kind(path: str, status: os.stat_result) -> None:
+    """Refuse what is not a regular file.
+
+    Raises:
+        Refused: it is a directory, a FIFO, a socket, a device or a link.
+    """
+    kind = next((words for test, words in _KINDS if test(status.st_mode)), None)
+    if kind is not None:
+        raise Refused(f"the target is {kind}, not a regular file", path=path, step="target")
+
+
+def refuse_hard_link(path: str, status: os.stat_result) -> None:
+    """Refuse a file with other names: a rename would part them.
+
+    Raises:
+        Refused: it has other names.
+    """
+    if status.st_nlink > 1:
+        raise Refused(
+            f"the target has {status.st_nlink} names (hard links), and replacing it would part them",
+            path=path,
+            step="target",
+            hint="Copy it under this name alone first.",
+        )
+
+
+_KINDS: Final = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+    (stat.S_ISLNK, "a symbolic link"),
+)
