@@ -8,6 +8,7 @@ of its TimeoutError, so that nobody has to guess whether the bytes landed.
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from landed.files import FILES, Edit
@@ -18,7 +19,7 @@ from landed.values import SEEN
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
-    from typing import Any, TypeVar
+    from typing import TypeVar
 
     from landed.values import Data, Draft, Expect, Path, Receipt, Snapshot
 
@@ -39,13 +40,16 @@ class Cancelled(asyncio.CancelledError):
         super().__init__(f"cancelled after the operation ended: {result if error is None else error!r}")
 
 
-async def finish(call: Callable[[], T]) -> T:
+async def finish(call: Callable[[], T], executor: ThreadPoolExecutor | None = None) -> T:
     """Run `call` in a worker thread and wait for its end, whatever happens to the waiting task.
+
+    Args:
+        executor: whose thread; the event loop's own when None.
 
     Raises:
         Cancelled: the task was cancelled meanwhile; raised when `call` has ended.
     """
-    future = asyncio.get_running_loop().run_in_executor(None, call)
+    future = asyncio.get_running_loop().run_in_executor(executor, call)
     cancelled = False
     while not future.done():
         try:
@@ -91,6 +95,8 @@ class AsyncEdit:
     def __init__(self, path: Path, verify: str, timeout: float) -> None:
         self._make = partial(Edit, FILES, path, verify, timeout)
         self._edit: Edit
+        # The loop's own threads may all be waiting for the lock that this edit holds; leaving needs one that is not.
+        self._leaver = ThreadPoolExecutor(1, "landed-edit")
 
     async def __aenter__(self) -> Draft:
         self._edit = self._make(_task())
@@ -99,11 +105,17 @@ class AsyncEdit:
         except Cancelled as cancelled:
             if cancelled.error is None:
                 # The lock was taken for a task that will never run the block: give it back.
-                await finish(partial(self._edit.__exit__, Cancelled, cancelled, None))
+                await self._leave(Cancelled, cancelled)
             raise
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        await finish(partial(self._edit.__exit__, kind, error, trace))
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        await self._leave(kind, error)
+
+    async def _leave(self, kind: type[BaseException] | None, error: BaseException | None) -> None:
+        try:
+            await finish(partial(self._edit.__exit__, kind, error, None), self._leaver)
+        finally:
+            self._leaver.shutdown(wait=False)
 
 
 def _task() -> Hashable:
