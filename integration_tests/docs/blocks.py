@@ -1,0 +1,138 @@
+"""Run the code of a Markdown page as its reader would: ``python blocks.py PAGE`` in an empty directory.
+
+* ``python`` blocks run from top to bottom, in one namespace, as one program.
+* A ``text`` block is what the ``python`` block above it prints.
+* ``console`` blocks are transcripts: lines that start with ``$ `` run in a shell, the lines below are what they print.
+  A command that fails stops the page, unless the transcript asks for its status (``; echo $?``).
+
+In both kinds of output ``...`` stands for what differs from run to run. Other blocks (``sh``, ``toml``, none) are to
+be read, not run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import io
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import NamedTuple
+
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>\w+)[^\n]*\n(?P<source>.*?)^(?P=indent)```[ ]*$", re.MULTILINE | re.DOTALL
+)
+PAGE_TIMEOUT = 120
+"""Seconds until a page counts as hung."""
+
+
+class Block(NamedTuple):
+    """One fenced block of a page."""
+
+    language: str
+    line: int
+    """Of its first line of code, counted from 1."""
+    source: str
+
+
+class Differs(Exception):
+    """A block printed something else than its page shows."""
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """The fenced blocks of a page that name a language, in order."""
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(match["language"], text.count("\n", 0, match.start()) + 2, textwrap.dedent(match["source"]))
+        for match in FENCE.finditer(text)
+    ]
+
+
+def has_code(page: Path) -> bool:
+    """Whether anything on the page runs."""
+    return any(block.language in {"python", "console"} for block in blocks_of(page))
+
+
+def check_page(page: Path, directory: Path) -> None:
+    """Run a page in a process of its own, with its own records, and fail with what it printed if it does not hold."""
+    work = directory / "work"
+    work.mkdir()
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("LANDED_", "XDG_"))}
+    env |= {
+        "HOME": str(directory),
+        "LANDED_STATE_DIR": str(directory / "state"),
+        "PATH": os.pathsep.join([os.path.dirname(sys.executable), env.get("PATH", os.defpath)]),
+        "NO_COLOR": "1",
+        "COLUMNS": "120",
+    }
+    ran = subprocess.run(
+        [sys.executable, __file__, str(page)],
+        cwd=work,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PAGE_TIMEOUT,
+        check=False,
+    )
+    assert ran.returncode == 0, f"{page.name} does not hold:\n{ran.stdout}"
+
+
+def run_page(page: Path) -> None:
+    """Run the blocks of a page here.
+
+    Raises:
+        Differs: a block printed something else than the page shows.
+        Exception: whatever a block raised.
+    """
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    printed = ""
+    for block in blocks_of(page):
+        if block.language == "python":
+            printed = _run_python(block, page, namespace)
+        elif block.language == "text":
+            _compare(block.source, printed, page, block.line)
+        elif block.language == "console":
+            _run_transcript(block, page)
+
+
+def _run_python(block: Block, page: Path, namespace: dict[str, object]) -> str:
+    # The empty lines in front make tracebacks count as the page does.
+    code = compile("\n" * (block.line - 1) + block.source, str(page), "exec")
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(code, namespace)
+    return out.getvalue()
+
+
+def _run_transcript(block: Block, page: Path) -> None:
+    command, shown, line = "", [], block.line
+    for number, text in enumerate([*block.source.splitlines(), "$ "], block.line):
+        if not text.startswith("$ "):
+            shown.append(text + "\n")
+            continue
+        if command:
+            ran = subprocess.run(
+                ["/bin/sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            )
+            if ran.returncode != 0:
+                raise Differs(f"{page}:{line}: `{command}` ended with status {ran.returncode}:\n{ran.stdout}")
+            _compare("".join(shown), ran.stdout, page, line)
+        command, shown, line = text[2:], [], number
+
+
+def _compare(shown: str, printed: str, page: Path, line: int) -> None:
+    if not doctest.OutputChecker().check_output(shown, printed, doctest.ELLIPSIS):
+        raise Differs(
+            f"{page}:{line}: shown:\n{textwrap.indent(shown, '    ')}printed:\n{textwrap.indent(printed, '    ')}"
+        )
+
+
+if __name__ == "__main__":
+    page = Path(sys.argv[1])
+    sys.argv = [""]  # as at an interactive prompt
+    run_page(page)
