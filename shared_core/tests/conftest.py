@@ -1,0 +1,43 @@
+"""What every test of the core starts from: a store of its own and a memory of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from programs import Programs
+
+import landed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Locks and records of this test, away from those of the person who runs it."""
+    path = tmp_path / "state"
+    monkeypatch.setenv("LANDED_STATE_DIR", str(path))
+    return path
+
+
+@pytest.fixture
+def files() -> landed.Files:
+    """A program that has seen nothing yet."""
+    return landed.Files()
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A directory to write in."""
+    path = tmp_path / "work"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def programs() -> Iterator[Programs]:
+    """Starts other processes; those that still run when the test ends are killed."""
+    with Programs() as started:
+        yield started
