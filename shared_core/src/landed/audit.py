@@ -1,0 +1,449 @@
+"""Every acknowledged write, held against the disk.
+
+    for finding in landed.audit.audit(*landed.audit.stores("/srv/project")):
+        print(finding.verdict, finding.path, finding.detail)
+
+An audit changes nothing and stays out of the way: a file that holds what its record says is judged without a lock. Only
+where something is begun, or does not match, is the path's lock taken, because without it a write that is under way
+looks like a loss.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import stat
+from time import localtime, strftime
+
+from landed import _fs
+from landed.artifact import OUTSIDE, Absent, Artifact, Sight
+from landed.digest import sha256
+from landed.errors import Corrupt, LandedError, LockTimeout, NotLanded, Refused
+from landed.lock import Lock
+from landed.publish import DEVICE, READ
+from landed.records import Record, Shelf, Write, read_record
+from landed.state import STORE_NAME, Store, store_for, user_store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+    from landed.lock import Holder
+
+INTACT: Final = "intact"
+"""Verdict: the file holds what landed acknowledged last."""
+LOST: Final = "lost"
+"""Verdict: the acknowledged bytes are gone and nothing new took their place: no file, an empty one, zeros, the old."""
+BYPASSED: Final = "bypassed"
+"""Verdict: something that does not use landed put other bytes there."""
+UNFINISHED: Final = "unfinished"
+"""Verdict: a write was begun and nobody is at it any more."""
+IN_PROGRESS: Final = "in progress"
+"""Verdict: a writer holds the lock now; look again later."""
+DAMAGED: Final = "damaged record"
+"""Verdict: what landed knew of the file cannot be read."""
+UNREADABLE: Final = "unreadable"
+"""Verdict: the file or its lock cannot be opened, so that nothing can be said."""
+VERDICTS: Final = (INTACT, LOST, BYPASSED, UNFINISHED, IN_PROGRESS, DAMAGED, UNREADABLE)
+
+PATIENCE: Final = 5.0
+"""Seconds to wait for the lock of a file that does not match and has nothing begun: its next writer is quick."""
+
+
+class Finding:
+    """What an audit says of one file.
+
+    Attributes:
+        verdict: one of `VERDICTS`.
+        path: the file; of a damaged record, the record, where it does not say whose it is.
+        detail: what was found, in words.
+        hint: the next step; "" where there is nothing to do.
+        write: the write that the verdict is about, or None.
+        found: the version that is there now ("" for no file, None where it was not looked at).
+        owner_alive: of an unfinished write, whether its process still runs; None when this host cannot tell.
+    """
+
+    __slots__ = ("detail", "found", "hint", "owner_alive", "path", "verdict", "write")
+
+    def __init__(
+        self,
+        verdict: str,
+        path: str,
+        detail: str,
+        *,
+        hint: str = "",
+        write: Write | None = None,
+        found: str | None = None,
+    ) -> None:
+        self.verdict = verdict
+        self.path = path
+        self.detail = detail
+        self.hint = hint
+        self.write = write
+        self.found = found
+        self.owner_alive = write.owner.alive() if write is not None and verdict == UNFINISHED else None
+
+    @property
+    def bad(self) -> bool:
+        """Whether an acknowledged write is gone or changed, or a writer died and left one unfinished."""
+        if self.verdict == UNFINISHED:
+            return self.owner_alive is not True
+        return self.verdict in {LOST, BYPASSED}
+
+    @property
+    def told(self) -> bool:
+        """Whether the audit could say how things stand."""
+        return self.verdict not in {DAMAGED, UNREADABLE} and (self.verdict != UNFINISHED or self.bad)
+
+    def __repr__(self) -> str:
+        return f"<Finding {self.verdict}: {self.path}: {self.detail}>"
+
+
+class Standing:
+    """Who is at one file, as `standing` saw it.
+
+    Attributes:
+        path: the file, or None when its first write has not got as far as a record.
+        landed: the last acknowledged write, or None.
+        begun: a write without an end, or None.
+        held: whether somebody holds the lock; None when it cannot be tried.
+        holder: who says so, or None.
+    """
+
+    __slots__ = ("begun", "held", "holder", "landed", "path")
+
+    def __init__(self, path: str | None, record: Record | None, held: bool | None, holder: Holder | None) -> None:  # noqa: FBT001 - a field
+        self.path = path
+        self.landed = record.landed if record is not None else None
+        self.begun = record.begun if record is not None else None
+        self.held = held
+        self.holder = holder
+
+
+def stores(directory: str | None = None, fs: _fs.FileOps = _fs.LOCAL) -> list[Store]:
+    """The stores that keep files in or below `directory`.
+
+    Args:
+        directory: where to look, nested ``.landed`` directories included. None means the user's own store, and the
+            shared one that the working directory lies in.
+        fs: the file operations to use.
+    """
+    if directory is None:
+        found = [user_store(), store_for(os.getcwd(), fs)]
+        return found[:1] if found[0].root == found[1].root else found
+    directory = os.path.realpath(directory)
+    nearest = store_for(directory, fs)
+    return [nearest, *(store for store in _stores_below(directory, fs) if store.root != nearest.root)]
+
+
+def _stores_below(directory: str, fs: _fs.FileOps) -> Iterator[Store]:
+    waiting = [directory]
+    while waiting:
+        above = waiting.pop()
+        try:
+            names = sorted(fs.listdir(above), reverse=True)
+        except OSError:
+            continue  # what cannot be listed holds nothing that this user wrote
+        for name in names:
+            path = os.path.join(above, name)
+            try:
+                is_directory = stat.S_ISDIR(fs.stat(path, follow_symlinks=False).st_mode)
+            except OSError:
+                continue
+            if not is_directory:
+                continue
+            if name != STORE_NAME:
+                waiting.append(path)
+            elif (store := store_for(above, fs)).root == path:
+                yield store
+
+
+def keys(store: Store, fs: _fs.FileOps = _fs.LOCAL) -> list[str]:
+    """The keys of all files that `store` has locked, logged or recorded, in the order of their keys."""
+    try:
+        names = fs.listdir(store.artifacts)
+    except FileNotFoundError:
+        return []
+    stems = (name.rpartition(".") for name in names)
+    return sorted({stem for stem, _, kind in stems if kind in {"record", "lock", "log"}})
+
+
+def audit(
+    *stores: Store, under: str = "", level: str = READ, patience: float = PATIENCE, fs: _fs.FileOps = _fs.LOCAL
+) -> Iterator[Finding]:
+    """Compare every acknowledged write in `stores` with the disk, one file at a time.
+
+    Args:
+        *stores: where the records are, as `stores` gives them.
+        under: only files in or below this directory (resolved, absolute); "" for all.
+        level: ``"read"``, or ``"device"`` to read past the page cache.
+        patience: seconds to wait for the lock of a file that does not match.
+        fs: the file operations to use.
+    """
+    for store in stores:
+        for key in keys(store, fs):
+            yield from examine(store, key, under=under, level=level, patience=patience, fs=fs)
+
+
+def examine(
+    store: Store,
+    key: str,
+    *,
+    under: str = "",
+    level: str = READ,
+    patience: float = PATIENCE,
+    fs: _fs.FileOps = _fs.LOCAL,
+) -> list[Finding]:
+    """What `audit` says of one file.
+
+    Returns:
+        Nothing where no write was ever acknowledged or begun, the file is not `under`, or another store keeps it now;
+        two findings where an unfinished write stands on top of a loss.
+    """
+    stem = os.path.join(store.artifacts, key)
+    path = stem + ".record"
+    try:
+        if not _has_history(stem, fs):
+            return []
+        record = _load_unsettled(store, key, fs)
+        if record is not None:
+            path = store.path_of(record.name)
+            if not _within(path, under) or _kept_elsewhere(path, store, fs):
+                return []
+            if record.begun is None:
+                findings = _compare(path, store, record, level, fs)
+                if _clean(findings) and _unchanged(store, key, record, fs):
+                    return findings
+        lock = Lock(stem + ".lock", mode=store.mode, fs=fs)
+        begun = record is not None and record.begun is not None
+        lock.acquire(0 if begun else patience, owner=object())
+        try:
+            return _examine_locked(store, key, level, fs)
+        finally:
+            lock.release()
+    except LockTimeout as busy:
+        who = busy.holder or "a program that does not say who it is"
+        return [Finding(IN_PROGRESS, path, f"held by {who}", hint="Audit it again when the writer is done.")]
+    except Corrupt as damage:
+        return [Finding(DAMAGED, path, damage.what, hint=damage.hint)]
+    except LandedError as error:
+        return [Finding(UNREADABLE, path, error.what, hint=_OTHER_USER)]
+    except OSError as error:
+        return [Finding(UNREADABLE, path, error.strerror or str(error), hint=_OTHER_USER)]
+
+
+_TAKE_AWAY: Final = "Move it away, then put the bytes back with `landed write`."
+_OTHER_USER: Final = "Run the audit as a user who may read the file and open its lock."
+
+
+def _examine_locked(store: Store, key: str, level: str, fs: _fs.FileOps) -> list[Finding]:
+    record = _load(store, key, fs)
+    if record is None:
+        return _without_record(store, key, fs)
+    path = store.path_of(record.name)
+    begun = record.begun
+    if begun is None:
+        return _compare(path, store, record, level, fs)
+    found = _compare(path, store, record, DEVICE, fs)  # its writer may have met an I/O error: look past the cache
+    in_place = _clean(found) and any(finding.write is begun for finding in found)
+    alive = begun.owner.alive()
+    who = {True: "its owner runs but let go of it", False: "its owner is dead", None: "its owner cannot be asked"}[
+        alive
+    ]
+    what = "it is in place, though nobody was told" if in_place else "it did not reach the file"
+    hint = f"`{command('verify', path)}` settles it, as does the next write."
+    unfinished = Finding(UNFINISHED, path, f"{_said(begun)}: {who}; {what}", hint=hint, write=begun)
+    return [unfinished, *(finding for finding in found if finding.verdict != INTACT)]
+
+
+def _compare(path: str, store: Store, record: Record, level: str, fs: _fs.FileOps) -> list[Finding]:
+    """The file against its record. Conclusive for a match; for anything else only under the lock."""
+    last = record.landed
+    artifact = Artifact(path, fs)
+    try:
+        sight = artifact.look(device=level == DEVICE)
+    except Refused as error:
+        return [Finding(BYPASSED, path, error.what, hint=_TAKE_AWAY, write=last)] if last is not None else []
+    except NotLanded as error:
+        if error.errno != errno.ENOTDIR:
+            raise
+        sight = None  # a file took the place of its directory
+    verdict = artifact.judge(record, sight)
+    found = "" if isinstance(verdict.version, Absent) else verdict.version
+    if verdict.origin != OUTSIDE:
+        known = [write for write in (record.begun, last) if write is not None]
+        write = next((w for w in known if (w.version == found if found else w.digest == "")), None)
+        if write is None and not found:
+            return []
+        return [
+            Finding(INTACT, path, _said(write) if write is not None else f"version {found}", write=write, found=found)
+        ]
+    if last is None:
+        return []  # bytes that were there before the first write, which did not land
+    loss = _loss(last, sight, Shelf(store, record.name, sha256(os.fsencode(record.name)), fs))
+    hint = _put_back(path, found) if loss else _decide(path, found)
+    what = loss or _change(sight)
+    return [
+        Finding(
+            LOST if loss else BYPASSED, path, f"{what}; landed wrote {_said(last)}", hint=hint, write=last, found=found
+        )
+    ]
+
+
+def _loss(last: Write, sight: Sight | None, shelf: Shelf) -> str:
+    """How the bytes of `last` were lost, when nothing new stands in their place; "" when something does."""
+    if sight is None:
+        return "the file is gone"
+    if not sight.data and last.size:
+        return "the file is empty"
+    if sight.data and not sight.data.strip(b"\0") and len(sight.data) == last.size:
+        return "the file has its size and nothing but zeros"
+    base = last.base.partition("+")[2]
+    if base and sight.digest.startswith(base):
+        return "the bytes that it replaced are back"
+    older = [write for write, _ in shelf.history() if write.digest == sight.digest]
+    return f"the old bytes of version {older[-1].version} are back" if older else ""
+
+
+def _change(sight: Sight | None) -> str:
+    if sight is None:
+        return "no file"
+    when = strftime("%Y-%m-%d %H:%M:%S", localtime(sight.status.st_mtime))
+    return f"{len(sight.data)} bytes that something outside landed put there, last changed {when}"
+
+
+def _without_record(store: Store, key: str, fs: _fs.FileOps) -> list[Finding]:
+    """A log without a record: its first writer died between the two, or the record was removed."""
+    stem = os.path.join(store.artifacts, key)
+    writes = [write for write, _ in Shelf(store, "", key, fs).history()]
+    if len(writes) == 1:
+        first = writes[0]
+        what = f"{_said(first)}: its writer died before it touched the file, whose name was not written down yet"
+        hint = f"Nothing came of it. If `{command('status')}` shows no writer, remove {shlex.quote(stem + '.log')}."
+        return [Finding(UNFINISHED, stem + ".log", what, hint=hint, write=first)]
+    return [
+        Finding(DAMAGED, stem + ".record", f"it is missing; its log tells of {len(writes)} writes", hint=_START_AGAIN)
+    ]
+
+
+_START_AGAIN: Final = (
+    "Read the file before the next write: landed starts again from the version that the file itself carries."
+)
+
+
+def standing(store: Store, key: str, *, under: str = "", fs: _fs.FileOps = _fs.LOCAL) -> Standing | None:
+    """Who is at one file now. Tries its lock for an instant, which no writer notices.
+
+    Returns:
+        None where it is not `under`, another store keeps it, nothing was ever begun, or its record is damaged.
+
+    Raises:
+        OSError: as the system does.
+    """
+    record = _load_unsettled(store, key, fs)
+    path = store.path_of(record.name) if record is not None else None
+    if path is not None and (not _within(path, under) or _kept_elsewhere(path, store, fs)):
+        return None
+    lock = Lock(os.path.join(store.artifacts, key + ".lock"), mode=store.mode, fs=fs)
+    try:
+        fs.stat(lock.path, follow_symlinks=False)
+        lock.acquire(0, owner=object())
+    except FileNotFoundError:
+        return Standing(path, record, held=False, holder=None) if record is not None else None
+    except LockTimeout:
+        return Standing(path, record, held=True, holder=lock.holder())
+    except NotLanded:
+        return Standing(path, record, held=None, holder=lock.holder())
+    try:
+        record = _load_unsettled(store, key, fs)  # what was begun a moment ago may have ended
+    finally:
+        lock.release()
+    return Standing(store.path_of(record.name), record, held=False, holder=None) if record is not None else None
+
+
+def _load_unsettled(store: Store, key: str, fs: _fs.FileOps) -> Record | None:
+    """The record as it is now, without the lock: one that is being created reads like a damaged one, so as none."""
+    try:
+        return _load(store, key, fs)
+    except Corrupt:
+        return None
+
+
+def _load(store: Store, key: str, fs: _fs.FileOps) -> Record | None:
+    """The record under `key`; None when there is none.
+
+    Raises:
+        Corrupt: it cannot be read, or it is another file's. Conclusive under the lock only.
+        OSError: as the system does.
+    """
+    path = os.path.join(store.artifacts, key + ".record")
+    try:
+        record = read_record(path, fs)
+    except FileNotFoundError:
+        return None
+    except (KeyError, ValueError):
+        record = None  # the checksum holds and the fields do not: another format
+    if record is None:
+        raise Corrupt("neither of its two copies can be read", path=path, step="record", hint=_START_AGAIN)
+    if sha256(os.fsencode(record.name)) != key:
+        what = f"it stands under another file's key and says {record.name!r}"
+        raise Corrupt(what, path=path, step="record", hint=f"Move it away. {_START_AGAIN}")
+    return record
+
+
+def _clean(findings: list[Finding]) -> bool:
+    return all(finding.verdict == INTACT for finding in findings)
+
+
+def _unchanged(store: Store, key: str, record: Record, fs: _fs.FileOps) -> bool:
+    """Whether nobody wrote between the reading of `record` and now, so that what was seen meanwhile belongs to it."""
+    now = _load_unsettled(store, key, fs)
+    return now is not None and now.sequence == record.sequence
+
+
+def _has_history(stem: str, fs: _fs.FileOps) -> bool:
+    for kind in (".record", ".log"):
+        try:
+            fs.stat(stem + kind, follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        return True
+    return False
+
+
+def _within(path: str, under: str) -> bool:
+    return not under or path == under or path.startswith(under.rstrip(os.sep) + os.sep)
+
+
+def _kept_elsewhere(path: str, store: Store, fs: _fs.FileOps) -> bool:
+    """Whether a shared store nearer to `path` took it over; what `store` says of it is the past then."""
+    nearest = store_for(os.path.dirname(path), fs)
+    return bool(nearest.base) and nearest.root != store.root
+
+
+# Words.
+
+
+def _said(write: Write) -> str:
+    when = strftime("%Y-%m-%d %H:%M:%S", localtime(write.at))
+    what = f"version {write.version} ({write.size} bytes)" if write.digest else f"version {write.version} (a delete)"
+    return f"{what} by {write.owner} at {when}"
+
+
+def command(*words: str) -> str:
+    """A `landed` command line that a shell takes as it is."""
+    return shlex.join(("landed", *words))
+
+
+def _put_back(path: str, found: str) -> str:
+    return (
+        f"`{command('log', path)}` tells who wrote what. Put the bytes back with "
+        f"`{command('write', path)} FILE --expect {found or 'absent'}`."
+    )
+
+
+def _decide(path: str, found: str) -> str:
+    keep = command("write", path, path, "--expect", found)
+    return f"Keep the change with `{keep}`, or put the right bytes there: name their file instead of the second path."

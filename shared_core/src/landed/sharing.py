@@ -1,0 +1,252 @@
+"""A directory that keeps its own locks and records, for several users or containers: ``DIR/.landed``.
+
+The store is built aside, with the records of the files that the user's own store knows already, and appears under its
+name by one rename. Until then every program finds the old locks, from then on the new ones. So that no writer is
+between the two, the old locks of all known files are held while that happens.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from landed import _fs
+from landed.artifact import Artifact
+from landed.audit import keys
+from landed.digest import sha256
+from landed.errors import NotLanded, Refused, from_os_error
+from landed.lock import DEFAULT_TIMEOUT, Lock
+from landed.records import Record, Shelf, read_record
+from landed.state import ARTIFACTS, STORE_NAME, Store, case_key, store_for, user_store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+STAGING: Final = "init"
+"""In a store: where a store is built before it appears."""
+IGNORE: Final = ".gitignore"
+"""In a store: keeps locks and records, which mean nothing in another clone, out of version control."""
+
+
+class Shared:
+    """What `share` did.
+
+    Attributes:
+        store: the directory's store.
+        carried: the files whose records came along from the user's store.
+        existed: whether the directory had its store already.
+    """
+
+    __slots__ = ("carried", "existed", "store")
+
+    def __init__(self, store: Store, carried: list[str], *, existed: bool) -> None:
+        self.store = store
+        self.carried = carried
+        self.existed = existed
+
+
+def share(directory: str, *, timeout: float = DEFAULT_TIMEOUT, fs: _fs.FileOps = _fs.LOCAL) -> Shared:
+    """Give `directory` its own store. Who may write the directory may use the store.
+
+    Programs that run as other users, and writes to files that landed does not know yet, cannot be waited for: do it
+    before they start.
+
+    Args:
+        directory: an existing directory.
+        timeout: seconds to wait for each file that is being written.
+        fs: the file operations to use.
+
+    Raises:
+        Refused: it is no directory, or it lies in a store or in a directory that has one. Nothing was changed.
+        LockTimeout: a file in it was being written all the time. Nothing was changed.
+        NotLanded: the system refused a step. The directory has no store; what was built aside is removed next time.
+    """
+    base = os.path.realpath(directory)
+    status = _status_of(base, fs)
+    above = store_for(base, fs)
+    _refuse_nested(base, above)
+    if above.base == base:
+        return Shared(above, [], existed=True)
+    mode = stat.S_IMODE(status.st_mode) & 0o777
+    if mode & 0o020:
+        mode |= stat.S_ISGID  # files in it belong to the group that shares the directory, whoever creates them
+    # The sticky bit is left out: under it Linux refuses to open another user's file with O_CREAT (protected_regular).
+    root = os.path.join(base, STORE_NAME)
+    try:
+        _make(root, mode, status, fs)
+        with _Held(Lock(os.path.join(root, STAGING + ".lock"), mode=mode & 0o666, fs=fs), timeout):
+            now = store_for(base, fs)
+            if now.base == base:
+                return Shared(now, [], existed=True)  # somebody else was faster
+            return _build(base, mode, status, timeout, fs)
+    except OSError as error:
+        raise from_os_error(
+            NotLanded,
+            error,
+            "the store cannot be made",
+            path=root,
+            step="init",
+            hint="Run it as a user who can write the directory.",
+        ) from error
+
+
+def _status_of(base: str, fs: _fs.FileOps) -> os.stat_result:
+    try:
+        status = fs.stat(base)
+    except OSError as error:
+        raise from_os_error(
+            Refused, error, "the directory cannot be used", path=base, step="init", hint="Create it first."
+        ) from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise Refused("it is not a directory", path=base, step="init", hint="Name the directory that holds the file.")
+    return status
+
+
+def _refuse_nested(base: str, above: Store) -> None:
+    user = user_store().root
+    if STORE_NAME in base.split(os.sep) or base == user or base.startswith(user + os.sep):
+        raise Refused("the directory is itself part of a store", path=base, step="init")
+    if above.base and above.base != base:
+        raise Refused(
+            f"the directory lies in {above.base}, which keeps its locks and records for it",
+            path=base,
+            step="init",
+            hint=f"There is nothing to do: programs that write here meet at the locks in {above.root}.",
+        )
+
+
+def _make(path: str, mode: int, shared: os.stat_result, fs: _fs.FileOps) -> None:
+    """Create a directory of the store with the bits and the group of the directory that is shared."""
+    try:
+        fs.mkdir(path, 0o700)
+    except FileExistsError:
+        if not stat.S_ISDIR(fs.stat(path, follow_symlinks=False).st_mode):
+            raise
+    with _fs.Directory(os.path.dirname(path), fs) as parent:
+        parent.sync()
+    if _fs.WINDOWS:  # pragma: no cover - permissions there come from the parent
+        return
+    fd = fs.open(path, os.O_RDONLY | _fs.DIRECTORY | _fs.NOFOLLOW)
+    try:
+        own = fs.fstat(fd)
+        if own.st_gid != shared.st_gid and mode & 0o020:
+            fs.fchown(fd, -1, shared.st_gid)
+        if stat.S_IMODE(own.st_mode) != mode and os.geteuid() in {own.st_uid, 0}:
+            fs.fchmod(fd, mode)
+        fs.fsync(fd)
+    finally:
+        fs.close(fd)
+
+
+def _build(base: str, mode: int, status: os.stat_result, timeout: float, fs: _fs.FileOps) -> Shared:
+    root = os.path.join(base, STORE_NAME)
+    aside = Store(os.path.join(root, STAGING), base, mode & 0o666)
+    _clear(aside, fs)
+    _ignore(root, mode & 0o666, fs)
+    _make(aside.root, mode, status, fs)
+    _make(aside.artifacts, mode, status, fs)
+    held: list[Lock] = []
+    try:
+        carried = _carry_over(base, aside, timeout, held, fs)
+        with _fs.Directory(aside.artifacts, fs) as records:
+            records.sync()
+        fs.rename(aside.artifacts, os.path.join(root, ARTIFACTS))
+        with _fs.Directory(root, fs) as store:
+            store.sync()
+        fs.rmdir(aside.root)
+    finally:
+        for lock in held:
+            lock.release()
+    return Shared(Store(root, base, aside.mode), carried, existed=False)
+
+
+def _clear(aside: Store, fs: _fs.FileOps) -> None:
+    """Remove what a predecessor that died has left."""
+    for directory in (aside.artifacts, aside.root):
+        try:
+            for name in fs.listdir(directory):
+                fs.unlink(os.path.join(directory, name))
+            fs.rmdir(directory)
+        except FileNotFoundError:  # noqa: PERF203 - two directories
+            continue
+
+
+def _ignore(root: str, mode: int, fs: _fs.FileOps) -> None:
+    fd = fs.open(os.path.join(root, IGNORE), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _fs.NOFOLLOW, mode)
+    try:
+        _fs.write_all(fs, fd, b"*\n")
+        fs.fsync(fd)
+    finally:
+        fs.close(fd)
+
+
+def _carry_over(base: str, aside: Store, timeout: float, held: list[Lock], fs: _fs.FileOps) -> list[str]:
+    """Copy what the user's store knows of files below `base`; their locks are in `held` afterwards."""
+    carried = []
+    old = user_store()
+    for key in keys(old, fs):
+        name = _name_of(old, key, fs)
+        if name is None or not name.startswith(base + os.sep):
+            continue
+        artifact = Artifact(old.path_of(name), fs)
+        if artifact.key != key or artifact.store.root != old.root:
+            continue  # reached by another way by now, or a store further down keeps it
+        artifact.shelf.lock.acquire(timeout, owner=object())
+        held.append(artifact.shelf.lock)
+        record = _settled(artifact, fs)
+        _copy(record, artifact.shelf, Shelf(aside, *_names(artifact.path, aside), fs))
+        carried.append(artifact.path)
+    return carried
+
+
+def _name_of(store: Store, key: str, fs: _fs.FileOps) -> str | None:
+    try:
+        record = read_record(os.path.join(store.artifacts, key + ".record"), fs)
+    except FileNotFoundError:
+        return None
+    return record.name if record is not None else None
+
+
+def _names(path: str, store: Store) -> tuple[str, str]:
+    name = store.name_of(case_key(path))
+    return name, sha256(os.fsencode(name))
+
+
+def _settled(artifact: Artifact, fs: _fs.FileOps) -> Record:
+    """The artifact's record, an unfinished write settled as the next writer would settle it."""
+    try:
+        directory = _fs.Directory(os.path.dirname(artifact.path), fs)
+    except (FileNotFoundError, NotADirectoryError):
+        return artifact.shelf.load()  # its directory is gone: the record tells the audit that it was lost
+    with directory:
+        try:
+            record, _, _ = artifact.settle(directory)
+        except Refused:
+            return artifact.shelf.load()  # no regular file any more: likewise
+    return record
+
+
+def _copy(record: Record, old: Shelf, new: Shelf) -> None:
+    """Write down under the new name what the record says. The old one stays: a nearer store outranks it."""
+    copy = Record(new.name)
+    copy.landed, copy.begun, copy.counter = record.landed, record.begun, record.counter
+    for write, _ in old.history():
+        new.log(write)
+    new.save(copy, flush=True)
+
+
+class _Held:
+    """A lock for the time of a block, with a timeout of one's own."""
+
+    __slots__ = ("_lock", "_timeout")
+
+    def __init__(self, lock: Lock, timeout: float) -> None:
+        self._lock = lock
+        self._timeout = timeout
+
+    def __enter__(self) -> None:
+        self._lock.acquire(self._timeout, owner=object())
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
