@@ -1,0 +1,88 @@
+"""What ``import landed`` and its hot modules cost over a bare interpreter, on every Python at hand."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import subprocess
+import sys
+
+from frame import Cell, Contender, Report, measure
+
+STATEMENT = "import landed; import landed.lock, landed.publish, landed.records, landed.files"
+LIMIT_MS = 3.0
+VERSIONS = range(10, 15)
+
+
+def interpreters() -> dict[str, str]:
+    """This one, those of the PATH, those that pyenv installed: each version's executable."""
+    pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
+    found = dict([_identity(sys.executable)])
+    for minor in VERSIONS:
+        for candidate in (shutil.which(f"python3.{minor}"), *glob.glob(f"{pyenv}/versions/3.{minor}.*/bin/python")):
+            version, executable = _identity(candidate) if candidate is not None else ("", "")
+            if version == f"3.{minor}":
+                found.setdefault(version, executable)
+    return dict(sorted(found.items(), key=lambda item: int(item[0][2:])))
+
+
+def _identity(python: str) -> tuple[str, str]:
+    """Its version, and what really runs: a shim on the PATH is a shell script, or stands for no version at all."""
+    ask = "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"
+    answer = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False)
+    version, _, executable = answer.stdout.strip().partition(" ")
+    return version, executable
+
+
+def report_imports(report: Report, rounds: int) -> None:
+    """Whole processes, the bare one and the importing one in turn; and what -X importtime adds up to."""
+    import landed
+
+    source = os.path.dirname(os.path.dirname(os.path.abspath(landed.__file__)))
+    path = f"import sys; sys.path.insert(0, {source!r}); "
+    rows: list[list[Cell]] = []
+    for version, python in interpreters().items():
+        bare = [python, "-I", "-S", "-c", path]
+        importing = [python, "-I", "-S", "-c", path + STATEMENT]
+        with_os = [python, "-I", "-S", "-c", path + "import os, fcntl"]
+        samples = measure(
+            f"imports, {version}",
+            [
+                Contender("bare", lambda _, command=bare: subprocess.run(command, check=True)),
+                Contender("os", lambda _, command=with_os: subprocess.run(command, check=True)),
+                Contender("landed", lambda _, command=importing: subprocess.run(command, check=True)),
+            ],
+            rounds,
+        )
+        cost = (samples["landed"].median - samples["bare"].median) * 1e3
+        rows.append(
+            [
+                version,
+                f"{samples['bare'].median * 1e3:.2f}",
+                f"{samples['landed'].median * 1e3:.2f}",
+                f"{cost:.2f}",
+                f"{(samples['landed'].least - samples['bare'].least) * 1e3:.2f}",
+                f"{(samples['os'].median - samples['bare'].median) * 1e3:.2f}",
+                f"{_importtime(importing) - _importtime(bare):.2f}",
+            ]
+        )
+        report.require(f"import landed and its hot modules, Python {version}", LIMIT_MS, cost, "ms")
+    report.table(
+        "Imports: milliseconds over a bare interpreter (python -I -S)",
+        ["Python", "bare", "landed", "cost", "cost (least)", "of which os, fcntl", "-X importtime"],
+        rows,
+        [STATEMENT, "cost: medians of whole processes, landed's less the bare one's"],
+    )
+
+
+def _importtime(command: list[str]) -> float:
+    """The least of five sums of the self times, in milliseconds."""
+    sums = []
+    for _ in range(5):
+        answer = subprocess.run(
+            [command[0], "-X", "importtime", *command[1:]], capture_output=True, text=True, check=True
+        )
+        lines = [line.removeprefix("import time:").split("|")[0].strip() for line in answer.stderr.splitlines()]
+        sums.append(sum(int(line) for line in lines if line.isdigit()))
+    return min(sums) / 1e3
