@@ -1,0 +1,131 @@
+"""`landed` the command.
+
+Each command is a module with two functions::
+
+    def add_parser(subparsers) -> None     adds its parser, which sets the default ``run``
+    def run(args) -> int                   does it and returns the exit code
+
+`COMMANDS` names those of the core. An installed package adds its own through an entry point of the group
+``landed.commands``, whose name is the command's and whose value is such a module. Only the module of the command that
+is asked for is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+
+from landed.cli import output
+from landed.errors import LandedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+    from typing import Final
+
+COMMANDS: Final = {
+    "write": "landed.cli.write",
+    "cat": "landed.cli.cat",
+    "verify": "landed.cli.verify",
+    "status": "landed.cli.status",
+    "log": "landed.cli.log",
+    "audit": "landed.cli.audit",
+    "init": "landed.cli.init",
+    "doctor": "landed.cli.doctor",
+}
+"""The core's commands, in the order in which the help lists them."""
+GROUP: Final = "landed.commands"
+"""The entry-point group through which other packages add commands."""
+
+EPILOG: Final = """\
+exit codes:
+  0    done, and all is well
+  1    the answer is bad news: nothing was written (stale, locked, refused, failed),
+       or something was lost, bypassed or left unfinished by a dead owner
+  2    the command line cannot be understood, or a file named on it cannot be read
+  3    it cannot be told: the outcome of a write is unknown, or a record or file cannot be read
+  130  interrupted
+
+Every command has --json, which prints one JSON document on standard output; an error
+is then {"error": {...}} as well as a sentence on standard error. NO_COLOR turns colour off.
+LANDED_STATE_DIR names the directory for this user's locks and records.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: its words, without the program's name; those of the process when None.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        SystemExit: 2, the command line cannot be understood; 0 after ``--help`` and ``--version``.
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    output.survive_any_name()
+    args = build_parser(words[0] if words else None).parse_args(words)
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except LandedError as error:
+        return output.fail(args, error)
+    except BrokenPipeError:
+        # The reader of our output has gone. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return output.BROKEN_PIPE
+    except FileNotFoundError as error:
+        return output.fail_plainly(args, error, output.BAD_NEWS)
+    except OSError as error:
+        return output.fail_plainly(args, error, output.CANNOT_TELL)
+    except KeyboardInterrupt:
+        print("landed: interrupted", file=sys.stderr)
+        return output.INTERRUPTED
+    return code
+
+
+def build_parser(wanted: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the command line.
+
+    Args:
+        wanted: the one command that it has to know, which saves importing the others; all when None or no command.
+    """
+    from landed import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="landed",
+        description="Writes that land: on the disk, under their name, verified, and over nobody else's.",
+        epilog=EPILOG,
+        formatter_class=output.Formatter,
+    )
+    parser.add_argument("--version", action="version", version=f"landed {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in _modules(wanted):
+        module.add_parser(subparsers)
+    return parser
+
+
+def _modules(wanted: str | None) -> list[ModuleType]:
+    if wanted in COMMANDS:
+        return [importlib.import_module(COMMANDS[wanted])]
+    return [importlib.import_module(name) for name in COMMANDS.values()] + _added()
+
+
+def _added() -> list[ModuleType]:
+    """The commands of other packages. One that cannot be loaded must not take the others with it."""
+    from importlib.metadata import entry_points
+
+    modules = []
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        if entry.name in COMMANDS:
+            continue  # the core's commands mean the same on every machine
+        try:
+            modules.append(entry.load())
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+            print(f"landed: the command {entry.name!r} ({entry.value}) cannot be loaded: {error}", file=sys.stderr)
+    return modules

@@ -1,0 +1,262 @@
+"""What the command prints: sentences and tables for people, one JSON document for machines, exit codes for scripts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from datetime import datetime, timezone
+from time import monotonic
+
+from landed.artifact import Absent
+from landed.errors import LandedError, OutcomeUnknown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any, Final, TextIO, TypeVar
+
+    from landed.lock import Holder
+    from landed.process import Owner
+    from landed.records import Write
+    from landed.values import Receipt
+
+    T = TypeVar("T")
+
+OK: Final = 0
+"""Exit code: done, and all is well."""
+BAD_NEWS: Final = 1
+"""Exit code: nothing was written, or something was lost, bypassed or left unfinished."""
+USAGE: Final = 2
+"""Exit code: the command line cannot be understood, or a file named on it cannot be read. argparse's own."""
+CANNOT_TELL: Final = 3
+"""Exit code: the outcome is unknown."""
+INTERRUPTED: Final = 130
+"""Exit code: Ctrl-C, as shells count it."""
+BROKEN_PIPE: Final = 141
+"""Exit code: nobody reads the output any more, as shells count it."""
+
+WIDTH: Final = 100
+"""Columns of the help, whatever the terminal: the reference shows the same."""
+BAR: Final = 30
+"""Columns of the progress bar."""
+BAR_EVERY: Final = 0.1
+"""Seconds between two states of the bar on a terminal."""
+LINE_EVERY: Final = 5.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+COLOURS: Final = {"good": "32", "bad": "31;1", "doubt": "33", "dim": "2"}
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help as it was written, at one width."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=WIDTH)
+
+
+def add_command(
+    subparsers: Any,  # noqa: ANN401 - argparse does not name its type
+    name: str,
+    summary: str,
+    description: str,
+) -> argparse.ArgumentParser:
+    """A parser for one command, with what all commands have."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name, help=summary, description=description, formatter_class=Formatter
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    return parser
+
+
+# For machines.
+
+
+def emit(document: dict[str, Any]) -> None:
+    """Print the one JSON document of this run."""
+    json.dump(document, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def stamp(at: float) -> str:
+    """A time as ISO 8601 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def owner_document(owner: Owner) -> dict[str, Any]:
+    """A process, for JSON."""
+    return {"program": owner.program, "pid": owner.pid, "host": owner.host, "alive": owner.alive()}
+
+
+def write_document(write: Write | None) -> dict[str, Any] | None:
+    """One write, for JSON."""
+    if write is None:
+        return None
+    return {
+        "version": write.version,
+        "sha256": write.digest or None,
+        "size": write.size,
+        "base": write.base or None,
+        "at": stamp(write.at),
+        "owner": owner_document(write.owner),
+    }
+
+
+def holder_document(holder: Holder | None) -> dict[str, Any] | None:
+    """Who holds a lock, for JSON."""
+    return None if holder is None else {"since": stamp(holder.since), "owner": owner_document(holder.owner)}
+
+
+def receipt_document(receipt: Receipt) -> dict[str, Any]:
+    """A receipt, for JSON."""
+    return {
+        "path": receipt.path,
+        "version": version_text(receipt.version),
+        "sha256": receipt.digest or None,
+        "size": receipt.size,
+        "verified": receipt.verified,
+        "seconds": round(receipt.seconds, 6),
+        "replaced": version_text(receipt.replaced),
+        "settled": receipt.settled or None,
+    }
+
+
+def version_text(version: str | Absent) -> str | None:
+    """A version, for JSON: null stands for no file."""
+    return None if isinstance(version, Absent) else version
+
+
+def error_document(error: LandedError) -> dict[str, Any]:
+    """An error, for JSON."""
+    return {
+        "type": type(error).__name__,
+        "message": str(error),
+        "path": error.path,
+        "step": error.step,
+        "errno": error.errno,
+        "expected": error.expected,
+        "found": error.found,
+        "outcome": error.outcome,
+        "hint": error.hint or None,
+    }
+
+
+# For people.
+
+
+def survive_any_name() -> None:
+    """Let a path that the terminal's encoding cannot show be printed as escapes, instead of ending the program."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def shown(path: str) -> str:
+    """A path on one line: control characters, which could fool a terminal, as escapes."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in path
+    )
+
+
+def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:
+    """`text` in a colour of `COLOURS`, where the stream is a terminal and NO_COLOR is not set."""
+    stream = sys.stdout if stream is None else stream
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty():
+        return text
+    return f"\033[{COLOURS[colour]}m{text}\033[0m"
+
+
+def clock(at: float) -> str:
+    """A time as people read it: local, to the second."""
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def ago(at: float) -> str:
+    """How long ago something was."""
+    seconds = max(0.0, datetime.now(timezone.utc).timestamp() - at)
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def count(number: int, noun: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
+    """Print columns, each as wide as its widest cell; the last is not padded."""
+    every = [header, *rows]
+    widths = [max(len(row[column]) for row in every) for column in range(len(header))]
+    for number, row in enumerate(every):
+        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        line = "  ".join(padded).rstrip()
+        print(coloured(line, "dim") if number == 0 else line)
+
+
+def note(text: str) -> None:
+    """Say something beside the result, on standard error."""
+    print(f"landed: {text}", file=sys.stderr)
+
+
+def progress(items: Sequence[T], what: str) -> Iterator[T]:
+    """The items, with their progress on standard error: a bar on a terminal, now and then a line elsewhere."""
+    bar = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    said = started = monotonic()
+    drawn = False
+    try:
+        for done, item in enumerate(items):
+            now = monotonic()
+            if now - said >= (BAR_EVERY if bar else LINE_EVERY):
+                said, drawn = now, bar
+                _say_progress(done, len(items), what, now - started, bar=bar)
+            yield item
+    finally:
+        if drawn:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+
+
+def _say_progress(done: int, total: int, what: str, seconds: float, *, bar: bool) -> None:
+    left = f", {seconds / done * (total - done):.0f} s left" if done else ""
+    if bar:
+        filled = BAR * done // max(1, total)
+        sys.stderr.write(f"\r\033[K{what} [{'#' * filled}{'.' * (BAR - filled)}] {done} of {total}{left}")
+    else:
+        sys.stderr.write(f"{what}: {done} of {total}{left}\n")
+    sys.stderr.flush()
+
+
+# Failures.
+
+
+def fail(args: argparse.Namespace, error: LandedError, next_step: str = "") -> int:
+    """Say what landed raised, and return the exit code for it."""
+    code = exit_code(error)
+    if getattr(args, "json", False):
+        emit({"error": error_document(error)})
+    print(f"{coloured('landed:', 'bad', sys.stderr)} {error}", file=sys.stderr)
+    if next_step:
+        note(next_step)
+    return code
+
+
+def exit_code(error: LandedError) -> int:
+    """`BAD_NEWS` where the error says what state things are in, `CANNOT_TELL` where it says that this is unknown."""
+    from landed.errors import Corrupt
+
+    return CANNOT_TELL if isinstance(error, (OutcomeUnknown, Corrupt)) else BAD_NEWS
+
+
+def fail_plainly(args: argparse.Namespace, error: OSError, code: int) -> int:
+    """Say what the system raised, and return `code`."""
+    where = f"{shown(os.fsdecode(error.filename))}: " if error.filename else ""
+    message = f"{where}{error.strerror or error}"
+    if getattr(args, "json", False):
+        path = os.fsdecode(error.filename) if error.filename else None
+        emit({"error": {"type": type(error).__name__, "message": message, "path": path, "errno": error.errno}})
+    note(message)
+    return code

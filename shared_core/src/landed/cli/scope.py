@@ -1,0 +1,49 @@
+"""Which files a command is about: one path, all below a directory, or all that this user has."""
+
+from __future__ import annotations
+
+import os
+
+from landed import _fs
+from landed.artifact import Artifact
+from landed.audit import keys, stores
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from landed.state import Store
+
+
+class Scope:
+    """The entries that a command looks at.
+
+    Attributes:
+        entries: each a store and the key of a file in it.
+        under: the resolved directory that the files must be in; "" for no limit.
+        path: the one file that was named, or None.
+        words: the scope as a reader would say it.
+    """
+
+    __slots__ = ("entries", "path", "under", "words")
+
+    def __init__(self, entries: list[tuple[Store, str]], under: str, path: str | None, words: str) -> None:
+        self.entries = entries
+        self.under = under
+        self.path = path
+        self.words = words
+
+
+def scope_of(target: str | None) -> Scope:
+    """The scope that a command's PATH or DIR names.
+
+    Raises:
+        Refused: the path cannot be a file's.
+    """
+    if target is not None and not os.path.isdir(target):
+        artifact = Artifact(target)
+        return Scope([(artifact.store, artifact.key)], "", artifact.path, artifact.path)
+    found = stores(target)
+    entries = [(store, key) for store in found for key in keys(store, _fs.LOCAL)]
+    if target is None:
+        return Scope(entries, "", None, " and ".join(store.base or store.root for store in found))
+    under = os.path.realpath(target)
+    return Scope(entries, under, None, under)

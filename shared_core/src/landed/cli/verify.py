@@ -1,0 +1,63 @@
+"""``landed verify``: files against the last write that was acknowledged for them."""
+
+from __future__ import annotations
+
+import sys
+
+from landed import files
+from landed.artifact import Absent
+from landed.cli import output
+from landed.cli.write import seconds
+from landed.errors import LandedError, VerifyFailed
+from landed.lock import DEFAULT_TIMEOUT
+from landed.publish import LEVELS, READ
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+DESCRIPTION = """\
+Compare files with the last write that landed acknowledged for each, under their locks. A write that
+a dead process left unfinished is settled on the way: completed if its bytes are in place, else struck off.
+"""
+
+
+def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not name its type
+    """Add the command."""
+    parser = output.add_command(subparsers, "verify", "compare files with their last acknowledged write", DESCRIPTION)
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="the files to verify")
+    parser.add_argument("--level", choices=LEVELS, default=READ, help="`device` reads past the page cache")
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=DEFAULT_TIMEOUT,
+        help=f"how long to wait for a writer (default {DEFAULT_TIMEOUT:g})",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verify."""
+    codes = [output.OK]
+    documents = []
+    for path in output.progress(args.paths, "verify"):
+        try:
+            receipt = files.verify(path, level=args.level, timeout=args.timeout)
+        except LandedError as error:
+            # What the name leads to is known, and it is not what was written: that is bad news, not doubt.
+            codes.append(output.BAD_NEWS if isinstance(error, VerifyFailed) else output.exit_code(error))
+            documents.append({"path": error.path or path, "ok": False, "error": output.error_document(error)})
+            print(f"{output.coloured('landed:', 'bad', sys.stderr)} {error}", file=sys.stderr)
+            continue
+        documents.append({"ok": True, **output.receipt_document(receipt)})
+        if not args.json:
+            what = "deleted" if isinstance(receipt.version, Absent) else f"{receipt.version}"
+            size = output.count(receipt.size, "byte")
+            print(f"{output.shown(receipt.path)}: {output.coloured('verified', 'good')}, {what}, {size}")
+            if receipt.settled:
+                output.note(f"settled: {receipt.settled}")
+    if args.json:
+        output.emit({"files": documents})
+    return output.BAD_NEWS if output.BAD_NEWS in codes else max(codes)

@@ -1,0 +1,107 @@
+"""``landed write``: a whole file, from a file or standard input."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+
+from landed import _fs, files
+from landed.artifact import ABSENT, Absent
+from landed.cli import output
+from landed.errors import StaleWrite
+from landed.lock import DEFAULT_TIMEOUT
+from landed.publish import LEVELS, READ
+from landed.values import ANY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from landed.values import Expect
+
+DESCRIPTION = """\
+Write a whole file: when the command succeeds, the bytes are on the disk, under that name, verified,
+and nothing that another writer put there was overwritten unseen.
+
+Without --expect the write creates a file and refuses to replace one. To replace one, say which
+version you have seen (`landed cat PATH --json` and `landed status PATH` tell it), or `any`.
+"""
+
+
+def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not name its type
+    """Add the command."""
+    parser = output.add_command(subparsers, "write", "write a whole file, durably and verified", DESCRIPTION)
+    parser.add_argument("path", metavar="PATH", help="the file to write")
+    parser.add_argument(
+        "source",
+        metavar="FILE",
+        nargs="?",
+        default="-",
+        help="where the bytes are; standard input without it or with -",
+    )
+    parser.add_argument(
+        "--expect",
+        metavar="VERSION",
+        default="absent",
+        help="what must be there: a version, `absent` (the default), or `any` to overwrite on purpose",
+    )
+    parser.add_argument(
+        "--verify",
+        choices=LEVELS,
+        default=READ,
+        help="how to prove it: read the bytes back (the default), or read them past the page cache",
+    )
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=DEFAULT_TIMEOUT,
+        help=f"how long to wait for another writer of the same file (default {DEFAULT_TIMEOUT:g})",
+    )
+    parser.set_defaults(run=run)
+
+
+def seconds(text: str) -> float:
+    """A number of seconds, for argparse."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write."""
+    try:
+        data = _source(args.source)
+    except OSError as error:
+        return output.fail_plainly(args, error, output.USAGE)
+    words: dict[str, Expect] = {"absent": ABSENT, "any": ANY}
+    expect = words.get(args.expect, args.expect)
+    try:
+        receipt = files.write(args.path, data, expect=expect, verify=args.verify, timeout=args.timeout)
+    except StaleWrite as stale:
+        return output.fail(args, stale, _next_step(args.path, stale.found))
+    if args.json:
+        output.emit(output.receipt_document(receipt))
+        return output.OK
+    replaced = "a new file" if isinstance(receipt.replaced, Absent) else f"replaced {receipt.replaced}"
+    took = f"verified by {receipt.verified}, {receipt.seconds * 1000:.1f} ms"
+    print(f"{output.shown(receipt.path)}: {receipt.version}, {output.count(receipt.size, 'byte')}, {replaced}, {took}")
+    if receipt.settled:
+        output.note(f"before it: {receipt.settled}")
+    return output.OK
+
+
+def _source(name: str) -> bytes:
+    if name == "-":
+        return sys.stdin.buffer.read()
+    with open(name, "rb") as source:
+        return _fs.read_all(_fs.LOCAL, source.fileno(), 0)
+
+
+def _next_step(path: str, found: str | None) -> str:
+    if found is None or found == repr(ABSENT):
+        return "nothing is there now: `--expect absent` creates it"
+    again = shlex.join(("landed", "cat", path))
+    return f"see it with `{again}`; `--expect {found}` then writes over exactly that"
