@@ -1,0 +1,175 @@
+"""SIGKILL at every system call of every write: what was acknowledged is there, and the next writer need not wait.
+
+strace kills the process as it enters the call, so that the call itself does not happen. The calls are found in a
+recording of the same run. What a fresh process must find is known exactly for each point: the new bytes if and only if
+the call that publishes came before, and a begun write with its dead owner if and only if that was written down last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import signal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+from injection import WORKERS, Call, Place, in_parallel, inject, why_not
+from subject import NEW, OLD, temps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
+
+
+def nothing(place: Place) -> None:
+    """No file, and no program that has used landed before."""
+
+
+def old(place: Place) -> None:
+    place.python(f"landed.write(path, {OLD!r})")
+
+
+def old_in_a_shared_directory(place: Place) -> None:
+    (place.path.parent / ".landed" / "artifacts").mkdir(parents=True)
+    old(place)
+
+
+def dead_writer(call: str, bytes_before: bytes | None) -> Callable[[Place], None]:
+    """What a writer of other bytes leaves that was killed as it entered `call`."""
+
+    def prepare(place: Place) -> None:
+        if bytes_before is not None:
+            place.python(f"landed.write(path, {bytes_before!r})")
+        place.python(
+            f"landed._fs.{call} = lambda *_, **__: os.kill(os.getpid(), {signal.SIGKILL:d});"
+            f"landed.write(path, {DEAD!r}, expect=landed.ANY)",
+            returncode=-signal.SIGKILL,
+        )
+
+    return prepare
+
+
+DEAD = b"bytes of a writer that died\n"
+
+
+class Scenario(NamedTuple):
+    """One operation and what it begins with: the bytes that are there, and which logged writes landed.
+
+    The history of a delete is not looked at here: `test_history_reaches_back_past_a_delete` says why.
+    """
+
+    operation: str
+    prepare: Callable[[Place], None]
+    bytes: bytes | None
+    history: tuple[bool, ...] | None
+    dead: bool = False
+
+
+SCENARIOS = {
+    "first write of a user": Scenario("write", nothing, None, ()),
+    "replace": Scenario("write", old, OLD, (True,)),
+    "replace in a shared directory": Scenario("write", old_in_a_shared_directory, OLD, (True,)),
+    "edit": Scenario("edit", old, OLD, (True,)),
+    "edit a new file": Scenario("edit", nothing, None, ()),
+    "delete": Scenario("delete", old, OLD, None),
+    "write after a death before the rename": Scenario(
+        "write", dead_writer("FileOps.rename", OLD), OLD, (True, False), dead=True
+    ),
+    "edit after a death after the rename": Scenario(
+        "edit", dead_writer("Directory.sync", OLD), DEAD, (True, True), dead=True
+    ),
+    "delete after a death between link and unlink": Scenario(
+        "delete", dead_writer("FileOps.unlink", None), DEAD, None, dead=True
+    ),
+    "verify after a death after the rename": Scenario(
+        "verify", dead_writer("Directory.sync", OLD), DEAD, (True, True), dead=True
+    ),
+}
+
+
+class Expected:
+    """What a fresh process must find when only these calls of the operation were made."""
+
+    def __init__(self, scenario: Scenario, place: Place, done: list[Call]) -> None:
+        published = any(_publishes(call, place) for call in done)
+        after = {"write": NEW, "edit": NEW, "delete": None}.get(scenario.operation)
+        self.bytes = after if published else scenario.bytes
+        records = [call.text for call in done if call.name == "pwrite64" and "landed-record" in call.text]
+        self.begun = "\\nbegun=" in records[-1] if records else scenario.dead
+        logged = any(re.match(r'write\(\d+, "\d+-[0-9a-f]{12} ', call.text) for call in done)
+        self.history = None
+        if scenario.history is not None:
+            self.history = [*scenario.history, *([published] if logged else []), True]
+
+
+def _publishes(call: Call, place: Place) -> bool:
+    verbs = {"delete": ("unlink",), "verify": ()}.get(place.operation, ("link", "rename"))
+    return call.name.startswith(verbs) and f'"{place.path.name}"' in call.text
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_kill(name: str, tmp_path: Path) -> None:
+    scenario = SCENARIOS[name]
+    places = [Place(tmp_path / f"place{n}", scenario.operation, scenario.prepare) for n in range(WORKERS)]
+    recordings = {place.root: place.calls() for place in places}
+    shape = [(call.name, call.when) for call in recordings[places[0].root]]
+    assert all([(call.name, call.when) for call in calls] == shape for calls in recordings.values())
+
+    def check(place: Place, n: int) -> str:
+        calls = recordings[place.root]
+        ran = place.run(*inject(calls[n], "signal=KILL"))
+        assert ran.returncode == -signal.SIGKILL, f"it was not killed: {ran}"
+        assert ran.outcome is None
+        return judge(f"killed at {calls[n]}", place, Expected(scenario, place, calls[:n]))
+
+    def unhurt(place: Place, _: int) -> str:
+        ran = place.run()
+        assert ran.outcome is not None
+        assert ran.outcome["raised"] is None, ran.outcome
+        return judge("acknowledged", place, Expected(scenario, place, recordings[place.root]))
+
+    problems = in_parallel(places, range(len(shape)), check) + in_parallel(places[:1], [0], unhurt)
+    print(f"{name}: killed at each of {len(shape)} calls")
+    assert not problems, f"{len(problems)} of {len(shape)} points\n" + "\n\n".join(problems)
+
+
+def judge(point: str, place: Place, expected: Expected) -> str:
+    found = place.witness()
+    problems = [words for words, wrong in _faults(found, expected).items() if wrong]
+    return f"{point}\n  {'; '.join(problems)}\n  {found}" if problems else ""
+
+
+def _faults(found: dict[str, Any], expected: Expected) -> dict[str, bool]:
+    text = None if expected.bytes is None else expected.bytes.decode()
+    digest = "" if expected.bytes is None else hashlib.sha256(expected.bytes).hexdigest()
+    begun = found["begun"]
+    version, landed, right_bytes = found["next"]
+    history = dict(found["history"])
+    verified = found["verified"]
+    return {
+        "bytes before anybody settled": found["disk"] != text,
+        "origin": found["origin"] != (None if text is None else "landed"),
+        "begun, or not begun": (begun is not None) != expected.begun,
+        "the owner of the begun write does not count as dead": begun is not None and begun["alive"] is not False,
+        "a temp file that no begun write tells of": not expected.begun and temps(found["names"]) != [],
+        "bytes after settling": found["settled_disk"] != text,
+        "still begun after settling": found["settled_begun"] is not None,
+        # Only a file that nobody ever wrote cannot be verified.
+        "not verified": verified is None and (digest != "" or found["landed"] is not None),
+        "verified as something else": verified is not None and found["digest"] != digest,
+        "the next write": not right_bytes or landed["version"] != version,
+        "temp files left": temps(found["left"]) != [],
+        "a version twice in the history": len(history) != len(found["history"]),
+        "the current version is not in the history": not history.get(version),
+        f"the history, which is {expected.history}": expected.history is not None
+        and [landed for _, landed in found["history"]] != expected.history,
+    }
+
+
+@pytest.mark.xfail(strict=True, reason="the write after a delete names no base, so that the chain ends there")
+def test_history_reaches_back_past_a_delete(tmp_path: Path) -> None:
+    place = Place(tmp_path / "place", "delete", old)
+    assert place.run().outcome == {"raised": None}
+    assert [landed for _, landed in place.witness()["history"]] == [True, True, True]
