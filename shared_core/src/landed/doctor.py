@@ -103,11 +103,14 @@ def examine(directory: str = ".", fs: _fs.FileOps = _fs.LOCAL) -> Iterator[Check
     directory = os.path.realpath(directory)
     store = store_for(directory, fs)
     yield from _mounts(directory, store)
-    yield _attempt("state directory", lambda: _state_usable(store, fs))
+    usable = _attempt("state directory", lambda: _state_usable(store, fs))
+    yield usable
+    if usable.status == FAIL:
+        return  # nothing can be written without it
     with _Bench(directory, fs) as bench:
         for name, check in _FILE_CHECKS:
             yield _attempt(name, lambda check=check: check(bench, fs))  # type: ignore[misc]
-    with _Bench(_lock_home(store, directory), fs) as bench:
+    with _Bench(store.root, fs) as bench:
         for name, check in _LOCK_CHECKS:
             yield _attempt(name, lambda check=check: check(bench, fs))  # type: ignore[misc]
     with _Bench(directory, fs) as bench:
@@ -171,10 +174,6 @@ _OLD: Final = b"the old bytes\n"
 _NEW: Final = b"the new bytes, which are longer\n"
 
 
-def _lock_home(store: Store, directory: str) -> str:
-    return store.root if os.path.isdir(store.root) else directory
-
-
 # What is it?
 
 
@@ -230,9 +229,10 @@ def _unescape(text: str) -> str:
 
 def _state_usable(store: Store, fs: _fs.FileOps) -> Answer:
     store.make(fs)
-    lock = Lock(os.path.join(store.root, "doctor.lock"), mode=store.mode, fs=fs)
-    lock.acquire(timeout=CHILD_TIMEOUT, owner=object())
-    lock.release()
+    with _Bench(store.root, fs) as bench:
+        lock = Lock(os.path.join(bench.path, "lock"), mode=store.mode, fs=fs)
+        lock.acquire(timeout=0, owner=object())
+        lock.release()
     mode = stat.S_IMODE(fs.stat(store.root).st_mode)
     if not store.base and mode & 0o022 and not _fs.WINDOWS:
         return WARN, f"{store.root} can be written by other users (mode {mode:o})", f"chmod go-w {store.root}"

@@ -29,13 +29,16 @@ LANDED, NOT_LANDED, BEGUN, OUTSIDE_CHANGE = "landed", "not landed", "begun", "ou
 
 
 class Line:
-    """One line of the log: a write, or a change from outside that a write or the disk bears witness to."""
+    """One line of the log: a write, or a change from outside, to which the next write or the disk bears witness."""
 
-    __slots__ = ("at", "outcome", "path", "version", "write")
+    __slots__ = ("at", "order", "outcome", "path", "version", "write")
 
-    def __init__(self, path: str, outcome: str, at: float | None, version: str, write: Write | None) -> None:
+    def __init__(
+        self, path: str, outcome: str, order: float, at: float | None, version: str, write: Write | None = None
+    ) -> None:
         self.path = path
         self.outcome = outcome
+        self.order = order
         self.at = at
         self.version = version
         self.write = write
@@ -57,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         seen = standing(store, key, under=scope.under)
         if seen is not None and seen.path is not None:
             lines += _lines(store, key, seen.path)
-    lines.sort(key=lambda line: line.at if line.at is not None else float("inf"))
+    lines.sort(key=lambda line: line.order)
     if args.last is not None:
         lines = lines[max(0, len(lines) - args.last) :]
     if args.json:
@@ -77,8 +80,8 @@ def _lines(store: Store, key: str, path: str) -> list[Line]:
     lines = []
     for write, landed in history:
         if write.base != base_of(write.base) and landed:
-            lines.append(Line(path, OUTSIDE_CHANGE, None if not write.at else write.at, write.base, None))
-        lines.append(Line(path, _outcome(write, record, landed=landed), write.at, write.version, write))
+            lines.append(Line(path, OUTSIDE_CHANGE, write.at, None, write.base))  # some time before the write
+        lines.append(Line(path, _outcome(write, record, landed=landed), write.at, write.at, write.version, write))
     try:
         artifact = Artifact(path)
         sight = artifact.look()
@@ -87,7 +90,8 @@ def _lines(store: Store, key: str, path: str) -> list[Line]:
         return lines  # what stands there now is for the audit to say
     if verdict.origin == OUTSIDE and record.landed is not None:
         at = sight.status.st_mtime if sight is not None else None
-        lines.append(Line(path, OUTSIDE_CHANGE, at, output.version_text(verdict.version) or "no file", None))
+        version = output.version_text(verdict.version) or "no file"
+        lines.append(Line(path, OUTSIDE_CHANGE, float("inf"), at, version))
     return lines
 
 
