@@ -75,7 +75,7 @@ class Recording(FileOps):
 
     def _path_of(self, subject: str | int, dir_fd: int | None) -> str:
         if isinstance(subject, int):
-            return self._opened[subject]
+            return self._opened.get(subject, "")  # a lock file may have been opened by another object
         return subject if dir_fd is None else os.path.join(self._opened[dir_fd], subject)
 
     def _apply(self, when: str, call: Call) -> None:

@@ -1,0 +1,379 @@
+"""The lock excludes, is fair, gives up in time, and ends with its holder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import filelock
+import pytest
+from recording import Recording, failing
+
+from landed import Lock, LockTimeout, NotLanded, Refused
+from landed import lock as lock_module
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from programs import Program, Programs
+
+HOLD = """
+    import sys
+    from landed import Lock
+    lock = Lock(sys.argv[1])
+    lock.acquire()
+    print("held", flush=True)
+    sys.stdin.readline()
+    lock.release()
+    print("released", flush=True)
+"""
+TRY = """
+    import sys
+    from landed import Lock, LockTimeout
+    lock = Lock(sys.argv[1])
+    try:
+        lock.acquire(float(sys.argv[2]))
+        print("acquired")
+    except LockTimeout as error:
+        print("timeout", error.holder)
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "a.lock")
+
+
+def held_elsewhere(programs: Programs, path: str) -> Program:
+    """A program that holds the lock until it is told to stop."""
+    holder = programs.start(HOLD, path)
+    assert holder.hear() == "held"
+    return holder
+
+
+def descriptors_of(path: str) -> list[str]:
+    """The descriptors of this process that lead to `path`."""
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except FileNotFoundError:  # the one that listed the directory
+            continue
+        if target.removesuffix(" (deleted)") == path:
+            found.append(fd)
+    return found
+
+
+def eventually(condition: object, seconds: float = 10) -> bool:
+    """Whether `condition()` comes true; the limit only guards against hangs."""
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+def is_free(path: str) -> bool:
+    """Whether the kernel's lock is free, asked by other code than ours."""
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return False
+    lock.release()
+    return True
+
+
+# Exclusion.
+
+
+def test_threads_exclude_each_other(path: str) -> None:
+    inside: list[int] = []
+    most = []
+
+    def work() -> None:
+        for _ in range(50):
+            with Lock(path):
+                inside.append(1)
+                time.sleep(0.0001)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(most) == 400
+    assert max(most) == 1
+
+
+def test_processes_exclude_each_other(programs: Programs, path: str) -> None:
+    holder = held_elsewhere(programs, path)
+    with pytest.raises(LockTimeout):
+        Lock(path).acquire(0)
+    holder.say()
+    Lock(path).acquire(30)  # comes through as soon as the holder lets go
+
+
+def test_we_block_another_process(programs: Programs, path: str) -> None:
+    with Lock(path):
+        assert programs.run(TRY, path, 0)[0].startswith("timeout")
+    assert programs.run(TRY, path, 0) == ["acquired"]
+
+
+def test_filelock_blocks_us(path: str) -> None:
+    theirs = filelock.FileLock(path)
+    with theirs, pytest.raises(LockTimeout):
+        Lock(path).acquire(0.05)
+    Lock(path).acquire(0)
+
+
+def test_we_block_filelock(path: str) -> None:
+    with Lock(path), pytest.raises(filelock.Timeout):
+        filelock.FileLock(path).acquire(timeout=0.05)
+    with filelock.FileLock(path, timeout=0):
+        pass
+
+
+def test_filelock_releases_to_our_waiter(path: str) -> None:
+    theirs = filelock.FileLock(path, thread_local=False)
+    theirs.acquire()
+    threading.Timer(0.05, theirs.release).start()
+    ours = Lock(path)
+    ours.acquire(30)
+    assert ours.held
+    ours.release()
+
+
+def test_a_lock_is_not_reentrant(path: str) -> None:
+    with Lock(path):
+        started = time.monotonic()
+        with pytest.raises(Refused, match="would wait for itself"):
+            Lock(path).acquire(30)
+        assert time.monotonic() - started < 10
+        assert not is_free(path)
+    assert is_free(path)
+
+
+def test_owners_that_are_named_are_told_apart_and_recognized(path: str) -> None:
+    first = Lock(path)
+    first.acquire(owner="task 1")
+    with pytest.raises(LockTimeout):
+        Lock(path).acquire(0, owner="task 2")
+    with pytest.raises(Refused):
+        Lock(path).acquire(0, owner="task 1")
+    first.release()
+
+
+def test_release_without_acquire_does_nothing(path: str) -> None:
+    Lock(path).release()
+    with Lock(path):
+        Lock(path).release()
+        assert not is_free(path)
+
+
+# Order.
+
+
+def test_threads_come_in_the_order_in_which_they_asked(path: str) -> None:
+    order: list[int] = []
+    threads: list[threading.Thread] = []
+
+    def work(number: int) -> None:
+        with Lock(path):
+            order.append(number)
+
+    with Lock(path):
+        for number in range(10):
+            threads.append(threading.Thread(target=work, args=(number,)))
+            threads[-1].start()
+            assert eventually(lambda: len(lock_module._slots[path].waiters) == len(threads))
+    for thread in threads:
+        thread.join()
+    assert order == list(range(10))
+
+
+CONTEND = """
+    import sys, time
+    from landed import Lock
+    path, counter = sys.argv[1:]
+    count, worst = 0, 0.0
+    print("ready", flush=True)
+    sys.stdin.readline()
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        asked = time.monotonic()
+        lock = Lock(path)
+        lock.acquire(30)
+        worst = max(worst, time.monotonic() - asked)
+        value = int(open(counter).read())
+        time.sleep(0.001)
+        open(counter, "w").write(str(value + 1))
+        lock.release()
+        count += 1
+    print(count, worst)
+"""
+
+
+def test_eight_processes_count_exactly_and_nobody_starves(programs: Programs, path: str, tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    contenders = [programs.start(CONTEND, path, counter) for _ in range(8)]
+    assert [each.hear() for each in contenders] == ["ready"] * 8
+    for each in contenders:
+        each.say()
+    results = [each.finish()[0].split() for each in contenders]
+    counts = [int(count) for count, _ in results]
+    assert int(counter.read_text()) == sum(counts)
+    assert max(float(worst) for _, worst in results) < 1.0
+    # A lock that polls gives one process hundreds of turns and another a handful.
+    assert min(counts) * 4 > max(counts), counts
+
+
+# Timeouts.
+
+
+def test_timeout_names_the_holder(programs: Programs, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANDED_PROGRAM", "the slow one")
+    holder = held_elsewhere(programs, path)
+    with pytest.raises(LockTimeout) as caught:
+        Lock(path).acquire(0.05)
+    error = caught.value
+    assert f"the slow one (pid {holder.pid} on {os.uname().nodename})" in str(error.holder)
+    assert str(error.holder) in str(error)
+    assert error.path == path
+    assert error.step == "lock"
+    assert error.outcome == "not_written"
+
+
+def test_timeout_does_not_name_a_dead_process(programs: Programs, path: str) -> None:
+    dead = held_elsewhere(programs, path)
+    dead.signal(signal.SIGKILL)
+    dead.kill()
+    with filelock.FileLock(path), pytest.raises(LockTimeout) as caught:
+        Lock(path).acquire(0)
+    assert caught.value.holder is None
+    assert "does not say who it is" in str(caught.value)
+
+
+@pytest.mark.parametrize("timeout", [0, 0.05])
+def test_timeout_among_threads(path: str, timeout: float) -> None:
+    outcome: list[object] = []
+
+    def ask() -> None:
+        try:
+            Lock(path).acquire(timeout)
+        except LockTimeout as error:
+            outcome.append(error)
+
+    with Lock(path):
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+        assert len(outcome) == 1
+        assert f"pid {os.getpid()}" in str(outcome[0])
+        assert lock_module._slots[path].waiters == []
+    assert is_free(path)
+
+
+def test_zero_timeout_starts_no_thread(programs: Programs, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    held_elsewhere(programs, path)
+
+    def no_thread(*_: object) -> None:
+        pytest.fail("a try that does not wait needs no thread")
+
+    monkeypatch.setattr(lock_module._thread, "start_new_thread", no_thread)
+    with pytest.raises(LockTimeout):
+        Lock(path).acquire(0)
+
+
+def test_abandoned_waiter_leaves_nothing_behind(programs: Programs, path: str) -> None:
+    holder = held_elsewhere(programs, path)
+    before = lock_module._thread._count()
+    with pytest.raises(LockTimeout):
+        Lock(path).acquire(0.05)
+    assert lock_module._thread._count() == before + 1  # it waits in the kernel, which nothing can interrupt
+    holder.say()
+    assert holder.hear() == "released"
+    assert eventually(lambda: lock_module._thread._count() == before)
+    assert descriptors_of(path) == []
+    assert is_free(path)
+
+
+def test_a_waiter_behind_an_abandoned_one_still_gets_the_lock(programs: Programs, path: str) -> None:
+    holder = held_elsewhere(programs, path)
+    with pytest.raises(LockTimeout):
+        Lock(path).acquire(0.05)
+    threading.Timer(0.05, holder.say).start()
+    ours = Lock(path)
+    ours.acquire(30)
+    assert ours.held
+    ours.release()
+    assert eventually(lambda: is_free(path))
+
+
+def test_a_failing_lock_call_is_reported_and_closes_the_descriptor(path: str) -> None:
+    fs = Recording()
+    fs.before("flock", failing(errno.ENOLCK))
+    with pytest.raises(NotLanded) as caught:
+        Lock(path, fs=fs).acquire()
+    assert caught.value.errno == errno.ENOLCK
+    assert descriptors_of(path) == []
+    Lock(path, fs=fs).acquire(0)
+
+
+def test_a_lock_call_that_fails_while_waiting_is_reported(programs: Programs, path: str) -> None:
+    held_elsewhere(programs, path)
+    fs = Recording()
+
+    def fail_when_blocking(call: object) -> None:
+        if call.kwargs["blocking"]:  # type: ignore[attr-defined]
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    fs.before("flock", fail_when_blocking, always=True)
+    with pytest.raises(NotLanded) as caught:
+        Lock(path, fs=fs).acquire(30)
+    assert caught.value.errno == errno.ENOLCK
+    assert descriptors_of(path) == []
+
+
+def test_no_thread_to_wait_in_is_reported(programs: Programs, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    held_elsewhere(programs, path)
+
+    def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(lock_module._thread, "start_new_thread", no_thread)
+    with pytest.raises(NotLanded, match="can't start new thread"):
+        Lock(path).acquire(1)
+    assert descriptors_of(path) == []
+
+
+# The end of the holder.
+
+
+def test_the_kernel_frees_the_lock_of_a_killed_holder(programs: Programs, path: str) -> None:
+    holder = held_elsewhere(programs, path)
+    threading.Timer(0.05, holder.signal, [signal.SIGKILL]).start()
+    ours = Lock(path)
+    ours.acquire(30)
+    assert ours.held
+    ours.release()
+
+
+def test_a_stopped_holder_keeps_the_lock(programs: Programs, path: str) -> None:
+    holder = held_elsewhere(programs, path)
+    holder.signal(signal.SIGSTOP)
+    with pytest.raises(LockTimeout) as caught:
+        Lock(path).acquire(0.2)
+    assert f"pid {holder.pid}" in str(caught.value)
+    assert not is_free(path)
+    holder.signal(signal.SIGCONT)
+    holder.say()
+    Lock(path).acquire(30)
