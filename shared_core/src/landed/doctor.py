@@ -43,6 +43,8 @@ FAIL: Final = "fail"
 """Status: landed cannot keep its promise here."""
 STATUSES: Final = (OK, NOTE, WARN, FAIL)
 
+MOUNTS: Final = "/proc/self/mountinfo"
+"""The mount table of this process (Linux)."""
 RENAMES: Final = 100
 """How often a reader may look while the file is replaced."""
 CHILD_TIMEOUT: Final = 20.0
@@ -207,7 +209,7 @@ def mount_of(path: str) -> tuple[str, str, str]:
         OSError: the platform has no mount table in ``/proc``.
     """
     best = ("unknown", "", "")
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+    with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as table:
         for line in table:
             left, _, right = line.partition(" - ")
             fields, (kind, _, *super_options) = left.split(), right.split()
