@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from landed import aio as aio
     from landed.artifact import ABSENT as ABSENT
     from landed.errors import Bypassed as Bypassed
+    from landed.errors import Claimed as Claimed
     from landed.errors import Corrupt as Corrupt
+    from landed.errors import Full as Full
     from landed.errors import LandedError as LandedError
     from landed.errors import LockTimeout as LockTimeout
     from landed.errors import NotLanded as NotLanded
@@ -44,7 +46,9 @@ _HOME = {
     **dict.fromkeys(
         (
             "Bypassed",
+            "Claimed",
             "Corrupt",
+            "Full",
             "LandedError",
             "LockTimeout",
             "NotLanded",

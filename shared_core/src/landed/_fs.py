@@ -276,7 +276,9 @@ def write_all(fs: FileOps, fd: int, data: bytes) -> None:
 def read_all(fs: FileOps, fd: int, size: int) -> bytes:
     """Read a whole file from the current offset; `size` is the expected length in bytes, not a limit."""
     chunks = []
-    wanted = size + 1  # one more than expected, so that the usual read ends with a short answer and a file that grew shows
+    wanted = (
+        size + 1
+    )  # one more than expected, so that the usual read ends with a short answer and a file that grew shows
     while chunk := fs.read(fd, max(1, min(wanted, READ_LIMIT))):
         chunks.append(chunk)
         wanted = wanted - len(chunk) if wanted > len(chunk) else READ_SIZE

@@ -5,6 +5,8 @@
     │   ├── StaleWrite         the current version is not the expected one
     │   │   └── Bypassed       ... because something that does not use landed changed the bytes
     │   ├── LockTimeout        another holder kept the lock for the whole time allowed
+    │   ├── Claimed            another process owns the directory alone
+    │   ├── Full               the store's growth limit would be passed
     │   └── Refused            the path, the argument or the platform is one that landed does not write to
     ├── OutcomeUnknown         the write may or may not survive; re-read before trusting either state
     │   └── VerifyFailed       published, but the name does not lead to our bytes
@@ -107,6 +109,25 @@ class LockTimeout(NotLanded):
     """
 
     holder: str | None = None
+
+
+class Claimed(NotLanded):
+    """Another process has claimed the directory for itself.
+
+    Attributes:
+        holder: who, in words, as far as it said so.
+    """
+
+    holder: str | None = None
+
+
+class Full(NotLanded):
+    """The write would pass the store's growth limit.
+
+    Attributes:
+        expected: the limit in bytes.
+        found: the bytes that the store would have.
+    """
 
 
 class Refused(NotLanded):

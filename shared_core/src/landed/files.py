@@ -162,9 +162,7 @@ class Files:
         writer = describe(verdict.version, record) if verdict.origin == LANDED else ""
         return Snapshot(sight.data, verdict.version, sight.digest, artifact.path, verdict.origin, writer)
 
-    def _write(
-        self, path: Path, data: Data, expect: Expect, verify: str, timeout: float, actor: Hashable
-    ) -> Receipt:
+    def _write(self, path: Path, data: Data, expect: Expect, verify: str, timeout: float, actor: Hashable) -> Receipt:
         started = monotonic()
         artifact = Artifact(path, self._fs)
         content = to_bytes(data, artifact.path)
@@ -260,9 +258,7 @@ class Files:
         self._land(artifact, record, write, put, flush=False)
         return write
 
-    def _begin(
-        self, artifact: Artifact, record: Record, digest: str, size: int, base: str, *, flush: bool
-    ) -> Write:
+    def _begin(self, artifact: Artifact, record: Record, digest: str, size: int, base: str, *, flush: bool) -> Write:
         write = next_write(record.counter, digest, size, base)
         record.counter += 1
         record.begun = write
@@ -329,9 +325,7 @@ class Files:
 
     # Expectations.
 
-    def _check(
-        self, artifact: Artifact, record: Record, verdict: Verdict, expect: Expect, actor: Hashable
-    ) -> None:
+    def _check(self, artifact: Artifact, record: Record, verdict: Verdict, expect: Expect, actor: Hashable) -> None:
         if isinstance(expect, Any_):
             return
         current = verdict.version

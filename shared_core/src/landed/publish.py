@@ -72,7 +72,7 @@ def publish(
     *,
     nonce: str,
     replaced: Replaced | None,
-    tag: bytes = b"",
+    tag: bytes | None = None,
     verify: str = READ,
     before_rename: Callable[[], None] | None = None,
     fs: _fs.FileOps = _fs.LOCAL,
@@ -82,7 +82,7 @@ def publish(
     Args:
         nonce: names the temp file.
         replaced: the file that is there now; None if none may be there (put-if-absent).
-        tag: the value of the file's own ``user.landed`` attribute.
+        tag: the value of the file's own ``user.landed`` attribute; None for none.
         verify: `READ` or `DEVICE`.
         before_rename: last check; whatever it raises stops the write.
 
@@ -165,7 +165,9 @@ def _hand_on(fs: _fs.FileOps, fd: int, replaced: Replaced | None) -> None:
     fs.fchmod(fd, mode)
 
 
-def _tag(fs: _fs.FileOps, fd: int, tag: bytes) -> bool:
+def _tag(fs: _fs.FileOps, fd: int, tag: bytes | None) -> bool:
+    if tag is None:
+        return False
     try:
         fs.setxattr(fd, XATTR, tag)
     except OSError as error:
@@ -197,6 +199,20 @@ def _put_in_place(
         # A remote file system may lose the answer to a rename that happened.
         kind = OutcomeUnknown if _leads_to(directory, name, ours) else NotLanded
         raise from_os_error(kind, error, "the file could not be put in place", path=path, step="rename") from error
+
+
+def put_in_place(directory: _fs.Directory, temp: str, name: str) -> None:
+    """Give a flushed temp file a name that must be free, and flush that. The caller verifies.
+
+    Raises:
+        StaleWrite: the name is taken.
+        NotLanded: nothing was changed; the temp file is left to the caller.
+        OutcomeUnknown: the name may or may not survive a crash.
+    """
+    path = os.path.join(directory.path, name)
+    ours = _step(path, "link", lambda: directory.lstat(temp))
+    _put_in_place(directory, temp, name, ours, None)
+    _step(path, "sync directory", directory.sync, OutcomeUnknown)
 
 
 def _leads_to(directory: _fs.Directory, name: str, ours: os.stat_result) -> bool:

@@ -89,11 +89,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def build_parser(wanted: str | None = None) -> argparse.ArgumentParser:
+def build_parser(wanted: str | None = None, *, added: bool = True) -> argparse.ArgumentParser:
     """The parser of the command line.
 
     Args:
         wanted: the one command that it has to know, which saves importing the others; all when None or no command.
+        added: whether the commands of other packages count.
     """
     from landed import __version__
 
@@ -105,15 +106,16 @@ def build_parser(wanted: str | None = None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"landed {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in _modules(wanted):
+    for module in _modules(wanted, added=added):
         module.add_parser(subparsers)
     return parser
 
 
-def _modules(wanted: str | None) -> list[ModuleType]:
+def _modules(wanted: str | None, *, added: bool) -> list[ModuleType]:
     if wanted in COMMANDS:
         return [importlib.import_module(COMMANDS[wanted])]
-    return [importlib.import_module(name) for name in COMMANDS.values()] + _added()
+    own = [importlib.import_module(name) for name in COMMANDS.values()]
+    return own + _added() if added else own
 
 
 def _added() -> list[ModuleType]:

@@ -1,0 +1,146 @@
+"""Compacting a local log while others append and read.
+
+Everything that is there is sealed by a roll; what is kept of it is written to one new file; its publication under the
+wider name is the moment at which the old files stop to count. A power cut before leaves a temp file, one after leaves old
+files that no longer count; both are swept.
+"""
+
+from __future__ import annotations
+
+import os
+
+from landed import _fs, frames, reading, segments
+from landed.errors import NotLanded, VerifyFailed, from_os_error
+from landed.frames import BATCH, HEADER, Head, Header
+from landed.lock import Lock
+from landed.publish import put_in_place
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from landed.engine import Rewrite
+    from landed.local_log import LocalLog
+    from landed.segments import Range
+
+LOCK: Final = "compact"
+TEMP: Final = ".compacting-"
+WRITE_SIZE: Final = 1 << 20
+"""Bytes collected before they are written."""
+
+
+def compact(log: LocalLog, rewrite: Rewrite, timeout: float) -> tuple[int, int]:
+    """Replace all segments but the newest by what `rewrite` keeps of them; the bytes in use before and after.
+
+    Raises:
+        LockTimeout: another compaction runs.
+        Corrupt: a frame does not check. Nothing was changed.
+        NotLanded: it could not be written. Nothing was changed.
+        OutcomeUnknown: it was put in place, and the flush of that failed.
+    """
+    lock = Lock(os.path.join(log.name, LOCK), mode=log.mode, fs=log.fs)
+    lock.acquire(timeout)
+    try:
+        _sweep(log)
+        before = log.size()
+        old = log.seal_all(timeout)
+        if old:
+            output = _write(log, old, rewrite)
+            log.replace_segments(output.publish, timeout)
+        return before, log.size()
+    except OSError as error:
+        raise from_os_error(NotLanded, error, "the compaction failed", path=log.name, step="compact") from error
+    finally:
+        lock.release()
+
+
+def _sweep(log: LocalLog) -> None:
+    """What dead compactions left. Needs the compaction lock."""
+    for name in log.fs.listdir(log.name):
+        if name.startswith(TEMP):
+            log.fs.unlink(os.path.join(log.name, name))
+
+
+def _write(log: LocalLog, old: list[Range], rewrite: Rewrite) -> _Output:
+    output = _Output(log, (old[0][0], old[-1][1]))
+    try:
+        for batch, head in reading.frames_of(log, old):
+            payload = rewrite(batch)
+            if payload:
+                output.add(head, payload)
+        output.finish()
+    except BaseException:
+        output.discard()
+        raise
+    return output
+
+
+class _Output:
+    """The compacted segment while it is written under a temp name, and then ready to be put in place."""
+
+    def __init__(self, log: LocalLog, span: Range) -> None:
+        self._log = log
+        self._span = span
+        self._id = os.urandom(8)
+        self._temp = f"{TEMP}{os.urandom(6).hex()}"
+        self._path = os.path.join(log.name, self._temp)
+        self._fd = log.fs.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _fs.NOFOLLOW, log.mode)
+        self._parts: list[bytes] = [bytes(HEADER.size)]
+        self._collected = HEADER.size
+        self._offset = HEADER.size
+        self._back = 0
+
+    def add(self, head: Head, payload: bytes) -> None:
+        data = frames.encode_frame(
+            self._id,
+            self._offset,
+            BATCH,
+            payload,
+            count=head.count,
+            sequence=head.sequence,
+            flushed=0,
+            back=self._back,
+            boot=frames.NO_BOOT,
+        )
+        self._parts.append(data)
+        self._collected += len(data)
+        self._offset += len(data)
+        self._back = len(data)
+        if self._collected >= WRITE_SIZE:
+            self._drain()
+
+    def _drain(self) -> None:
+        _fs.write_all(self._log.fs, self._fd, b"".join(self._parts))
+        self._parts, self._collected = [], 0
+
+    def finish(self) -> None:
+        """Header, flush, close."""
+        self._drain()
+        header = Header(self._offset, *self._span, self._id, 0)
+        self._log.fs.pwrite(self._fd, header.encode(), 0)
+        self._log.fs.fsync(self._fd)
+        fd, self._fd = self._fd, -1
+        self._log.fs.close(fd)
+
+    def publish(self) -> None:
+        """Give it its name, and show that it reads back. Needs the append lock."""
+        name = segments.name_of(self._span)
+        with _fs.Directory(self._log.name, self._log.fs) as directory:
+            put_in_place(directory, self._temp, name)
+        segment = self._log.open_segment(self._span)
+        try:
+            end = HEADER.size
+            for frame in segment.forward(HEADER.size, segment.header.size):
+                end = frame.head.end
+        finally:
+            segment.close()
+        if end != self._offset or segment.header.id != self._id:
+            raise VerifyFailed("the compacted segment reads back otherwise", path=segment.path, step="verify")
+
+    def discard(self) -> None:
+        if self._fd >= 0:
+            self._log.fs.close(self._fd)
+        try:
+            self._log.fs.unlink(self._path)
+        except FileNotFoundError:
+            return

@@ -1,0 +1,110 @@
+"""The engine seam: the storage that a journal needs, as one small interface.
+
+A journal knows records, batches, compare-and-swap and who waits for whom. A `Log` knows storage: it keeps batches in
+order, decides under its lock, and acknowledges what is durable and verified. Local files are one (`landed.segments`);
+whatever can append at a given tail, or refuse, can be another. File descriptors and paths end here.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Protocol, TypeAlias
+
+    from landed.errors import LandedError
+
+    Position: TypeAlias = tuple[int, int, int]
+    """Where a batch stands, for `Log.fetch`: opaque, and good until a compaction."""
+
+
+class Commit:
+    """One append on its way through a log: what is asked, then what became of it.
+
+    Attributes:
+        payload: the batch's records, encoded.
+        count: how many records it has.
+        expect: the tail it relies on; None for any.
+        sequence: of its first record, once it landed.
+        position: where it stands, once it landed.
+        error: why it did not land, or None.
+    """
+
+    __slots__ = ("count", "error", "expect", "payload", "position", "sequence")
+
+    def __init__(self, payload: bytes, count: int, expect: int | None) -> None:
+        self.payload = payload
+        self.count = count
+        self.expect = expect
+        self.sequence = 0
+        self.position: Position = (0, 0, 0)
+        self.error: LandedError | None = None
+
+    @property
+    def decided(self) -> bool:
+        return self.sequence > 0 or self.error is not None
+
+
+class Batch:
+    """One batch as it is stored.
+
+    Attributes:
+        sequence: what its records' distances count from.
+        payload: its records, encoded.
+        position: for `Log.fetch`.
+    """
+
+    __slots__ = ("payload", "position", "sequence")
+
+    def __init__(self, sequence: int, payload: bytes, position: Position) -> None:
+        self.sequence = sequence
+        self.payload = payload
+        self.position = position
+
+
+if TYPE_CHECKING:
+    Rewrite: TypeAlias = Callable[[Batch], bytes | None]
+    """What compaction keeps of a batch: its new payload, or None for nothing."""
+
+    class Log(Protocol):
+        """Batches in order. Safe for threads and processes; one per journal handle."""
+
+        @property
+        def name(self) -> str:
+            """What messages call this log."""
+
+        def commit(self, commits: Sequence[Commit], timeout: float) -> int:
+            """Append some of `commits`, at least the first, in order, and decide each.
+
+            Returns how many were decided: each has a sequence number, then it is durable and verified, or an error.
+
+            Raises:
+                NotLanded: none was decided and none was written.
+            """
+
+        def tail(self) -> int:
+            """The highest sequence number given out; 0 in an empty log. Sees what other processes acknowledged."""
+
+        def batches(self, start: int) -> Iterator[Batch]:
+            """All batches that end at or after sequence number `start`, oldest first, up to the tail."""
+
+        def newest_first(self) -> Iterator[Batch]:
+            """All batches from the tail back."""
+
+        def fetch(self, position: Position) -> Batch | None:
+            """The batch at a position; None when a compaction has moved it."""
+
+        def rewrite(self, rewrite: Rewrite, timeout: float) -> tuple[int, int]:
+            """Compact everything that is there now while others append and read.
+
+            Returns the bytes in use before and after.
+            """
+
+        def size(self) -> int:
+            """Bytes in use."""
+
+        def claim(self) -> None:
+            """Own the log alone until `close`: everybody else's appends raise `Claimed`."""
+
+        def close(self) -> None:
+            """Give back descriptors and the claim."""

@@ -1,0 +1,130 @@
+"""Reading a local log while others append and compact: sequence numbers are stable, so a reader can always go on."""
+
+from __future__ import annotations
+
+from landed import recovery
+from landed.engine import Batch
+from landed.errors import NotLanded
+from landed.frames import BATCH, HEADER, Frame, Head
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+    from landed.engine import Position
+    from landed.local_log import LocalLog
+    from landed.segments import Range, Segment
+
+RELOADS: Final = 16
+"""How often compactions may take the segments away under one reader before that is an error."""
+
+
+def batches(log: LocalLog, start: int) -> Iterator[Batch]:
+    """All batches that end at or after sequence number `start`, oldest first, up to the tail of now."""
+    for _ in range(RELOADS):
+        spans, end, _ = log.view()
+        try:
+            for index in range(_first_needed(log, spans, start), len(spans)):
+                for frame, span in _frames(log, spans, index, end):
+                    if frame.head.type == BATCH and frame.head.tail >= start:
+                        yield Batch(frame.head.sequence, frame.payload, (*span, frame.head.offset))
+                        start = frame.head.tail + 1
+        except FileNotFoundError:
+            continue  # compacted under us; what was given out is not given out again
+        return
+    raise _compacted_away(log)
+
+
+def newest_first(log: LocalLog) -> Iterator[Batch]:
+    """All batches from the tail of now back."""
+    before = None
+    for _ in range(RELOADS):
+        spans, end, _ = log.view()
+        try:
+            for span in reversed(spans):
+                segment = log.open_segment(span)
+                try:
+                    last = _last_before(segment, end if span == spans[-1] else segment.header.size)
+                    for frame in segment.backward(last) if last is not None else ():
+                        if frame.head.type == BATCH and (before is None or frame.head.tail < before):
+                            yield Batch(frame.head.sequence, frame.payload, (*span, frame.head.offset))
+                            before = frame.head.sequence
+                finally:
+                    segment.close()
+        except FileNotFoundError:
+            continue
+        return
+    raise _compacted_away(log)
+
+
+def frames_of(log: LocalLog, spans: list[Range]) -> Iterator[tuple[Batch, Head]]:
+    """The batches of sealed segments, with their frame headers; each segment must be whole."""
+    known = log.view()[0]
+    for span in spans:
+        for frame, _ in _frames(log, known, known.index(span), 0):
+            if frame.head.type == BATCH:
+                yield Batch(frame.head.sequence, frame.payload, (*span, frame.head.offset)), frame.head
+
+
+def fetch(log: LocalLog, position: Position) -> Batch | None:
+    """The batch at `position`; None when a compaction has moved it."""
+    first, last, offset = position
+    try:
+        segment = log.open_segment((first, last))
+    except FileNotFoundError:
+        return None
+    try:
+        frame = segment.frame_at(offset)
+        if frame is None:
+            raise segment.corrupt(offset, "a frame does not check")
+        return Batch(frame.head.sequence, frame.payload, position)
+    finally:
+        segment.close()
+
+
+def _compacted_away(log: LocalLog) -> NotLanded:
+    return NotLanded(f"compacted {RELOADS} times while it was read", path=log.name, step="read", hint="Read again.")
+
+
+def _first_needed(log: LocalLog, spans: list[Range], start: int) -> int:
+    """The index of the segment in which `start` lies: the last that begins below it."""
+    for index in range(len(spans) - 1, 0, -1):
+        segment = log.open_segment(spans[index])
+        segment.close()
+        if segment.header.base < start:
+            return index
+    return 0
+
+
+def _frames(log: LocalLog, spans: list[Range], index: int, end: int) -> Iterator[tuple[Frame, Range]]:
+    """All frames of one segment; it must be whole up to its end."""
+    segment = log.open_segment(spans[index])
+    newest = index == len(spans) - 1
+    try:
+        reached, sealed = HEADER.size, False
+        for frame in segment.forward(HEADER.size, end if newest else segment.header.size):
+            yield frame, spans[index]
+            reached, sealed = frame.head.end, frame.head.type != BATCH
+        if sealed or reached == (end if newest else _sealed_end(log, spans, index, segment)):
+            return
+        raise segment.corrupt(reached, "a frame does not check")
+    finally:
+        segment.close()
+
+
+def _sealed_end(log: LocalLog, spans: list[Range], index: int, segment: Segment) -> int:
+    """Where the frames of a sealed segment without a seal frame end."""
+    successor = log.open_segment(spans[index + 1])
+    successor.close()
+    if successor.header.previous_id == segment.header.id:
+        return successor.header.previous_end
+    return segment.header.size
+
+
+def _last_before(segment: Segment, end: int) -> Head | None:
+    """The last frame of a segment that ends at or before `end`."""
+    last = recovery.find_last(segment.read, segment.header.id, segment.header.size)
+    while last is not None and last.end > end:
+        last = segment.head_at(last.offset - last.back) if last.back else None
+    return last

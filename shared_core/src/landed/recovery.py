@@ -1,0 +1,125 @@
+"""Where a segment's frames end, and whether what follows is a crash's doing or damage.
+
+The rules are those of docs/reference/on-disk-format.md, "Reading a segment"; the functions are pure.
+"""
+
+from __future__ import annotations
+
+from landed.frames import (
+    FRAME_HEADER,
+    FRAME_MAGIC,
+    HEADER,
+    NO_BOOT,
+    PAGE,
+    SEAL,
+    Frame,
+    Head,
+    decode_frame,
+    decode_head,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Final
+
+END: Final = "end"
+"""Nothing follows."""
+SEALED: Final = "sealed"
+"""A seal frame follows: another segment does."""
+TORN: Final = "torn"
+"""A process died in the middle of its write; nothing of it was acknowledged."""
+CRASH: Final = "crash"
+"""The machine stopped before the bytes were flushed."""
+DAMAGE: Final = "damage"
+"""Bytes that were on the device have changed."""
+
+
+def frames(segment_id: bytes, data: bytes, start: int = HEADER.size) -> Iterator[Frame]:
+    """The good frames of a whole segment in `data`, from `start` up to the first bad one."""
+    at = start
+    while (frame := decode_frame(segment_id, at, data, at)) is not None:
+        yield frame
+        at = frame.head.end
+
+
+def judge(segment_id: bytes, data: bytes, at: int, last: Head | None, running: int) -> str:
+    """What stands at `at`, where a newest segment's good frames end.
+
+    Args:
+        data: the whole segment.
+        last: the header of the last good frame.
+        running: the boot tag of the running kernel.
+    """
+    if last is not None and last.type == SEAL:
+        return SEALED
+    rest = data[at:].rstrip(b"\0")
+    if not rest:
+        return END
+    later = list(_good_after(segment_id, data, at))
+    if any(frame.head.flushed > at for frame in later):
+        return DAMAGE
+    head = decode_head(segment_id, at, data, at)
+    boot = head.boot if head is not None else last.boot if last is not None else NO_BOOT
+    if boot == NO_BOOT or boot != running:
+        return CRASH
+    return TORN if not later and _stops_at_a_page(at, at + len(rest), head, data) else DAMAGE
+
+
+def _good_after(segment_id: bytes, data: bytes, at: int) -> Iterator[Frame]:
+    found = data.find(FRAME_MAGIC, at + 1)
+    while found >= 0:
+        frame = decode_frame(segment_id, found, data, found)
+        if frame is not None:
+            yield frame
+        found = data.find(FRAME_MAGIC, found + 1 if frame is None else frame.head.end)
+
+
+def _stops_at_a_page(at: int, end: int, head: Head | None, data: bytes) -> bool:
+    """Whether the bytes from `at` to `end`, the last that is not zero, are a write that stopped at a page boundary.
+
+    Every whole frame ends in a mark that is not zero, so a write that stopped has zeros where its mark would be.
+    """
+    boundary = -(-end // PAGE) * PAGE
+    if head is not None:
+        return boundary < head.end
+    # The header itself was cut: it lies across the boundary, and what is there of it begins like one.
+    return at < boundary < at + FRAME_HEADER and data[at : at + len(FRAME_MAGIC)] == FRAME_MAGIC
+
+
+def find_last(read: Callable[[int, int], bytes], segment_id: bytes, size: int) -> Head | None:
+    """The last frame of a segment that nothing has damaged, in a few reads; None when it has no frame.
+
+    Halves the segment by "is this page zero". A payload of zeros can end that too early, so the frames are followed
+    forward from where it led.
+    """
+    low, high = 0, size // PAGE  # page `low` is not zero (it has the header); pages from `high` on are taken as zero
+    while high - low > 1:
+        middle = (low + high) // 2
+        if any(read(middle * PAGE, PAGE)):
+            low = middle
+        else:
+            high = middle
+    head = None
+    page = low
+    while page >= 0 and head is None:
+        head = _last_head_in(read(page * PAGE, PAGE + FRAME_HEADER), segment_id, page * PAGE)
+        page -= 1
+    if head is None:
+        head = decode_head(segment_id, HEADER.size, read(HEADER.size, FRAME_HEADER))
+    while head is not None:
+        following = decode_head(segment_id, head.end, read(head.end, FRAME_HEADER))
+        if following is None:
+            return head
+        head = following
+    return None
+
+
+def _last_head_in(data: bytes, segment_id: bytes, offset: int) -> Head | None:
+    end = len(data)
+    while (found := data.rfind(FRAME_MAGIC, 0, end)) >= 0:
+        head = decode_head(segment_id, offset + found, data, found)
+        if head is not None:
+            return head
+        end = found + len(FRAME_MAGIC) - 1
+    return None

@@ -1,0 +1,292 @@
+"""A journal's files: which segments are live, one open segment, and how a new one comes to be.
+
+The layout is that of docs/reference/on-disk-format.md. Everything that decides or waits is in `landed.local_log`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from landed import _fs, frames, recovery
+from landed.errors import Corrupt, NotLanded, from_os_error
+from landed.frames import HEADER, PAGE, SEAL, Frame, Head, Header
+from landed.publish import publish
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final, TypeAlias
+
+    Range: TypeAlias = tuple[int, int]
+    """The numbers of the first and the last segment that a segment stands for."""
+
+SUFFIX: Final = ".seg"
+FIRST_SIZE: Final = 4096
+"""Bytes of a journal's first segment: ten thousand journals of a few records stay small."""
+SIZE_LIMIT: Final = 4 << 20
+"""Bytes up to which segments double. One flush of zeros in 4,000 appends of 1 KiB, and 4 MiB to look through at worst."""
+READ_AHEAD: Final = 256 << 10
+"""Bytes of a sequential read."""
+
+
+def name_of(span: Range) -> str:
+    """The file name of a segment."""
+    return f"{span[0]:010d}-{span[1]:010d}{SUFFIX}"
+
+
+def live(names: list[str], path: str) -> list[Range]:
+    """The live segments among a directory's names, in order.
+
+    Raises:
+        Corrupt: a segment is missing.
+    """
+    spans = sorted(filter(None, map(_span_of, names)), key=lambda span: (span[0], -span[1]))
+    kept: list[Range] = []
+    for span in spans:
+        if kept and span[1] <= kept[-1][1]:
+            continue  # replaced by a compaction
+        expected = kept[-1][1] + 1 if kept else 1
+        if span[0] != expected:
+            raise Corrupt(
+                f"segment {expected} is missing",
+                path=path,
+                step="open",
+                expected=name_of((expected, expected)),
+                found=name_of(span),
+                hint="Restore the file, or read what is left with: landed journal salvage",
+            )
+        kept.append(span)
+    return kept
+
+
+def replaced(names: list[str], kept: list[Range]) -> list[str]:
+    """The segments among a directory's names that a compaction has replaced."""
+    return [name_of(span) for span in filter(None, map(_span_of, names)) if span not in kept]
+
+
+def _span_of(name: str) -> Range | None:
+    first, _, last = name.removesuffix(SUFFIX).partition("-")
+    return (int(first), int(last)) if name.endswith(SUFFIX) and first.isdigit() and last.isdigit() else None
+
+
+def next_size(wanted: int, needed: int, room: int) -> int:
+    """Bytes of a new segment.
+
+    Args:
+        wanted: as many as the journal has, so that it doubles with each.
+        needed: bytes of the frames that it must hold.
+        room: bytes that the growth limit leaves; the answer passes it only when the frames alone do.
+    """
+    least = -(-(HEADER.size + needed + frames.OVERHEAD) // PAGE) * PAGE
+    return max(least, min(max(wanted, FIRST_SIZE), SIZE_LIMIT, room // PAGE * PAGE) // PAGE * PAGE)
+
+
+class Segment:
+    """One open segment.
+
+    Attributes:
+        span: the numbers of the segments it stands for.
+        header: its header.
+        end: where the good frames end that this process has seen.
+        last: the header of the last of them, or None.
+        flushed: below this offset everything is on the device, as far as this process knows.
+    """
+
+    __slots__ = ("_flags", "_fs", "directory", "end", "fd", "flushed", "header", "last", "span")
+
+    def __init__(self, directory: str, span: Range, fs: _fs.FileOps, *, writable: bool) -> None:
+        self.directory = directory
+        self.span = span
+        self._fs = fs
+        self.fd = fs.open(self.path, (os.O_RDWR if writable else os.O_RDONLY) | _fs.NOFOLLOW)
+        try:
+            size = fs.fstat(self.fd).st_size
+            header = Header.decode(self.read(0, HEADER.size))
+        except BaseException:
+            self.close()
+            raise
+        if header is None or (header.first, header.last) != span or header.size != size:
+            self.close()
+            raise self.corrupt(
+                0, "the header does not check" if header is None else "the size or number is not its own"
+            )
+        self.header = header
+        self.end = HEADER.size
+        self.flushed = HEADER.size
+        self.last: Head | None = None
+
+    def _open(self) -> Header:
+        self.fd = self._fs.open(self.path, self._flags)
+        try:
+            size = self._fs.fstat(self.fd).st_size
+            header = Header.decode(self.read(0, HEADER.size))
+        except BaseException:
+            self.close()
+            raise
+        if header is None or (header.first, header.last) != self.span or header.size != size:
+            self.close()
+            raise self.corrupt(0, "the header does not check" if header is None else "the size or number is not its own")
+        return header
+
+    def reopen(self) -> None:
+        """Open the file again after `close`; it must be the same segment.
+
+        Raises:
+            Corrupt: it is another.
+        """
+        if self._open().id != self.header.id:
+            self.close()
+            raise self.corrupt(0, "another segment has taken the name")
+
+    @property
+    def path(self) -> str:
+        return os.path.join(self.directory, name_of(self.span))
+
+    @property
+    def tail(self) -> int:
+        """The highest sequence number given out up to `end`."""
+        return self.last.tail if self.last is not None else self.header.base
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Bytes from the file, fewer at its end; loops on short reads."""
+        data = self._fs.pread(self.fd, size, offset)
+        while data and len(data) < size:
+            more = self._fs.pread(self.fd, size - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def write(self, data: bytes, offset: int) -> None:
+        """All of `data` at `offset`, looping on short writes."""
+        view = memoryview(data)
+        while view:
+            written = self._fs.pwrite(self.fd, view, offset)
+            if written <= 0:
+                raise OSError(errno.EIO, "write made no progress")
+            view, offset = view[written:], offset + written
+
+    def head_at(self, offset: int) -> Head | None:
+        return frames.decode_head(self.header.id, offset, self.read(offset, frames.FRAME_HEADER))
+
+    def frame_at(self, offset: int) -> Frame | None:
+        """The good frame at `offset`, or None."""
+        head = self.head_at(offset)
+        if head is None or head.end > self.header.size:
+            return None
+        data = self.read(offset, head.end - offset)
+        payload = frames.decode_body(head, data, 0)
+        return Frame(head, payload) if payload is not None else None
+
+    def forward(self, offset: int, stop: int) -> Iterator[Frame]:
+        """The good frames from `offset`, up to `stop` or the first bad one."""
+        start, data = offset, b""
+        while offset < stop:
+            frame = frames.decode_frame(self.header.id, offset, data, offset - start)
+            if frame is None:
+                head = self.head_at(offset)
+                if head is None or head.end > self.header.size:
+                    return
+                start, data = offset, self.read(offset, min(stop - offset, max(READ_AHEAD, head.end - offset)))
+                frame = frames.decode_frame(self.header.id, offset, data)
+                if frame is None:
+                    return
+            yield frame
+            offset = frame.head.end
+
+    def advance(self) -> bool:
+        """Move `end` past the good frames that others have added; whether zeros or a seal follow, as they should."""
+        while any(self.read(self.end, frames.FRAME_HEADER)):
+            frame = self.frame_at(self.end)
+            if frame is None:
+                return False
+            self.take(frame.head)
+            if frame.head.type == SEAL:
+                return True
+        return True
+
+    def backward(self, last: Head) -> Iterator[Frame]:
+        """The frames from the one behind `last` back to the first.
+
+        Raises:
+            Corrupt: one of them does not check.
+        """
+        offset = last.offset
+        while True:
+            frame = self.frame_at(offset)
+            if frame is None:
+                raise self.corrupt(offset, "a frame does not check")
+            yield frame
+            if frame.head.back == 0:
+                return
+            offset -= frame.head.back
+
+    def take(self, head: Head) -> None:
+        """Count the frame behind `head` as seen."""
+        self.last = head
+        self.end = head.end
+        self.flushed = max(self.flushed, head.flushed)
+
+    def find_end(self, running: int, *, thorough: bool = False) -> str:
+        """Move `end` and `last` to the segment's last good frame, and say what follows (`landed.recovery`).
+
+        Args:
+            running: the boot tag of the running kernel. Under it nothing can be missing before the last frame, and a
+                few reads find that; otherwise the whole segment is read.
+            thorough: read the whole segment anyway.
+        """
+        if not thorough and running != frames.NO_BOOT:
+            head = recovery.find_last(self.read, self.header.id, self.header.size)
+            frame = self.frame_at(head.offset) if head is not None and head.boot == running else None
+            if frame is not None:
+                self.take(frame.head)
+                if self.advance():
+                    return recovery.SEALED if self.sealed else recovery.END
+        self.end, self.last = HEADER.size, None
+        data = self.read(0, self.header.size)
+        for frame in recovery.frames(self.header.id, data):
+            self.take(frame.head)
+        return recovery.judge(self.header.id, data, self.end, self.last, running)
+
+    @property
+    def sealed(self) -> bool:
+        return self.last is not None and self.last.type == SEAL
+
+    def corrupt(self, offset: int, what: str) -> Corrupt:
+        """The error for bytes that fail their check at `offset`."""
+        return Corrupt(
+            f"{what} (offset {offset})",
+            path=self.path,
+            step="read",
+            found=f"offset {offset}",
+            hint="Restore the file, or read what is left with: landed journal salvage",
+        )
+
+    def flush(self) -> None:
+        self._fs.fdatasync(self.fd)
+
+    def drop_cache(self) -> None:
+        self._fs.drop_cache(self.fd)
+
+    def close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            self._fs.close(fd)
+
+
+def create(directory: str, header: Header, fs: _fs.FileOps, body: bytes = b"") -> None:
+    """Publish a segment: `body` after the header, zeros to its size. Put-if-absent.
+
+    Raises:
+        StaleWrite: it exists.
+        NotLanded: nothing was changed.
+        OutcomeUnknown: it may or may not survive a crash.
+    """
+    data = b"".join((header.encode(), body, bytes(header.size - HEADER.size - len(body))))
+    try:
+        place = _fs.Directory(directory, fs)
+    except OSError as error:
+        raise from_os_error(NotLanded, error, "the journal's directory is gone", path=directory, step="open") from error
+    with place:
+        publish(place, name_of((header.first, header.last)), data, nonce=os.urandom(6).hex(), replaced=None, fs=fs)
