@@ -1,0 +1,167 @@
+"""The demo shows what it says: every case loses without landed and holds with it, and a bug in landed would show."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT = 60.0
+"""Seconds that the demo may take."""
+CASES = {
+    "says_success": 3,
+    "one_kill": 1,
+    "two_writers": 1,
+    "half_a_batch": 1,
+}
+
+
+def run(*arguments: str, directory: Path, planted: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the demo, with `planted` as Python code that each of its processes runs first."""
+    plants = directory / "plants"
+    plants.mkdir()
+    (plants / "sitecustomize.py").write_text(planted)
+    env = {**os.environ, "COLUMNS": "120", "LANDED_STATE_DIR": str(directory / "never-used")}
+    env["PYTHONPATH"] = os.pathsep.join([str(plants), *filter(None, [env.get("PYTHONPATH")])])
+    return subprocess.run(
+        [sys.executable, "-m", "demo", "--directory", str(directory), *arguments],
+        cwd=ROOT,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=2 * LIMIT,
+        check=False,
+    )
+
+
+def test_every_case_loses_without_landed_and_holds_with_it(tmp_path: Path) -> None:
+    ran = run("--json", directory=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    report = json.loads(ran.stdout)
+    assert report["status"] == 0
+    assert report["seconds"] < LIMIT
+    cases = {name: [case for case in report["cases"] if case["incident"] == name] for name in CASES}
+    assert {name: len(found) for name, found in cases.items()} == CASES
+    for case in report["cases"]:
+        assert case["landed"]["kept"], case
+        assert case["landed"]["shown"], case
+        assert not case["stock"]["kept"], case
+        assert case["stock"]["shown"], case
+
+    found_by_stock = [case["stock"]["found"] for case in cases["says_success"]]
+    assert found_by_stock == ["no file", "other bytes", "the old bytes"]
+    for case in cases["says_success"]:
+        assert case["stock"]["heard"] == "success"
+        assert case["landed"]["acknowledged"] == "nothing"
+        assert case["landed"]["heard"].startswith("VerifyFailed, from the write: ")
+    (kill,) = cases["one_kill"]
+    assert kill["landed"]["found"].startswith("28 whole")
+    assert re.match(r"[1-9]\d* saves begun by a dead owner", kill["landed"]["heard"])
+    (writers,) = cases["two_writers"]
+    assert writers["landed"]["acknowledged"] == "200 notes"
+    assert writers["landed"]["found"] == "200 notes, 0 lost"
+    assert re.search(r"[1-9]\d* lost", writers["stock"]["found"])
+    (batch,) = cases["half_a_batch"]
+    assert re.match(r"\d+ batches", batch["landed"]["found"])
+    assert "the batch begun was" in batch["landed"]["heard"]
+    assert not (tmp_path / "never-used").exists(), "the demo keeps its own records"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["plants"], "the demo clears up"
+
+
+def test_it_ends_with_a_table(tmp_path: Path) -> None:
+    ran = run("two_writers", directory=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    lines = ran.stdout.splitlines()
+    (heading,) = (line for line in lines if line.startswith("what happened"))
+    for word in ("written with", "acknowledged", "found on the disk", "the caller heard", "tries"):
+        assert word in heading
+    table = "\n".join(lines[lines.index(heading) :])
+    assert "landed.edit()" in table
+    assert "os.replace()" in table
+    assert all(len(line) <= 120 for line in lines)
+    assert lines[-1].startswith("landed kept its promise in 1 of 1 cases.")
+    assert "\033" not in ran.stdout, "no colours and no moving lines where there is no terminal"
+
+
+@pytest.mark.parametrize("no_color", [True, False], ids=["NO_COLOR", "colour"])
+def test_a_terminal_gets_colours_unless_it_asks_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_color: bool
+) -> None:
+    pty = pytest.importorskip("pty", reason="needs a pseudo-terminal")
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", "1")
+    else:
+        monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("LANDED_STATE_DIR", str(tmp_path))
+    ours, theirs = pty.openpty()
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "demo", "two_writers", "--directory", str(tmp_path)],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+    )
+    os.close(theirs)
+    shown = b"".join(iter(lambda: _read(ours), b""))
+    os.close(ours)
+    assert demo.wait() == 0
+    assert b": try 1" in shown, "what is under way is shown"
+    assert (b"\033[32m" not in shown) if no_color else (b"\033[32m" in shown)
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # EIO: the demo has ended
+        return b""
+
+
+# A demo that could not fail would show nothing: with a bug in landed, each incident says so.
+
+NO_VERIFY = """
+import landed.publish
+landed.publish.verify_bytes = lambda *_: None
+"""
+NO_RECORD = """
+import landed.artifact
+landed.artifact.Artifact.save = lambda *_, **__: None
+"""
+NO_LOCK_AND_NO_FENCE = """
+import landed._fs, landed.files
+landed._fs.FileOps.flock = lambda *_, **__: None
+landed.files.Files._still_the_same = lambda *_: None
+"""
+IN_PLACE = """
+import os, time
+import landed.files
+def publish(directory, name, data, **_):
+    with open(os.path.join(directory.path, name), "wb", buffering=0) as file:
+        for start in range(0, len(data), 4096):
+            file.write(data[start : start + 4096])
+            time.sleep(0.0005)
+    return True
+landed.files.publish = publish
+"""
+
+
+@pytest.mark.parametrize(
+    ("incident", "bug"),
+    [
+        pytest.param("says_success", NO_VERIFY, id="says_success-no verification"),
+        pytest.param("one_kill", NO_RECORD, id="one_kill-no record of what was begun"),
+        pytest.param("one_kill", IN_PLACE, id="one_kill-written in place"),
+        pytest.param("two_writers", NO_LOCK_AND_NO_FENCE, id="two_writers-no lock"),
+        pytest.param("half_a_batch", IN_PLACE, id="half_a_batch-written in place"),
+    ],
+)
+def test_a_bug_in_landed_shows(tmp_path: Path, incident: str, bug: str) -> None:
+    ran = run(incident, directory=tmp_path, planted=bug)
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert "landed BROKE its promise" in ran.stdout, ran.stdout + ran.stderr
