@@ -17,6 +17,7 @@ DESCRIPTION = """\
 Show who holds which file, since when, and the writes that were begun and never ended: `aborted` if
 their owner is dead, `unknown` if it runs on and let go of the file. For one file also its version.
 Without PATH, all files in this user's records and in the shared directory that this one lies in.
+Exits with 1 when a dead owner left something unfinished.
 """
 
 FREE, HELD, WRITING, ABORTED, UNKNOWN, UNTRIED = "free", "held", "writing", "aborted", "unknown", "not tried"
