@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from programs import Programs
+from recording import Recording
 
 import landed
 
@@ -20,6 +21,12 @@ def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "state"
     monkeypatch.setenv("LANDED_STATE_DIR", str(path))
     return path
+
+
+@pytest.fixture
+def fs() -> Recording:
+    """The real file operations, recorded."""
+    return Recording()
 
 
 @pytest.fixture
