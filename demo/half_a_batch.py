@@ -7,15 +7,15 @@ sometimes a record that no reader can parse and every reader skips. Nobody count
 from __future__ import annotations
 
 import json
-import time
 from itertools import count
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from demo.scene import Outcome, Program, Scene, tell
 from landed import edit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 TITLE = "A memory agent stores part of a batch"
@@ -25,11 +25,9 @@ BATCH = 1000
 """Records, some 100 bytes each: twelve times what Python buffers before it writes."""
 BEFORE = 3
 """Batches that are acknowledged before the kill."""
-LONGEST = 0.004
-"""Seconds from the beginning of the next batch to the kill, at most: about what storing one takes."""
 CASES = (f"SIGKILL in a batch of {BATCH:,}",)
-BOUND = 60
-"""Tries. A kill falls into the writing of a batch, and not between two, in most of them."""
+BOUND = 200
+"""Tries. The kill comes at a random moment of a batch; in most tries that is in the middle of its writing."""
 
 
 def stock(scene: Scene, _case: str) -> Outcome:
@@ -53,7 +51,7 @@ def landed(scene: Scene, _case: str) -> Outcome:
         batches = _run_and_kill(scene, landed_agent, store)
         whole, unreadable = _records(store)
         with edit(store) as doc:
-            doc.text += _lines(batches + 2)
+            doc.text += "".join(_lines(batches + 2))
         settled = doc.receipt.settled if doc.receipt is not None else ""
         after, _ = _records(store)
         stored = whole // BATCH
@@ -74,18 +72,21 @@ def _in_words(settled: str) -> str:
 
 
 def _run_and_kill(scene: Scene, agent: Callable[[str], None], store: Path) -> int:
-    """Kill the agent a moment after it began a batch.
+    """Kill the agent some time after it began a batch, but before it can end it if it takes as long as the last.
 
     Returns:
         How many batches it had acknowledged by then.
     """
-    done = 0
+    done, began, took = 0, 0.0, 0.0
     with Program(agent, str(store)) as program:
         for line in program.lines():
-            done += line == "done"
-            if line == "begin" and done == BEFORE:
-                time.sleep(scene.chance.uniform(0, LONGEST))
-                program.kill()
+            if line == "done":
+                done, took = done + 1, monotonic() - began
+            else:
+                began = monotonic()
+                if done == BEFORE:
+                    sleep(scene.chance.uniform(0, took))
+                    program.kill()
     return done
 
 
@@ -105,27 +106,21 @@ def _is_record(line: bytes) -> bool:
 
 def stock_agent(store: str) -> None:
     for batch in count(1):
-        records = _batch(batch)
         tell("begin")
         with open(store, "a", encoding="utf-8") as file:
-            file.writelines(json.dumps(record) + "\n" for record in records)
+            file.writelines(_lines(batch))
         tell("done")
 
 
 def landed_agent(store: str) -> None:
     for batch in count(1):
-        lines = _lines(batch)
+        text = "".join(_lines(batch))
         tell("begin")
         with edit(store) as doc:
-            doc.text += lines
+            doc.text += text
         tell("done")
 
 
-def _lines(batch: int) -> str:
-    return "".join(json.dumps(record) + "\n" for record in _batch(batch))
-
-
-def _batch(batch: int) -> list[dict[str, object]]:
-    return [
-        {"batch": batch, "record": number, "text": "the user prefers tea to coffee, " * 2} for number in range(BATCH)
-    ]
+def _lines(batch: int) -> Iterator[str]:
+    for number in range(BATCH):
+        yield json.dumps({"batch": batch, "record": number, "text": "the user prefers tea to coffee, " * 2}) + "\n"

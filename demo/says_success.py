@@ -3,17 +3,22 @@
 An agent writes, and reports what it meant to write. Meanwhile a neighbour (a sync client, a formatter, a second agent)
 removes or replaces the file right after the rename. The neighbour here is a process that watches the name and acts the
 moment it leads to a new file.
+
+How long a write takes from the rename to the acknowledgement is how long a flush takes: nothing in memory, five
+milliseconds on a slow drive. The landed side runs on a drive that takes two, so that the neighbour strikes within that
+time on every machine.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demo.scene import Outcome, Program, Scene, tell
-from landed import VerifyFailed, verify, write
+from landed import Files, VerifyFailed, _fs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,17 +33,37 @@ REMOVED = "removed after the rename"
 REPLACED = "other bytes put in its place"
 REVERTED = "old bytes put back, with a new mtime"
 CASES = (REMOVED, REPLACED, REVERTED)
-BOUND = 500
-"""Tries. The neighbour must act between the rename and the acknowledgement, which wait for a flush; nearly every try
-does. A writer that never notices in so many does not look."""
+FLUSH = 0.002
+"""Seconds that the drive takes for each flush."""
+BOUND = 100
+"""Tries. The neighbour strikes between the rename and the acknowledgement unless this machine is too busy to run it; a
+writer that notices nothing in so many does not look."""
+
+
+class SlowDrive(_fs.FileOps):
+    """The file system as it is, with slower flushes."""
+
+    def fsync(self, fd: int) -> None:
+        super().fsync(fd)
+        time.sleep(FLUSH)
 
 
 def stock(scene: Scene, case: str) -> Outcome:
-    return _replay(scene, case, Outcome("open().write(), os.replace()"), _write_and_replace)
+    return _replay(scene, case, Outcome("open().write(), os.replace()"), _write_and_replace, lambda _: "success")
 
 
 def landed(scene: Scene, case: str) -> Outcome:
-    return _replay(scene, case, Outcome("landed.write()"), write)
+    files = Files(SlowDrive())
+
+    def check(path: Path) -> str:
+        """What an agent looks at before it stops: acknowledged first, taken away after, must show here."""
+        try:
+            files.verify(path)
+        except VerifyFailed as failed:
+            return f"success, then VerifyFailed, from the next look: {failed.what}"
+        return "success"
+
+    return _replay(scene, case, Outcome("landed.write(), on a drive with 2 ms flushes"), files.write, check)
 
 
 def _write_and_replace(path: Path, data: bytes) -> None:
@@ -48,7 +73,13 @@ def _write_and_replace(path: Path, data: bytes) -> None:
     os.replace(temp, path)
 
 
-def _replay(scene: Scene, case: str, outcome: Outcome, save: Callable[[Path, bytes], object]) -> Outcome:
+def _replay(
+    scene: Scene,
+    case: str,
+    outcome: Outcome,
+    save: Callable[[Path, bytes], object],
+    check: Callable[[Path], str],
+) -> Outcome:
     directory = scene.empty()
     with Program(neighbour, case) as watcher:
 
@@ -61,31 +92,19 @@ def _replay(scene: Scene, case: str, outcome: Outcome, save: Callable[[Path, byt
             try:
                 save(path, NEW)
             except VerifyFailed as failed:
-                told = f"VerifyFailed, from the write: {failed.what}"
+                outcome.acknowledged = "nothing"
+                outcome.heard = f"VerifyFailed, from the write: {failed.what}"
+                outcome.shown = True
+                watcher.hear()  # it has acted
             else:
-                told = "success"
-            watcher.hear()  # it has acted
-            _judge(outcome, path, told, save)
+                outcome.acknowledged = "the new bytes"
+                watcher.hear()
+                outcome.heard = check(path)
+                outcome.kept = outcome.heard != "success"
+                outcome.shown = not outcome.kept
+            outcome.found = _found(path)
 
         return scene.until_shown(outcome, BOUND, attempt)
-
-
-def _judge(outcome: Outcome, path: Path, told: str, save: Callable[[Path, bytes], object]) -> None:
-    outcome.found = _found(path)
-    outcome.acknowledged = "the new bytes" if told == "success" else "nothing"
-    outcome.heard = told
-    if told != "success":
-        outcome.shown = True  # in the writer's own stack
-    elif save is write:
-        # Acknowledged first, taken away after: what an agent checks before it stops has to say so.
-        try:
-            verify(path)
-        except VerifyFailed as failed:
-            outcome.heard = f"success, then VerifyFailed, from the next look: {failed.what}"
-        else:
-            outcome.kept = False
-    else:
-        outcome.shown, outcome.kept = True, False
 
 
 def _found(path: Path) -> str:
