@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from time import monotonic
 
 import pytest
 
@@ -243,6 +244,11 @@ def test_a_held_lock_is_in_progress_and_not_a_loss(work, programs):
         seen = standing(user_store(), Artifact(path).key)
         assert seen is not None
         assert (seen.held, seen.begun.size, seen.holder.owner.pid) == (True, 3, writer.pid)
+        started = monotonic()
+        assert only(patience=60).verdict == IN_PROGRESS
+        assert (
+            monotonic() - started < 30
+        )  # something is begun and somebody holds the lock: there is nothing to wait for
         path.unlink()  # even now: the writer may be about to put its bytes there
         assert only().verdict == IN_PROGRESS
     finally:
@@ -306,6 +312,26 @@ def test_a_stale_first_look_is_corrected_under_the_lock(work):
     (finding,) = examine(user_store(), Artifact(path).key, fs=WritesMeanwhile())
     assert WritesMeanwhile.done
     assert finding.verdict == INTACT
+
+
+def test_a_stale_match_is_corrected_under_the_lock(work):
+    """Another write lands after the audit has read the record, and is undone before it reads the file."""
+    path = work / "a"
+    landed.write(path, b"one")
+
+    class Meanwhile(_fs.FileOps):
+        done = False
+
+        def open(self, name, flags, mode=0o600, *, dir_fd=None):
+            if name == str(path) and not self.done:
+                type(self).done = True
+                landed.write(path, b"two")
+                path.write_bytes(b"one")
+            return super().open(name, flags, mode, dir_fd=dir_fd)
+
+    (finding,) = examine(user_store(), Artifact(path).key, fs=Meanwhile())
+    assert Meanwhile.done
+    assert finding.verdict == LOST
 
 
 @pytest.mark.parametrize("block", [b"", b"landed-record 1 nonsense", bytes(40_000)], ids=["empty", "torn", "zeros"])

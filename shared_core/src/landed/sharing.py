@@ -21,6 +21,7 @@ from landed.state import ARTIFACTS, STORE_NAME, Store, case_key, store_for, user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from typing import Final
 
 STAGING: Final = "init"
@@ -46,7 +47,13 @@ class Shared:
         self.existed = existed
 
 
-def share(directory: str, *, timeout: float = DEFAULT_TIMEOUT, fs: _fs.FileOps = _fs.LOCAL) -> Shared:
+def share(
+    directory: str,
+    *,
+    timeout: float = DEFAULT_TIMEOUT,
+    watch: Callable[[list[str]], Iterable[str]] = iter,
+    fs: _fs.FileOps = _fs.LOCAL,
+) -> Shared:
     """Give `directory` its own store. Who may write the directory may use the store.
 
     Programs that run as other users, and writes to files that landed does not know yet, cannot be waited for: do it
@@ -55,6 +62,7 @@ def share(directory: str, *, timeout: float = DEFAULT_TIMEOUT, fs: _fs.FileOps =
     Args:
         directory: an existing directory.
         timeout: seconds to wait for each file that is being written.
+        watch: gives the list that it is given, one by one, and may tell how far it is.
         fs: the file operations to use.
 
     Raises:
@@ -79,7 +87,9 @@ def share(directory: str, *, timeout: float = DEFAULT_TIMEOUT, fs: _fs.FileOps =
             now = store_for(base, fs)
             if now.base == base:
                 return Shared(now, [], existed=True)  # somebody else was faster
-            return _build(base, mode, status, timeout, fs)
+            return _build(
+                base, mode, status, lambda aside, held: _carry_over(base, aside, timeout, held, watch, fs), fs
+            )
     except OSError as error:
         raise from_os_error(
             NotLanded,
@@ -139,7 +149,13 @@ def _make(path: str, mode: int, shared: os.stat_result, fs: _fs.FileOps) -> None
         fs.close(fd)
 
 
-def _build(base: str, mode: int, status: os.stat_result, timeout: float, fs: _fs.FileOps) -> Shared:
+def _build(
+    base: str,
+    mode: int,
+    status: os.stat_result,
+    carry_over: Callable[[Store, list[Lock]], list[str]],
+    fs: _fs.FileOps,
+) -> Shared:
     root = os.path.join(base, STORE_NAME)
     aside = Store(os.path.join(root, STAGING), base, mode & 0o666)
     _clear(aside, fs)
@@ -148,9 +164,7 @@ def _build(base: str, mode: int, status: os.stat_result, timeout: float, fs: _fs
     _make(aside.artifacts, mode, status, fs)
     held: list[Lock] = []
     try:
-        carried = _carry_over(base, aside, timeout, held, fs)
-        with _fs.Directory(aside.artifacts, fs) as records:
-            records.sync()
+        carried = carry_over(aside, held)
         fs.rename(aside.artifacts, os.path.join(root, ARTIFACTS))
         with _fs.Directory(root, fs) as store:
             store.sync()
@@ -181,11 +195,18 @@ def _ignore(root: str, mode: int, fs: _fs.FileOps) -> None:
         fs.close(fd)
 
 
-def _carry_over(base: str, aside: Store, timeout: float, held: list[Lock], fs: _fs.FileOps) -> list[str]:
+def _carry_over(
+    base: str,
+    aside: Store,
+    timeout: float,
+    held: list[Lock],
+    watch: Callable[[list[str]], Iterable[str]],
+    fs: _fs.FileOps,
+) -> list[str]:
     """Copy what the user's store knows of files below `base`; their locks are in `held` afterwards."""
     carried = []
     old = user_store()
-    for key in keys(old, fs):
+    for key in watch(keys(old, fs)):
         name = _name_of(old, key, fs)
         if name is None or not name.startswith(base + os.sep):
             continue

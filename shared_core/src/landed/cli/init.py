@@ -40,7 +40,7 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
 def run(args: argparse.Namespace) -> int:
     """Make it."""
     _allow_many_locks()
-    shared = share(args.directory, timeout=args.timeout)
+    shared = share(args.directory, timeout=args.timeout, watch=lambda keys: output.progress(keys, "init"))
     store = shared.store
     mode = f"{directory_mode(store.mode):04o}"
     if args.json:
