@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from landed import aio as aio
     from landed.artifact import ABSENT as ABSENT
+    from landed.entries import Entry as Entry
+    from landed.entries import Record as Record
     from landed.errors import Bypassed as Bypassed
     from landed.errors import Claimed as Claimed
     from landed.errors import Corrupt as Corrupt
@@ -27,18 +29,21 @@ if TYPE_CHECKING:
     from landed.errors import Refused as Refused
     from landed.errors import StaleWrite as StaleWrite
     from landed.errors import VerifyFailed as VerifyFailed
-    from landed.values import ANY as ANY
-    from landed.values import SEEN as SEEN
-    from landed.values import Draft as Draft
     from landed.files import Files as Files
-    from landed.values import Receipt as Receipt
-    from landed.values import Snapshot as Snapshot
     from landed.files import delete as delete
     from landed.files import edit as edit
     from landed.files import read as read
     from landed.files import verify as verify
     from landed.files import write as write
+    from landed.journal import Appended as Appended
+    from landed.journal import Compacted as Compacted
+    from landed.journal import Journal as Journal
     from landed.lock import Lock as Lock
+    from landed.values import ANY as ANY
+    from landed.values import SEEN as SEEN
+    from landed.values import Draft as Draft
+    from landed.values import Receipt as Receipt
+    from landed.values import Snapshot as Snapshot
 
 _HOME = {
     **dict.fromkeys(("Files", "delete", "edit", "read", "verify", "write"), "files"),
@@ -59,6 +64,8 @@ _HOME = {
         ),
         "errors",
     ),
+    **dict.fromkeys(("Entry", "Record"), "entries"),
+    **dict.fromkeys(("Appended", "Compacted", "Journal"), "journal"),
     "ABSENT": "artifact",
     "Lock": "lock",
 }

@@ -120,7 +120,7 @@ class FileOps:
 
     def fsync(self, fd: int) -> None:
         """Flush a file or a directory to stable storage."""
-        if MACOS:  # pragma: no cover - run on macOS only
+        if sys.platform == "darwin":  # pragma: no cover - run on macOS only
             # fsync there stops at the drive's cache; F_BARRIERFSYNC only orders. Fall back where the file system
             # (SMB, some FUSE) has no F_FULLFSYNC.
             try:
@@ -203,7 +203,7 @@ class FileOps:
         """Ask the system to forget the clean cached pages of a file, so that the next read comes from the device."""
         if sys.platform == "linux":
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        elif MACOS:  # pragma: no cover - run on macOS only
+        elif sys.platform == "darwin":  # pragma: no cover - run on macOS only
             fcntl.fcntl(fd, fcntl.F_NOCACHE, 1)
 
 

@@ -20,7 +20,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Final
+    from typing import Final, TypeVar
+
+    Kind = TypeVar("Kind", bound="LandedError")
 
 NOT_WRITTEN: Final = "not_written"
 """``LandedError.outcome``: nothing was changed; the old state is intact."""
@@ -156,9 +158,7 @@ class Corrupt(LandedError):
     state = "Nothing was changed."
 
 
-def from_os_error(
-    kind: type[LandedError], error: OSError, what: str, *, path: str, step: str, hint: str = ""
-) -> LandedError:
+def from_os_error(kind: type[Kind], error: OSError, what: str, *, path: str, step: str, hint: str = "") -> Kind:
     """Build a landed error of `kind` from the OSError that caused it; the caller raises it ``from`` that error."""
     reason = error.strerror or type(error).__name__
     return kind(f"{what}: {reason}", path=path, step=step, errno=error.errno, hint=hint)

@@ -15,7 +15,6 @@ from landed.artifact import ABSENT, LANDED, OUTSIDE, Absent, Artifact, Sight, Ve
 from landed.digest import sha256
 from landed.errors import (
     Bypassed,
-    LandedError,
     NotLanded,
     OutcomeUnknown,
     Refused,
@@ -27,7 +26,7 @@ from landed.lock import DEFAULT_TIMEOUT
 from landed.publish import DEVICE, LEVELS, READ, identity_of, publish, refuse_hard_link, remove
 from landed.records import Record, Write, next_write
 from landed.state import make_directories
-from landed.values import ANY, SEEN, Any_, Draft, Receipt, Seen, Snapshot, to_bytes
+from landed.values import SEEN, Any_, Draft, Receipt, Seen, Snapshot, to_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

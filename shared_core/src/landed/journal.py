@@ -17,11 +17,11 @@ import _thread
 import os
 from time import monotonic
 
-from landed import frames
+from landed import entries
 from landed.engine import Commit
-from landed.errors import LandedError, LockTimeout, NotLanded, OutcomeUnknown, Refused
-from landed.frames import Record
-from landed.local_log import LocalLog
+from landed.entries import Entry, Record
+from landed.errors import LandedError, LockTimeout, OutcomeUnknown, Refused
+from landed.local.log import LocalLog
 from landed.lock import DEFAULT_TIMEOUT
 
 TYPE_CHECKING = False
@@ -33,28 +33,6 @@ if TYPE_CHECKING:
 
 QUEUE_LIMIT: Final = 1024
 """Appends that may wait in one process for the flush before theirs; the next one is refused after its timeout."""
-
-
-class Entry:
-    """A record as it was read.
-
-    Attributes:
-        sequence: its number; grows from record to record.
-        data, key, kind: as in `Record`.
-        position: of its batch, for `Journal.fetch`.
-    """
-
-    __slots__ = ("data", "key", "kind", "position", "sequence")
-
-    def __init__(self, sequence: int, record: Record, position: Position) -> None:
-        self.sequence = sequence
-        self.data = record.data
-        self.key = record.key
-        self.kind = record.kind
-        self.position = position
-
-    def __repr__(self) -> str:
-        return f"<Entry {self.sequence} kind={self.kind} key={self.key[:40]!r} {len(self.data)} bytes>"
 
 
 class Appended:
@@ -192,12 +170,12 @@ class Journal:
         self._check_open()
         if not newest_first:
             for batch in self._log.batches(from_):
-                for entry in _entries(batch):
+                for entry in entries.entries(batch):
                     if entry.sequence >= from_:
                         yield entry
             return
         for batch in self._log.newest_first():
-            for entry in reversed(list(_entries(batch))):
+            for entry in reversed(list(entries.entries(batch))):
                 if entry.sequence < from_:
                     return
                 yield entry
@@ -206,7 +184,7 @@ class Journal:
         """The entries of the batch at `position`; None when a compaction has moved it."""
         self._check_open()
         batch = self._log.fetch(position)
-        return None if batch is None else list(_entries(batch))
+        return None if batch is None else list(entries.entries(batch))
 
     def compact(self, keep: Callable[[Entry], bool | Record]) -> Compacted:
         """Rewrite the journal with what `keep` says of every record that is there now; others may append and read.
@@ -226,14 +204,14 @@ class Journal:
         def rewrite(batch: Batch) -> bytes | None:
             nonlocal kept, dropped
             parts = []
-            for distance, record in frames.decode_records(batch.payload):
+            for distance, record in entries.decode_records(batch.payload):
                 answer = keep(Entry(batch.sequence + distance, record, batch.position))
                 if answer is False:
                     dropped += 1
                 else:
                     kept += 1
                     parts.append((distance, record if answer is True else answer))
-            return frames.encode_records(parts) if parts else None
+            return entries.encode_records(parts) if parts else None
 
         before, after = self._log.rewrite(rewrite, self._timeout)
         return Compacted(before, after, kept, dropped)
@@ -266,13 +244,15 @@ class Journal:
     def _commit_of(self, records: Iterable[Record | bytes], expect: int | None) -> Commit:
         batch = [record if isinstance(record, Record) else Record(record) for record in records]
         for record in batch:
-            _check_record(record, self._log.name)
-        if not 0 < len(batch) <= frames.RECORDS_LIMIT:
-            raise self._refused(f"a batch has 1 to {frames.RECORDS_LIMIT} records, not {len(batch)}")
-        payload = frames.encode_records(enumerate(batch))
-        if len(payload) > frames.PAYLOAD_LIMIT:
-            raise self._refused(f"a batch has at most {frames.PAYLOAD_LIMIT} bytes, not {len(payload)}")
-        if expect is not None and (not isinstance(expect, int) or expect < 0):
+            what = record.fault()
+            if what:
+                raise self._refused(what)
+        if not 0 < len(batch) <= entries.RECORDS_LIMIT:
+            raise self._refused(f"a batch has 1 to {entries.RECORDS_LIMIT} records, not {len(batch)}")
+        payload = entries.encode_records(enumerate(batch))
+        if len(payload) > entries.PAYLOAD_LIMIT:
+            raise self._refused(f"a batch has at most {entries.PAYLOAD_LIMIT} bytes, not {len(payload)}")
+        if expect is not None and expect < 0:
             raise self._refused(f"expect is the number of a record or 0, not {expect!r}")
         return Commit(payload, len(batch), expect)
 
@@ -310,8 +290,7 @@ class Journal:
         return not waiting.commit.decided
 
     def _leave(self, waiting: _Waiting) -> bool:
-        """Leave the queue; False when another thread has taken the commit out of it, and then it has been decided or
-        it is this thread's turn."""
+        """Leave the queue; False when it is too late for that: the commit is decided now, or this thread's to lead."""
         with self._guard:
             if waiting in self._queue:
                 self._queue.remove(waiting)
@@ -357,20 +336,3 @@ class Journal:
         """In a forked child the queue and its threads are the parent's."""
         self._guard = _thread.allocate_lock()
         self._queue, self._committing, self._pid = [], False, os.getpid()
-
-
-def _entries(batch: Batch) -> Iterator[Entry]:
-    for distance, record in frames.decode_records(batch.payload):
-        yield Entry(batch.sequence + distance, record, batch.position)
-
-
-def _check_record(record: Record, path: str) -> None:
-    what = None
-    if not isinstance(record.data, bytes) or not isinstance(record.key, bytes):
-        what = "data and key of a record are bytes"
-    elif len(record.key) > frames.KEY_LIMIT:
-        what = f"a key has at most {frames.KEY_LIMIT} bytes, not {len(record.key)}"
-    elif not 0 <= record.kind <= 0xFF:  # noqa: PLR2004 - one byte
-        what = f"a kind is 0 to 255, not {record.kind}"
-    if what is not None:
-        raise Refused(what, path=path, step="argument")

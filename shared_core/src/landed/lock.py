@@ -84,14 +84,16 @@ class Lock:
     Args:
         path: the lock file; created when missing, never removed. Its directory must exist.
         mode: permission bits for a lock file that is created.
+        watched: the caller itself notices when the lock file is unlinked or replaced; spares a look each time.
         fs: the file operations to use.
     """
 
-    __slots__ = ("_fs", "_generation", "_held", "_mode", "path")
+    __slots__ = ("_fs", "_generation", "_held", "_mode", "_watched", "path")
 
-    def __init__(self, path: str, *, mode: int = PRIVATE, fs: _fs.FileOps = _fs.LOCAL) -> None:
+    def __init__(self, path: str, *, mode: int = PRIVATE, watched: bool = False, fs: _fs.FileOps = _fs.LOCAL) -> None:
         self.path = os.path.abspath(path)
         self._mode = mode
+        self._watched = watched
         self._fs = fs
         self._held: _Slot | None = None
         self._generation = -1
@@ -142,6 +144,11 @@ class Lock:
         finally:
             self._held = slot.owner = None
             _pass_on(self.path, slot, self._fs)
+
+    def forget_file(self) -> None:
+        """Close the held lock file, which gives the lock back; the next acquisition opens what is at the path then."""
+        if self._held is not None:
+            _close(self._fs, self._held)
 
     def still_ours(self) -> bool:
         """Whether the held lock file is still the one that others will lock (nobody unlinked or replaced it)."""
@@ -226,7 +233,7 @@ class Lock:
                         raise
                     if _remaining(deadline) <= 0 or not _Waiter(slot, self._fs).wait(_remaining(deadline)):
                         raise self._timeout() from None
-                if self._leads_to(slot):
+                if self._watched or self._leads_to(slot):
                     self._sign(slot.fd)
                     return
                 _close(self._fs, slot)  # somebody unlinked or replaced it: lock the one that others will find
@@ -372,7 +379,7 @@ def _after_fork_in_child() -> None:
     for fd in _descriptors:
         try:
             os.close(fd)
-        except OSError:  # noqa: PERF203 - the parent closed it between the fork's two halves; there is nothing to keep
+        except OSError:
             continue
     _descriptors.clear()
     _slots.clear()

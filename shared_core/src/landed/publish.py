@@ -43,7 +43,7 @@ KEPT_XATTRS: Final = ("user.", "system.posix_acl_access", "com.apple.")
 
 
 class Replaced:
-    """The file that a publish replaces, as it was when the caller looked: what it hands on, and how to know it again."""
+    """The file that a publish replaces, as the caller saw it: what it hands on, and how to know it again."""
 
     __slots__ = ("gid", "identity", "mode", "uid", "xattrs")
 

@@ -182,7 +182,7 @@ def _clear(aside: Store, fs: _fs.FileOps) -> None:
             for name in fs.listdir(directory):
                 fs.unlink(os.path.join(directory, name))
             fs.rmdir(directory)
-        except FileNotFoundError:  # noqa: PERF203 - two directories
+        except FileNotFoundError:
             continue
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import sys
 
-from landed import _fs
 from landed.errors import NotLanded, Refused, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
+
+    from landed import _fs
 
 STORE_NAME: Final = ".landed"
 """The store of a shared directory, in that directory."""

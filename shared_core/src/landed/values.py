@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
-from landed.artifact import Absent
 from landed.errors import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from typing import Final, TypeAlias
+
+    from landed.artifact import Absent
 
     Path: TypeAlias = str | os.PathLike[str]
     Data: TypeAlias = bytes | bytearray | memoryview | str

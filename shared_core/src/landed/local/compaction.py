@@ -1,17 +1,18 @@
 """Compacting a local log while others append and read.
 
 Everything that is there is sealed by a roll; what is kept of it is written to one new file; its publication under the
-wider name is the moment at which the old files stop to count. A power cut before leaves a temp file, one after leaves old
-files that no longer count; both are swept.
+wider name is the moment at which the old files stop to count. A power cut before leaves a temp file, one after leaves
+old files that no longer count; both are swept.
 """
 
 from __future__ import annotations
 
 import os
 
-from landed import _fs, frames, reading, segments
+from landed import _fs
 from landed.errors import NotLanded, VerifyFailed, from_os_error
-from landed.frames import BATCH, HEADER, Head, Header
+from landed.local import frames, reading, segments
+from landed.local.frames import BATCH, HEADER, Head, Header
 from landed.lock import Lock
 from landed.publish import put_in_place
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from typing import Final
 
     from landed.engine import Rewrite
-    from landed.local_log import LocalLog
-    from landed.segments import Range
+    from landed.local.log import LocalLog
+    from landed.local.segments import Range
 
 LOCK: Final = "compact"
 TEMP: Final = ".compacting-"
@@ -38,7 +39,7 @@ def compact(log: LocalLog, rewrite: Rewrite, timeout: float) -> tuple[int, int]:
         NotLanded: it could not be written. Nothing was changed.
         OutcomeUnknown: it was put in place, and the flush of that failed.
     """
-    lock = Lock(os.path.join(log.name, LOCK), mode=log.mode, fs=log.fs)
+    lock = Lock(os.path.join(log.name, LOCK), mode=log.directory.mode, fs=log.fs)
     lock.acquire(timeout)
     try:
         _sweep(log)
@@ -56,9 +57,9 @@ def compact(log: LocalLog, rewrite: Rewrite, timeout: float) -> tuple[int, int]:
 
 def _sweep(log: LocalLog) -> None:
     """What dead compactions left. Needs the compaction lock."""
-    for name in log.fs.listdir(log.name):
+    for name in log.directory.names():
         if name.startswith(TEMP):
-            log.fs.unlink(os.path.join(log.name, name))
+            log.directory.remove(name)
 
 
 def _write(log: LocalLog, old: list[Range], rewrite: Rewrite) -> _Output:
@@ -84,24 +85,24 @@ class _Output:
         self._id = os.urandom(8)
         self._temp = f"{TEMP}{os.urandom(6).hex()}"
         self._path = os.path.join(log.name, self._temp)
-        self._fd = log.fs.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _fs.NOFOLLOW, log.mode)
+        self._fd = log.fs.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _fs.NOFOLLOW, log.directory.mode)
         self._parts: list[bytes] = [bytes(HEADER.size)]
         self._collected = HEADER.size
         self._offset = HEADER.size
         self._back = 0
 
     def add(self, head: Head, payload: bytes) -> None:
-        data = frames.encode_frame(
-            self._id,
+        moved = Head(
             self._offset,
             BATCH,
-            payload,
+            len(payload),
             count=head.count,
             sequence=head.sequence,
             flushed=0,
             back=self._back,
             boot=frames.NO_BOOT,
         )
+        data = moved.encode(self._id, payload)
         self._parts.append(data)
         self._collected += len(data)
         self._offset += len(data)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from landed import recovery
 from landed.engine import Batch
 from landed.errors import NotLanded
-from landed.frames import BATCH, HEADER, Frame, Head
+from landed.local import recovery
+from landed.local.frames import BATCH, HEADER, Frame, Head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from typing import Final
 
     from landed.engine import Position
-    from landed.local_log import LocalLog
-    from landed.segments import Range, Segment
+    from landed.local.log import LocalLog
+    from landed.local.segments import Range, Segment
 
 RELOADS: Final = 16
 """How often compactions may take the segments away under one reader before that is an error."""
@@ -23,7 +23,8 @@ RELOADS: Final = 16
 def batches(log: LocalLog, start: int) -> Iterator[Batch]:
     """All batches that end at or after sequence number `start`, oldest first, up to the tail of now."""
     for _ in range(RELOADS):
-        spans, end, _ = log.view()
+        spans, newest = log.view()
+        end = newest.end
         try:
             for index in range(_first_needed(log, spans, start), len(spans)):
                 for frame, span in _frames(log, spans, index, end):
@@ -40,7 +41,8 @@ def newest_first(log: LocalLog) -> Iterator[Batch]:
     """All batches from the tail of now back."""
     before = None
     for _ in range(RELOADS):
-        spans, end, _ = log.view()
+        spans, newest = log.view()
+        end = newest.end
         try:
             for span in reversed(spans):
                 segment = log.open_segment(span)
@@ -60,7 +62,7 @@ def newest_first(log: LocalLog) -> Iterator[Batch]:
 
 def frames_of(log: LocalLog, spans: list[Range]) -> Iterator[tuple[Batch, Head]]:
     """The batches of sealed segments, with their frame headers; each segment must be whole."""
-    known = log.view()[0]
+    known, _ = log.view()
     for span in spans:
         for frame, _ in _frames(log, known, known.index(span), 0):
             if frame.head.type == BATCH:

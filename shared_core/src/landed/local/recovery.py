@@ -5,7 +5,7 @@ The rules are those of docs/reference/on-disk-format.md, "Reading a segment"; th
 
 from __future__ import annotations
 
-from landed.frames import (
+from landed.local.frames import (
     FRAME_HEADER,
     FRAME_MAGIC,
     HEADER,

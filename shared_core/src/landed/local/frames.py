@@ -1,4 +1,4 @@
-"""The bytes of a journal: segment headers, frames and records, as docs/reference/on-disk-format.md lays them out.
+"""The bytes of a journal: segment headers and frames, as docs/reference/on-disk-format.md lays them out.
 
 Pure functions of bytes; nothing here touches a file.
 """
@@ -10,7 +10,6 @@ from zlib import crc32
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from typing import Final
 
 ALIGN: Final = 8
@@ -26,8 +25,6 @@ FRAME: Final = struct.Struct("<4sIIIQQI")
 """magic, type and boot tag (type in the low byte), payload length, records, sequence, flushed, back; the header check
 follows."""
 CHECK: Final = struct.Struct("<I")
-RECORD: Final = struct.Struct("<BxHII")
-"""kind, key length, sequence distance, data length."""
 
 FRAME_HEADER: Final = FRAME.size + CHECK.size
 TRAILER: Final = CHECK.size + len(END_MARK)
@@ -37,39 +34,6 @@ NO_BOOT: Final = 0
 
 BATCH: Final = 1
 SEAL: Final = 2
-
-KEY_LIMIT: Final = 0xFFFF
-"""Bytes of a key."""
-RECORDS_LIMIT: Final = 1 << 20
-"""Records of a batch."""
-PAYLOAD_LIMIT: Final = 1 << 30
-"""Bytes of a batch: one write(2), and a back distance of 32 bits."""
-
-
-class Record:
-    """One record of a journal.
-
-    Attributes:
-        data: the bytes.
-        key: bytes by which the application finds it; at most 65,535.
-        kind: 0 to 255, the application's.
-    """
-
-    __slots__ = ("data", "key", "kind")
-
-    def __init__(self, data: bytes, key: bytes = b"", kind: int = 0) -> None:
-        self.data = data
-        self.key = key
-        self.kind = kind
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Record) and (self.kind, self.key, self.data) == (other.kind, other.key, other.data)
-
-    def __hash__(self) -> int:
-        return hash((self.kind, self.key, self.data))
-
-    def __repr__(self) -> str:
-        return f"Record(kind={self.kind}, key={self.key[:40]!r}, {len(self.data)} bytes)"
 
 
 class Header:
@@ -122,22 +86,52 @@ class Header:
 
 
 class Head:
-    """A frame's header at its place; the attributes are the fields, `end` is where the next frame begins."""
+    """A frame's header at its place; the attributes are the fields, `end` is where the next frame begins.
+
+    Attributes:
+        count: how many sequence numbers the frame takes.
+        check: the header check, once the frame is encoded or was decoded.
+    """
 
     __slots__ = ("back", "boot", "check", "count", "end", "flushed", "length", "offset", "sequence", "type")
 
-    def __init__(self, offset: int, fields: tuple[bytes, int, int, int, int, int, int], check: int) -> None:
-        _, kind, self.length, self.count, self.sequence, self.flushed, self.back = fields
-        self.type = kind & 0xFF
-        self.boot = kind >> 8
+    def __init__(
+        self,
+        offset: int,
+        kind: int,
+        length: int,
+        *,
+        count: int,
+        sequence: int,
+        flushed: int,
+        back: int,
+        boot: int,
+        check: int = 0,
+    ) -> None:
         self.offset = offset
+        self.type = kind
+        self.length = length
+        self.count = count
+        self.sequence = sequence
+        self.flushed = flushed
+        self.back = back
+        self.boot = boot
         self.check = check
-        self.end = offset + frame_size(self.length)
+        self.end = offset + frame_size(length)
 
     @property
     def tail(self) -> int:
         """The highest sequence number given out up to here."""
         return self.sequence + self.count - 1
+
+    def encode(self, segment_id: bytes, payload: bytes) -> bytes:
+        """The bytes of the frame, for its place in its segment."""
+        kind = self.type | self.boot << 8
+        head = FRAME.pack(FRAME_MAGIC, kind, self.length, self.count, self.sequence, self.flushed, self.back)
+        self.check = crc32(head, _place(segment_id, self.offset))
+        padding = bytes(-self.length % ALIGN)
+        payload_check = crc32(padding, crc32(payload, self.check))
+        return b"".join((head, CHECK.pack(self.check), payload, padding, CHECK.pack(payload_check), END_MARK))
 
 
 class Frame:
@@ -165,26 +159,6 @@ def _place(segment_id: bytes, offset: int) -> int:
     return crc32(segment_id + offset.to_bytes(8, "little"))
 
 
-def encode_frame(
-    segment_id: bytes,
-    offset: int,
-    kind: int,
-    payload: bytes,
-    *,
-    count: int,
-    sequence: int,
-    flushed: int,
-    back: int,
-    boot: int,
-) -> bytes:
-    """The bytes of a frame for its place."""
-    head = FRAME.pack(FRAME_MAGIC, kind | boot << 8, len(payload), count, sequence, flushed, back)
-    header_check = crc32(head, _place(segment_id, offset))
-    padding = bytes(-len(payload) % ALIGN)
-    payload_check = crc32(padding, crc32(payload, header_check))
-    return b"".join((head, CHECK.pack(header_check), payload, padding, CHECK.pack(payload_check), END_MARK))
-
-
 def decode_head(segment_id: bytes, offset: int, data: bytes, at: int = 0) -> Head | None:
     """The frame header at `at` in `data`, `offset` in its segment; None when it is not a good one for that place."""
     end = at + FRAME.size
@@ -193,7 +167,18 @@ def decode_head(segment_id: bytes, offset: int, data: bytes, at: int = 0) -> Hea
     check: int = CHECK.unpack_from(data, end)[0]
     if check != crc32(data[at:end], _place(segment_id, offset)):
         return None
-    return Head(offset, FRAME.unpack_from(data, at), check)
+    _, kind, length, count, sequence, flushed, back = FRAME.unpack_from(data, at)
+    return Head(
+        offset,
+        kind & 0xFF,
+        length,
+        count=count,
+        sequence=sequence,
+        flushed=flushed,
+        back=back,
+        boot=kind >> 8,
+        check=check,
+    )
 
 
 def decode_body(head: Head, data: bytes, at: int) -> bytes | None:
@@ -210,23 +195,3 @@ def decode_frame(segment_id: bytes, offset: int, data: bytes, at: int = 0) -> Fr
     head = decode_head(segment_id, offset, data, at)
     payload = decode_body(head, data, at) if head is not None else None
     return Frame(head, payload) if head is not None and payload is not None else None
-
-
-def encode_records(records: Iterable[tuple[int, Record]]) -> bytes:
-    """The payload of a batch, from records and their distances from the frame's sequence number."""
-    parts = []
-    for distance, record in records:
-        parts += (RECORD.pack(record.kind, len(record.key), distance, len(record.data)), record.key, record.data)
-    return b"".join(parts)
-
-
-def decode_records(payload: bytes) -> Iterator[tuple[int, Record]]:
-    """The records of a batch, each with its distance from the frame's sequence number."""
-    at = 0
-    while at < len(payload):
-        kind, key_length, distance, length = RECORD.unpack_from(payload, at)
-        at += RECORD.size
-        key = payload[at : at + key_length]
-        at += key_length
-        yield distance, Record(payload[at : at + length], key, kind)
-        at += length

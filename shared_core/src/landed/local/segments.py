@@ -8,9 +8,10 @@ from __future__ import annotations
 import errno
 import os
 
-from landed import _fs, frames, recovery
+from landed import _fs
 from landed.errors import Corrupt, NotLanded, from_os_error
-from landed.frames import HEADER, PAGE, SEAL, Frame, Head, Header
+from landed.local import frames, recovery
+from landed.local.frames import HEADER, PAGE, SEAL, Frame, Head, Header
 from landed.publish import publish
 
 TYPE_CHECKING = False
@@ -25,7 +26,8 @@ SUFFIX: Final = ".seg"
 FIRST_SIZE: Final = 4096
 """Bytes of a journal's first segment: ten thousand journals of a few records stay small."""
 SIZE_LIMIT: Final = 4 << 20
-"""Bytes up to which segments double. One flush of zeros in 4,000 appends of 1 KiB, and 4 MiB to look through at worst."""
+"""Bytes up to which segments double: zeros for 4,000 appends of 1 KiB, and 4 MiB to look through at worst."""
+SALVAGE: Final = "Restore the file, or read what is left with: landed journal salvage"
 READ_AHEAD: Final = 256 << 10
 """Bytes of a sequential read."""
 
@@ -54,7 +56,7 @@ def live(names: list[str], path: str) -> list[Range]:
                 step="open",
                 expected=name_of((expected, expected)),
                 found=name_of(span),
-                hint="Restore the file, or read what is left with: landed journal salvage",
+                hint=SALVAGE,
             )
         kept.append(span)
     return kept
@@ -99,19 +101,9 @@ class Segment:
         self.directory = directory
         self.span = span
         self._fs = fs
-        self.fd = fs.open(self.path, (os.O_RDWR if writable else os.O_RDONLY) | _fs.NOFOLLOW)
-        try:
-            size = fs.fstat(self.fd).st_size
-            header = Header.decode(self.read(0, HEADER.size))
-        except BaseException:
-            self.close()
-            raise
-        if header is None or (header.first, header.last) != span or header.size != size:
-            self.close()
-            raise self.corrupt(
-                0, "the header does not check" if header is None else "the size or number is not its own"
-            )
-        self.header = header
+        self._flags = (os.O_RDWR if writable else os.O_RDONLY) | _fs.NOFOLLOW
+        self.fd = -1
+        self.header = self._open()
         self.end = HEADER.size
         self.flushed = HEADER.size
         self.last: Head | None = None
@@ -126,7 +118,9 @@ class Segment:
             raise
         if header is None or (header.first, header.last) != self.span or header.size != size:
             self.close()
-            raise self.corrupt(0, "the header does not check" if header is None else "the size or number is not its own")
+            raise self.corrupt(
+                0, "the header does not check" if header is None else "the size or number is not its own"
+            )
         return header
 
     def reopen(self) -> None:
@@ -260,8 +254,21 @@ class Segment:
             path=self.path,
             step="read",
             found=f"offset {offset}",
-            hint="Restore the file, or read what is left with: landed journal salvage",
+            hint=SALVAGE,
         )
+
+    def leads_here(self) -> bool:
+        """Whether the name still leads to the open file. Makes the next flush dearer; for when the directory changed.
+
+        Raises:
+            OSError: as the system does.
+        """
+        try:
+            status = self._fs.stat(self.path, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        opened = self._fs.fstat(self.fd)
+        return (status.st_dev, status.st_ino) == (opened.st_dev, opened.st_ino)
 
     def flush(self) -> None:
         self._fs.fdatasync(self.fd)

@@ -1,0 +1,105 @@
+"""Records, and how a batch of them is encoded, whatever stores it (docs/reference/on-disk-format.md, "Record")."""
+
+from __future__ import annotations
+
+import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Final
+
+    from landed.engine import Batch, Position
+
+LAYOUT: Final = struct.Struct("<BxHII")
+"""kind, key length, sequence distance, data length."""
+KEY_LIMIT: Final = 0xFFFF
+"""Bytes of a key."""
+RECORDS_LIMIT: Final = 1 << 20
+"""Records of a batch."""
+PAYLOAD_LIMIT: Final = 1 << 30
+"""Bytes of a batch: one write(2), and a distance of 32 bits."""
+
+
+class Record:
+    """One record of a journal.
+
+    Attributes:
+        data: the bytes.
+        key: bytes by which the application finds it; at most 65,535.
+        kind: 0 to 255, the application's.
+    """
+
+    __slots__ = ("data", "key", "kind")
+
+    def __init__(self, data: bytes, key: bytes = b"", kind: int = 0) -> None:
+        self.data = data
+        self.key = key
+        self.kind = kind
+
+    def fault(self) -> str:
+        """Why it cannot be stored, in words; "" when it can."""
+        if type(self.data) is not bytes or type(self.key) is not bytes:
+            return "data and key of a record are bytes"
+        if len(self.key) > KEY_LIMIT:
+            return f"a key has at most {KEY_LIMIT} bytes, not {len(self.key)}"
+        if not 0 <= self.kind <= 0xFF:  # noqa: PLR2004 - one byte
+            return f"a kind is 0 to 255, not {self.kind}"
+        return ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Record) and (self.kind, self.key, self.data) == (other.kind, other.key, other.data)
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.key, self.data))
+
+    def __repr__(self) -> str:
+        return f"Record(kind={self.kind}, key={self.key[:40]!r}, {len(self.data)} bytes)"
+
+
+class Entry:
+    """A record as it was read.
+
+    Attributes:
+        sequence: its number; grows from record to record.
+        data, key, kind: as in `Record`.
+        position: of its batch, for `Journal.fetch`.
+    """
+
+    __slots__ = ("data", "key", "kind", "position", "sequence")
+
+    def __init__(self, sequence: int, record: Record, position: Position) -> None:
+        self.sequence = sequence
+        self.data = record.data
+        self.key = record.key
+        self.kind = record.kind
+        self.position = position
+
+    def __repr__(self) -> str:
+        return f"<Entry {self.sequence} kind={self.kind} key={self.key[:40]!r} {len(self.data)} bytes>"
+
+
+def entries(batch: Batch) -> Iterator[Entry]:
+    """The records of a stored batch."""
+    for distance, record in decode_records(batch.payload):
+        yield Entry(batch.sequence + distance, record, batch.position)
+
+
+def encode_records(records: Iterable[tuple[int, Record]]) -> bytes:
+    """The payload of a batch, from records and their distances from the frame's sequence number."""
+    parts: list[bytes] = []
+    for distance, record in records:
+        parts += (LAYOUT.pack(record.kind, len(record.key), distance, len(record.data)), record.key, record.data)
+    return b"".join(parts)
+
+
+def decode_records(payload: bytes) -> Iterator[tuple[int, Record]]:
+    """The records of a batch, each with its distance from the frame's sequence number."""
+    at = 0
+    while at < len(payload):
+        kind, key_length, distance, length = LAYOUT.unpack_from(payload, at)
+        at += LAYOUT.size
+        key = payload[at : at + key_length]
+        at += key_length
+        yield distance, Record(payload[at : at + length], key, kind)
+        at += length

@@ -1,0 +1,11 @@
+"""Journals on local files: the engine that keeps `landed.engine.Log`'s promises with a disk and a kernel lock.
+
+Where to look:
+
+* `log`: append under the lock, flush outside it, verify, acknowledge; roll to a new segment
+* `directory`: the journal's directory: what is in it, and whether it still is what it was
+* `segments`, `frames`: the files and their bytes
+* `recovery`: where a segment ends, and whether what follows is a crash's doing or damage
+* `reading`, `compaction`: beside appending writers
+* `claim`, `pool`: owning a journal alone; how many descriptors stay open
+"""

@@ -1,0 +1,160 @@
+"""A journal's directory: what is in it, and whether it still is what it was.
+
+The directory's own inode and mtime say whether an entry was added or removed, or the path leads elsewhere. That is one
+stat of a file that nobody flushes; a stat of the segment would make its next flush dearer (Linux 6.13 and later).
+"""
+
+from __future__ import annotations
+
+import os
+from time import time
+
+from landed import _fs
+from landed.errors import NotLanded, from_os_error
+from landed.local import segments
+from landed.local.frames import Header
+from landed.publish import TEMP_PREFIX, TEMP_SUFFIX
+from landed.state import make_directories
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from landed.local.segments import Range
+
+LOCK: Final = "lock"
+SUSPECT: Final = "suspect"
+"""A flush failed in this boot. It needs no flush itself: the page cache, of which it warns, ends with the boot too."""
+TICK: Final = 0.05
+"""Seconds. Two changes of a directory within the clock's tick can leave one mtime, so a younger one proves nothing."""
+
+
+class JournalDirectory:
+    """The directory at `path`; created, with its parents and the journal's first segment, when there is none.
+
+    Raises:
+        NotLanded: it cannot be made or read.
+    """
+
+    def __init__(self, path: str, mode: int, fs: _fs.FileOps) -> None:
+        self.path = os.path.abspath(path)
+        self.mode = mode
+        self.fs = fs
+        self._seen = -1
+        self._make()
+        self._identity = self._identify(self._stat())
+
+    def _make(self) -> None:
+        try:
+            try:
+                if self._has_journal():
+                    return
+            except FileNotFoundError:
+                for made in make_directories(self.fs, self.path, self.mode | 0o100):
+                    with _fs.Directory(os.path.dirname(made), self.fs) as parent:
+                        parent.sync()
+            try:
+                first = Header(segments.FIRST_SIZE, 1, 1, os.urandom(8), 0)
+                segments.create(self.path, first, self.fs)
+            except NotLanded:
+                if not self._has_journal():  # else another process was first
+                    raise
+        except OSError as error:
+            raise self.failed(error, "the directory cannot be opened", "open") from error
+
+    def _has_journal(self) -> bool:
+        names = self.fs.listdir(self.path)
+        return LOCK in names or any(name.endswith(segments.SUFFIX) for name in names)
+
+    @staticmethod
+    def _identify(status: os.stat_result) -> tuple[int, int]:
+        return (status.st_dev, status.st_ino)
+
+    def _stat(self) -> os.stat_result:
+        try:
+            return self.fs.stat(self.path)
+        except OSError as error:
+            raise self.failed(error, "the journal's directory is gone", "directory") from error
+
+    def unchanged(self) -> bool:
+        """Whether no entry was added or removed since `names` was last read.
+
+        Raises:
+            NotLanded: the directory is gone.
+        """
+        status = self._stat()
+        return status.st_mtime_ns == self._seen and self._identify(status) == self._identity
+
+    def is_the_same(self) -> bool:
+        """Whether the path still leads to the directory that was opened."""
+        return self._identify(self._stat()) == self._identity
+
+    def names(self) -> list[str]:
+        """The entries; from here `unchanged` counts.
+
+        Raises:
+            NotLanded: the directory is gone, or another has taken its path.
+        """
+        status = self._stat()
+        if self._identify(status) != self._identity:
+            raise NotLanded(
+                "another directory has taken the path", path=self.path, step="directory", hint="Open the journal again."
+            )
+        try:
+            names = self.fs.listdir(self.path)
+        except OSError as error:
+            raise self.failed(error, "the directory cannot be read", "directory") from error
+        self._seen = status.st_mtime_ns if time() - status.st_mtime > TICK else -1
+        return names
+
+    def forget(self) -> None:
+        """Let `unchanged` say False until `names` is read again."""
+        self._seen = -1
+
+    def sweep(self, names: list[str], kept: list[Range]) -> None:
+        """Remove what dead processes left. Needs the lock: segments are made under it, so that all others are dead."""
+        dead = [name for name in names if name.startswith(TEMP_PREFIX) and name.endswith(TEMP_SUFFIX)]
+        for name in dead + segments.replaced(names, kept):
+            self.remove(name)
+
+    def remove(self, name: str) -> None:
+        """Unlink an entry that may be gone already.
+
+        Raises:
+            NotLanded: it cannot be removed.
+        """
+        try:
+            self.fs.unlink(os.path.join(self.path, name))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self.failed(error, f"{name} cannot be removed", "sweep") from error
+
+    def mark_suspect(self) -> None:
+        """Tell the other processes that the page cache may hold what the device does not.
+
+        Raises:
+            NotLanded: the mark cannot be made.
+        """
+        self._create(SUSPECT, os.O_CREAT)
+
+    def touch(self) -> None:
+        """Change the directory, so that every process looks at it again.
+
+        Raises:
+            NotLanded: it cannot be changed.
+        """
+        beacon = f"{TEMP_PREFIX}{os.urandom(6).hex()}{TEMP_SUFFIX}"
+        self._create(beacon, os.O_CREAT | os.O_EXCL)
+        self.remove(beacon)
+
+    def _create(self, name: str, flags: int) -> None:
+        try:
+            path = os.path.join(self.path, name)
+            self.fs.close(self.fs.open(path, os.O_WRONLY | _fs.NOFOLLOW | flags, self.mode))
+        except OSError as error:
+            raise self.failed(error, f"{name} cannot be made", "directory") from error
+
+    def failed(self, error: OSError, what: str, step: str) -> NotLanded:
+        """The landed error for a system call that failed before anything was changed."""
+        return from_os_error(NotLanded, error, what, path=self.path, step=step)
