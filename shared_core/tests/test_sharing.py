@@ -6,7 +6,9 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
+import traceback
 from time import monotonic
 
 import pytest
@@ -269,3 +271,44 @@ def test_two_at_once_make_one(work):
     for thread in threads:
         thread.join(60)
     assert sorted(one.existed for one in made) == [False, True, True, True]
+
+
+@POSIX
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_several_users_meet_at_its_locks(mode):
+    if sys.platform == "win32" or os.geteuid() != 0:
+        pytest.skip("becoming other users needs root")
+    with tempfile.TemporaryDirectory() as place:  # pytest's own directories are closed to other users
+        os.chmod(place, 0o755)
+        shared = os.path.join(place, "shared")
+        os.mkdir(shared)
+        os.chmod(shared, mode)
+        landed.write(os.path.join(place, "warm"), b"")  # imports what the others may not be able to read
+        landed.verify(os.path.join(place, "warm"))
+        share(shared)
+        path = os.path.join(shared, "a")
+        assert as_user(4001, lambda: landed.write(path, b"one")) == 0
+        assert as_user(4002, lambda: landed.verify(path)) == 0
+        with landed.edit(path):
+            assert as_user(4001, lambda: landed.verify(path, timeout=0.05)) == 1
+        assert landed.read(path).origin == "landed"
+
+
+def as_user(uid: int, call) -> int:
+    """Do it in a child that is user `uid`: 0 when it succeeds, 1 when the lock is taken, 2 when anything else fails."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = 2
+    try:
+        os.setgroups([])
+        os.setgid(uid)
+        os.setuid(uid)
+        call()
+        code = 0
+    except landed.LockTimeout:
+        code = 1
+    except (landed.LandedError, OSError):
+        traceback.print_exc()
+    finally:
+        os._exit(code)
