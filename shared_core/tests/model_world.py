@@ -51,11 +51,16 @@ class Program:
     def kill_at(self, number: int) -> None:
         """Let the process die just before its `number`-th call from now on."""
         last = len(self.fs.log) + number
+        self.fs.fault = lambda call: Fault(Killed()) if call.number >= last else None
+
+    def die_at(self, name: str) -> None:
+        """Let the process die just before its next call of this name."""
 
         def fault(call: Call) -> Fault | None:
-            if call.number >= last:
-                raise Killed
-            return None
+            if call.name != name:
+                return None
+            self.fs.fault = lambda _: Fault(Killed())
+            return Fault(Killed())
 
         self.fs.fault = fault
 
