@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,15 @@ def test_no_block_is_overlooked() -> None:
         named = [line for line in opened if line.strip() != "```"]
         assert len(opened) % 2 == 0, f"{page}: a fence is not closed"
         assert len(blocks_of(page)) == len(named), page
+
+
+def test_every_test_that_a_page_names_is_there() -> None:
+    named = re.compile(r"(?:shared_core/tests|integration_tests)/[\w/]+\.py")
+    pages = {page: named.findall(page.read_text(encoding="utf-8")) for page in (ROOT / "docs").rglob("*.md")}
+    assert any(pages.values())
+    assert not [
+        f"{page.name}: {path}" for page, paths in pages.items() for path in paths if not (ROOT / path).is_file()
+    ]
 
 
 # The check itself: a page that does not hold must fail.
