@@ -10,6 +10,7 @@ import os
 import sys
 
 import landed
+import landed.audit
 from landed.artifact import Artifact
 from landed.records import Record, Write
 
@@ -34,6 +35,11 @@ def record_of(path: str) -> Record:
     return Artifact(path).shelf.load()
 
 
+def audit(path: str) -> list[list[object]]:
+    findings = landed.audit.audit(*landed.audit.stores(os.path.dirname(path)))
+    return [[finding.verdict, finding.owner_alive, finding.detail] for finding in findings]
+
+
 def names_in(path: str) -> list[str]:
     directory = os.path.dirname(path)
     return sorted(os.listdir(directory)) if os.path.isdir(directory) else []
@@ -49,6 +55,7 @@ def main() -> None:
     report["names"] = names_in(path)
     report["begun"] = words(record.begun)
     report["landed"] = words(record.landed)
+    report["audit"] = audit(path)
     try:
         report["origin"] = landed.read(path).origin
     except FileNotFoundError:
@@ -73,6 +80,7 @@ def main() -> None:
     report["next"] = [receipt.version, words(record_of(path).landed), bytes_of(path) == NEXT.decode()]
     report["history"] = [[write.version, landed_] for write, landed_ in artifact.shelf.history()]
     report["left"] = names_in(path)
+    report["audit_at_last"] = audit(path)
     print(json.dumps(report))
 
 
