@@ -1,0 +1,63 @@
+"""A program that starts at every tool call imports landed: it takes no more than it needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import landed
+
+SOURCE = str(Path(landed.__file__).parent.parent)
+HOT = ["landed", "landed.lock", "landed.publish", "landed.records", "landed.files"]
+EXPENSIVE = {
+    "argparse", "asyncio", "collections", "concurrent", "contextlib", "ctypes", "dataclasses", "enum", "functools",
+    "hashlib", "inspect", "json", "logging", "pathlib", "re", "shutil", "socket", "subprocess", "tempfile",
+    "threading", "typing",
+}  # fmt: skip
+
+
+def modules_after(code: str) -> set[str]:
+    """What a bare interpreter has loaded once it ran `code`."""
+    program = f"import sys; sys.path.insert(0, {SOURCE!r})\n{code}\nprint(*sys.modules)"
+    command = [sys.executable, "-I", "-S", "-c", program]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+BARE = modules_after("")
+
+
+@pytest.mark.parametrize("module", HOT)
+def test_importing_a_hot_module_loads_nothing_expensive(module: str) -> None:
+    loaded = modules_after(f"import {module}") - BARE
+    assert module in loaded
+    assert not loaded & EXPENSIVE
+
+
+@pytest.mark.parametrize("module", HOT)
+def test_importing_a_hot_module_stays_in_the_standard_library(module: str) -> None:
+    loaded = modules_after(f"import {module}") - BARE
+    tops = {name.partition(".")[0] for name in loaded} - {"landed"}
+    assert tops <= sys.stdlib_module_names
+    assert len(loaded) < 25, loaded
+
+
+def test_import_landed_alone_loads_no_module_of_it() -> None:
+    assert {name for name in modules_after("import landed") if name.startswith("landed")} == {"landed"}
+
+
+def test_the_first_write_needs_hashes_and_little_else() -> None:
+    code = "import os, tempfile, landed.files\n"  # the test's own needs
+    tools = modules_after(code)
+    body = code + (
+        "place = tempfile.mkdtemp(); os.environ['LANDED_STATE_DIR'] = place + '/state'\n"
+        "landed.files.write(place + '/a', b'x'); landed.files.read(place + '/a')\n"
+        "import shutil; shutil.rmtree(place)"
+    )
+    assert {name.partition(".")[0] for name in modules_after(body) - tools} <= {"hashlib", "_hashlib", "_blake2"}
+
+
+def test_this_test_sees_an_import() -> None:
+    assert "json" in modules_after("import landed, json") - BARE

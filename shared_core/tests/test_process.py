@@ -1,0 +1,142 @@
+"""Who a process is, and whether it still lives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from landed import process
+from landed.process import Owner, boot_id, me, start_token
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from programs import Programs
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="start times are read from /proc")
+
+
+def test_this_process_is_alive() -> None:
+    assert me().pid == os.getpid()
+    assert me().host == os.uname().nodename
+    assert me().alive() is True
+    assert me() is me()
+
+
+def test_an_owner_comes_back_from_its_line() -> None:
+    owner = Owner(12, "boot.34", "host", "a program with spaces")
+    assert Owner.decode(owner.encode()) == owner
+    assert hash(Owner.decode(owner.encode())) == hash(owner)
+    assert str(owner) == "a program with spaces (pid 12 on host)"
+    assert owner != Owner(12, "boot.35", "host", "a program with spaces")
+    assert owner != owner.encode()
+    assert owner.encode() in repr(owner)
+
+
+@pytest.mark.parametrize("line", ["", "12", "12 boot host", "x boot host program", "-1 boot host program", "1.5 a b c"])
+def test_what_is_no_owner_is_none(line: str) -> None:
+    assert Owner.decode(line) is None
+
+
+@linux
+def test_a_number_that_was_given_out_again_is_another_process() -> None:
+    again = Owner(os.getpid(), "00000000.1", me().host, "an earlier one")
+    assert again.alive() is False
+
+
+def test_another_host_cannot_be_told() -> None:
+    assert Owner(1, "x", "another-host", "p").alive() is None
+
+
+@linux
+def test_a_dead_process_and_a_zombie_are_not_alive(programs: Programs) -> None:
+    program = programs.start("import sys; print(flush=True); sys.stdin.readline()")
+    program.hear()
+    owner = Owner(program.pid, start_token(program.pid), me().host, "p")
+    assert owner.alive() is True
+    program.signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while owner.alive():  # a zombie until it is waited for
+        assert time.monotonic() < deadline
+    assert os.path.exists(f"/proc/{program.pid}")
+    program.kill()
+    assert owner.alive() is False
+
+
+@linux
+def test_a_stopped_process_is_alive(programs: Programs) -> None:
+    program = programs.start("import sys; print(flush=True); sys.stdin.readline()")
+    program.hear()
+    program.signal(signal.SIGSTOP)
+    assert Owner(program.pid, start_token(program.pid), me().host, "p").alive() is True
+
+
+@linux
+def test_the_name_of_a_program_may_hold_anything(programs: Programs) -> None:
+    source = """
+        import sys
+        with open("/proc/self/comm", "w") as file:
+            file.write(") R 1 (")
+        from landed.process import me
+        print(me().alive(), me().started)
+    """
+    alive, started = programs.run(source)[0].split()
+    assert alive == "True"
+    assert started.startswith(boot_id()[:8])
+
+
+@linux
+def test_start_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert start_token(2**30) == ""
+    assert start_token(os.getpid()) == start_token(os.getpid())
+    assert start_token(os.getpid()) != start_token(os.getppid())
+
+
+@linux
+def test_without_proc_nothing_is_called_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError
+
+    owner = me()
+    monkeypatch.setattr(os, "open", refuse)
+    assert start_token(owner.pid) == "-"
+    assert owner.alive() is None
+
+
+def test_a_child_is_another_process(programs: Programs) -> None:
+    source = """
+        import os
+        from landed.process import me
+        parent = me()
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if me().pid == os.getpid() and me() != parent and me().alive() else 1)
+        print(os.waitpid(pid, 0)[1])
+    """
+    assert programs.run(source) == ["0"]
+
+
+def test_the_program_is_named_by_its_script_or_the_environment(programs: Programs, tmp_path: Path) -> None:
+    script = tmp_path / "my tool.py"
+    script.write_text("from landed.process import me; print(me().program)")
+    start = """
+        import os, sys
+        os.environ["LANDED_PROGRAM"] = sys.argv[2]
+        os.execv(sys.executable, [sys.executable, sys.argv[1]])
+    """
+    assert programs.run(start, script, "") == ["my tool.py"]
+    assert programs.run(start, script, "agent 7") == ["agent 7"]
+    assert programs.run(start, script, "two\nlines") == ["two lines"]
+    assert programs.run("from landed.process import me; print(me().program)") == ["python3"]
+
+
+def test_the_boot_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert boot_id() == boot_id()
+    monkeypatch.setattr(process, "_boot_id", None)
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert boot_id() == ""

@@ -1,0 +1,141 @@
+"""Where locks and records are kept, and how a path becomes the one name under which they are found."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from landed import Refused, _fs
+from landed.state import Store, case_key, directory_mode, make_directories, resolve, store_for, user_store
+
+
+def on(monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Somebody's home directory, with nothing set."""
+    for name in ("LANDED_STATE_DIR", "XDG_STATE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    return "/home/somebody"
+
+
+@pytest.mark.parametrize(
+    ("platform", "where"),
+    [
+        ("linux", ".local/state/landed"),
+        ("darwin", "Library/Application Support/landed"),
+        ("win32", "landed/state"),
+        ("freebsd14", ".local/state/landed"),
+    ],
+)
+def test_the_store_of_a_user(monkeypatch: pytest.MonkeyPatch, home: str, platform: str, where: str) -> None:
+    on(monkeypatch, platform)
+    store = user_store()
+    assert store.root == f"{home}/{where}"
+    assert (store.base, store.mode) == ("", 0o600)
+    assert store.artifacts == f"{home}/{where}/artifacts"
+
+
+def test_the_environment_moves_the_store(monkeypatch: pytest.MonkeyPatch, home: str, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/xdg")
+    assert user_store().root == "/xdg/landed"
+    on(monkeypatch, "win32")
+    monkeypatch.setenv("LOCALAPPDATA", "/appdata")
+    assert user_store().root == "/appdata/landed/state"
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.setenv("LANDED_STATE_DIR", str(tmp_path / "link"))
+    assert user_store().root == str(tmp_path / "real")  # every spelling of it meets
+    monkeypatch.setenv("LANDED_STATE_DIR", "")
+    assert user_store().root == "/appdata/landed/state"
+
+
+@pytest.mark.parametrize(("mode", "wanted"), [(0o600, 0o700), (0o660, 0o770), (0o644, 0o755), (0o666, 0o777)])
+def test_directories_may_be_searched_by_those_who_may_read(mode: int, wanted: int) -> None:
+    assert directory_mode(mode) == wanted
+
+
+def test_a_store_is_private(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "deep" / "store"))
+    store.make(_fs.LOCAL)
+    store.make(_fs.LOCAL)
+    for made in (tmp_path / "deep", tmp_path / "deep" / "store", tmp_path / "deep" / "store" / "artifacts"):
+        assert made.stat().st_mode & 0o777 == 0o700
+
+
+def test_names_in_a_shared_store_are_relative(tmp_path: Path) -> None:
+    shared = Store("/base/.landed", "/base", 0o660)
+    assert shared.name_of("/base/x/a") == "x/a"
+    assert shared.path_of("x/a") == "/base/x/a"
+    own = Store("/state")
+    assert own.name_of("/base/x/a") == own.path_of("/base/x/a") == "/base/x/a"
+
+
+def test_made_directories_are_told_deepest_first(tmp_path: Path) -> None:
+    deep = tmp_path / "a" / "b" / "c"
+    assert make_directories(_fs.LOCAL, str(deep), 0o755) == [str(deep), str(deep.parent), str(deep.parent.parent)]
+    assert make_directories(_fs.LOCAL, str(deep), 0o755) == []
+    assert make_directories(_fs.LOCAL, str(deep / "d"), 0o755) == [str(deep / "d")]
+
+
+def test_a_file_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for path in ("file", "file/deeper"):
+        with pytest.raises(NotADirectoryError):
+            make_directories(_fs.LOCAL, str(tmp_path / path), 0o755)
+
+
+def test_a_store_that_appears_is_found_at_once(tmp_path: Path, state_dir: Path) -> None:
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    assert store_for(str(inner), _fs.LOCAL).root == str(state_dir)
+    (tmp_path / "a" / ".landed" / "artifacts").mkdir(parents=True)
+    (tmp_path / "a" / ".landed" / "artifacts").chmod(0o2770)
+    store = store_for(str(inner), _fs.LOCAL)
+    assert (store.root, store.base, store.mode) == (str(tmp_path / "a" / ".landed"), str(tmp_path / "a"), 0o660)
+
+
+def test_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("missing/deep")
+    here = os.path.realpath(tmp_path)
+    assert resolve("a") == resolve(Path("a")) == resolve("./x/../a") == f"{here}/a"
+    assert resolve("link") == f"{here}/missing/deep"
+    assert resolve("link/a") == f"{here}/missing/deep/a"
+    for bad in ("", "a/", "/", "a\0", b"a"):
+        with pytest.raises(Refused):
+            resolve(bad)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        resolve(5)  # type: ignore[arg-type]
+
+
+def test_case_is_told_apart_on_linux() -> None:
+    assert case_key("/x/Straße É") == "/x/Straße É"
+
+
+def test_case_and_forms_are_folded_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    on(monkeypatch, "win32")
+    assert case_key("/X/A") == case_key("/x/a") == "/x/a"
+    assert case_key("/x/e\u0301") == case_key("/x/\u00c9")
+
+
+@pytest.mark.parametrize(("sensitive", "key"), [(1, "/x/A"), (0, "/x/a")])
+def test_a_file_system_on_macos_says_whether_it_tells_case_apart(
+    monkeypatch: pytest.MonkeyPatch, sensitive: int, key: str
+) -> None:
+    on(monkeypatch, "darwin")
+    asked: list[object] = []
+
+    def pathconf(path: str, name: int) -> int:
+        asked.append((path, name))
+        return sensitive
+
+    monkeypatch.setattr(os, "pathconf", pathconf)
+    assert case_key("/x/A") == key
+    assert asked == [("/x", 11)]
