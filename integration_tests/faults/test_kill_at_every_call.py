@@ -173,6 +173,31 @@ def _faults(found: dict[str, Any], expected: Expected) -> dict[str, bool]:
     }
 
 
+@pytest.mark.parametrize("name", ["first write of a user", "replace", "edit", "delete"])
+def test_flushed_before_it_is_acknowledged(name: str, tmp_path: Path) -> None:
+    """A kill leaves the page cache alone and cannot show a missing flush: the order of the calls does."""
+    scenario = SCENARIOS[name]
+    place = Place(tmp_path / "place", scenario.operation, scenario.prepare)
+    recording = place.calls()
+    calls = [call.text for call in recording]
+    (published,) = (n for n, call in enumerate(recording) if _publishes(call, place))
+    directory = _descriptor(calls, rf'"{place.path.parent}", O_RDONLY.*O_DIRECTORY')
+    assert any(re.match(rf"fsync\({directory}\)", text) for text in calls[published:]), "the name is not flushed"
+    if scenario.operation == "delete":
+        return
+    temp = _descriptor(calls, r"\.landed-\w+\.tmp")
+    flush = next(n for n, text in enumerate(calls) if re.match(rf"fsync\({temp}\)", text))
+    last = max(n for n, text in enumerate(calls[:published]) if re.match(rf"(write|fsetxattr|fchmod)\({temp},", text))
+    assert last < flush < published, "the bytes are not flushed before they get the name"
+    reads = [n for n, text in enumerate(calls) if n > published and text.startswith("read(") and "the bytes of" in text]
+    assert reads, "the bytes are not read back"
+
+
+def _descriptor(calls: list[str], opened: str) -> str:
+    (found,) = {match[1] for text in calls if (match := re.match(rf"openat\(.*{opened}.* = (\d+)$", text))}
+    return found
+
+
 @pytest.mark.xfail(strict=True, reason="the write after a delete names no base, so that the chain ends there")
 def test_history_reaches_back_past_a_delete(tmp_path: Path) -> None:
     place = Place(tmp_path / "place", "delete", old)
