@@ -53,11 +53,11 @@ class Program:
         last = len(self.fs.log) + number
         self.fs.fault = lambda call: Fault(Killed()) if call.number >= last else None
 
-    def die_at(self, name: str) -> None:
-        """Let the process die just before its next call of this name."""
+    def die_at(self, name: str, *, kind: int | None = None) -> None:
+        """Let the process die just before its next call of this name (on an open file of this kind)."""
 
         def fault(call: Call) -> Fault | None:
-            if call.name != name:
+            if call.name != name or (kind is not None and (call.node is None or call.node.kind != kind)):
                 return None
             self.fs.fault = lambda _: Fault(Killed())
             return Fault(Killed())
