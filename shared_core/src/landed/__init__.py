@@ -74,13 +74,13 @@ __all__ = ["__version__", *_HOME, *_MODULES]  # noqa: PLE0604 - all of them are 
 
 
 def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None and name not in _MODULES:  # before importlib: `from landed import _fs` asks here first
+        raise AttributeError(f"module 'landed' has no attribute {name!r}")
     import importlib
 
-    if name in _MODULES:
-        return importlib.import_module(f"landed.{name}")
-    home = _HOME.get(name)
     if home is None:
-        raise AttributeError(f"module 'landed' has no attribute {name!r}")
+        return importlib.import_module(f"landed.{name}")
     value = getattr(importlib.import_module(f"landed.{home}"), name)
     globals()[name] = value
     return value

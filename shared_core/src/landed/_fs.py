@@ -87,6 +87,10 @@ else:  # pragma: no cover - run on Windows only
         def setxattr(fd: int, name: str, value: bytes) -> None:
             raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), name)
 
+        @staticmethod
+        def removexattr(fd: int, name: str) -> None:
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), name)
+
 
 class FileOps:
     """The operating system's own file operations."""
@@ -188,6 +192,9 @@ class FileOps:
     def setxattr(self, fd: int, name: str, value: bytes) -> None:
         _xattr.setxattr(fd, name, value)
 
+    def removexattr(self, fd: int, name: str) -> None:
+        _xattr.removexattr(fd, name)
+
     def flock(self, fd: int, *, blocking: bool) -> None:
         """Take the exclusive lock of the file behind `fd`, as filelock.FileLock does.
 
@@ -250,7 +257,7 @@ class Directory:
     def close(self) -> None:
         if self._fd is not None:
             fd, self._fd = self._fd, None
-            self._fs.close(fd)
+            close_read(self._fs, fd)
 
     def __enter__(self) -> Directory:
         return self
@@ -259,27 +266,46 @@ class Directory:
         self.close()
 
 
+def close_read(fs: FileOps, fd: int) -> None:
+    """Close a descriptor that nothing was written to: whatever the close says, no bytes are lost by it."""
+    try:
+        fs.close(fd)
+    except OSError:
+        return
+
+
 def write_all(fs: FileOps, fd: int, data: bytes) -> None:
     """Write all of `data`, looping on short writes (signals, over 2 GiB, nearly full disks).
 
     Raises:
         OSError: as write(2); also EIO when a write makes no progress, so that nothing loops for ever.
     """
-    view = memoryview(data)
-    while view:
-        written = fs.write(fd, view)
+    rest: bytes | memoryview = data
+    while rest:
+        written = fs.write(fd, rest)
         if written <= 0:
             raise OSError(errno.EIO, "write made no progress")
-        view = view[written:]
+        rest = memoryview(rest)[written:] if written < len(rest) else b""
+
+
+def pwrite_all(fs: FileOps, fd: int, data: bytes, offset: int) -> None:
+    """As `write_all`, at `offset`."""
+    rest: bytes | memoryview = data
+    while rest:
+        written = fs.pwrite(fd, rest, offset)
+        if written <= 0:
+            raise OSError(errno.EIO, "write made no progress")
+        rest, offset = memoryview(rest)[written:] if written < len(rest) else b"", offset + written
 
 
 def read_all(fs: FileOps, fd: int, size: int) -> bytes:
     """Read a whole file from the current offset; `size` is the expected length in bytes, not a limit."""
+    # One more byte than expected: the usual read then ends with a short answer, and a file that grew shows.
+    chunk = fs.read(fd, min(size + 1, READ_LIMIT))
+    if len(chunk) == size:
+        return chunk
     chunks = []
-    wanted = (
-        size + 1
-    )  # one more than expected, so that the usual read ends with a short answer and a file that grew shows
-    while chunk := fs.read(fd, max(1, min(wanted, READ_LIMIT))):
+    while chunk:
         chunks.append(chunk)
-        wanted = wanted - len(chunk) if wanted > len(chunk) else READ_SIZE
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunk = fs.read(fd, READ_SIZE)
+    return b"".join(chunks)

@@ -47,3 +47,7 @@ def getxattr(fd: int, name: str) -> bytes:
 
 def setxattr(fd: int, name: str, value: bytes) -> None:
     _check(_libc().fsetxattr(fd, os.fsencode(name), value, len(value), 0, 0), name)
+
+
+def removexattr(fd: int, name: str) -> None:
+    _check(_libc().fremovexattr(fd, os.fsencode(name), 0), name)

@@ -1,13 +1,15 @@
 """The whole-file operations for asyncio. Each runs in a worker thread, and finishes what it began.
 
-A cancellation (or a timeout) that arrives while a write is under way waits until the outcome is known. Then it is
-raised as `Cancelled`, an `asyncio.CancelledError` that carries the outcome: ``asyncio.wait_for`` shows it as the cause
-of its TimeoutError, so that nobody has to guess whether the bytes landed.
+A cancellation (or a timeout) that arrives while a write is under way waits until the outcome is known, and then goes
+on. The asyncio.CancelledError carries the outcome, and so does the TimeoutError that ``asyncio.wait_for`` makes of it:
+`outcome` reads it off either, so that nobody has to guess whether the bytes landed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -19,47 +21,85 @@ from landed.values import SEEN
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
-    from typing import TypeVar
+    from typing import Any, Final, TypeVar
 
     from landed.values import Data, Draft, Expect, Path, Receipt, Snapshot
 
     T = TypeVar("T")
 
+WAITERS: Final = 1024
+"""Threads in which operations may wait for locks at once. They are landed's own: an event loop's few would all wait
+for a lock whose holder then finds no thread to give it back in."""
 
-class Cancelled(asyncio.CancelledError):
-    """The task was cancelled while an operation was under way; the operation has ended since.
+
+class Outcome:
+    """How an operation ended after its task was cancelled.
 
     Attributes:
         result: what it returned, or None.
         error: what it raised, or None.
     """
 
+    __slots__ = ("error", "result")
+
     def __init__(self, result: object, error: BaseException | None) -> None:
         self.result = result
         self.error = error
-        super().__init__(f"cancelled after the operation ended: {result if error is None else error!r}")
+
+    def __repr__(self) -> str:
+        return f"<Outcome {self.result!r}>" if self.error is None else f"<Outcome {self.error!r}>"
 
 
-async def finish(call: Callable[[], T], executor: ThreadPoolExecutor | None = None) -> T:
-    """Run `call` in a worker thread and wait for its end, whatever happens to the waiting task.
+def outcome(error: BaseException | None) -> Outcome | None:
+    """How the operation ended that `error`, an asyncio.CancelledError or a TimeoutError, interrupted.
+
+    Returns:
+        None when `error` did not interrupt an operation of landed.
+    """
+    while error is not None:
+        found: Outcome | None = getattr(error, "landed_outcome", None)
+        if found is not None:
+            return found
+        error = error.__cause__ or error.__context__
+    return None
+
+
+async def finish(call: Callable[[], T], threads: ThreadPoolExecutor | None = None) -> T:
+    """Run `call` in a thread and wait for its end, whatever happens to the waiting task.
 
     Args:
-        executor: whose thread; the event loop's own when None.
+        call: what to run.
+        threads: where; in landed's own when None.
 
     Raises:
-        Cancelled: the task was cancelled meanwhile; raised when `call` has ended.
+        asyncio.CancelledError: the task was cancelled meanwhile; raised when `call` has ended, with its `outcome`.
     """
-    future = asyncio.get_running_loop().run_in_executor(executor, call)
-    cancelled = False
+    future = asyncio.get_running_loop().run_in_executor(threads or _threads, call)
+    cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:
             await asyncio.wait([future])
-        except asyncio.CancelledError:
-            cancelled = True
-    if not cancelled:
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
         return future.result()
-    error = future.exception()
-    raise Cancelled(None if error else future.result(), error) from error
+    failed = future.exception()
+    ended = Outcome(None if failed else future.result(), failed)
+    # The class itself: timeouts know a cancellation of their own making by exactly that.
+    passed_on = asyncio.CancelledError(f"cancelled after the operation ended: {ended!r}")
+    passed_on.landed_outcome = ended  # type: ignore[attr-defined]
+    raise passed_on from failed
+
+
+def _new_threads() -> None:
+    global _threads  # noqa: PLW0603 - the threads of a pool do not live on in a forked child
+    _threads = ThreadPoolExecutor(WAITERS, "landed")
+
+
+_threads: ThreadPoolExecutor
+_new_threads()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_threads)
 
 
 async def read(path: Path) -> Snapshot:
@@ -70,12 +110,12 @@ async def read(path: Path) -> Snapshot:
 async def write(
     path: Path, data: Data, *, expect: Expect = SEEN, verify: str = READ, timeout: float = DEFAULT_TIMEOUT
 ) -> Receipt:
-    """As `landed.write`; raises `Cancelled` when the task was cancelled meanwhile."""
+    """As `landed.write`; a cancellation meanwhile goes on when it has ended, with its `outcome`."""
     return await finish(partial(FILES._write, path, data, expect, verify, timeout, _task()))
 
 
 async def delete(path: Path, *, expect: Expect = SEEN, timeout: float = DEFAULT_TIMEOUT) -> Receipt:
-    """As `landed.delete`; raises `Cancelled` when the task was cancelled meanwhile."""
+    """As `landed.delete`; a cancellation meanwhile goes on when it has ended, with its `outcome`."""
     return await finish(partial(FILES._delete, path, expect, timeout, _task()))
 
 
@@ -102,10 +142,11 @@ class AsyncEdit:
         self._edit = self._make(_task())
         try:
             return await finish(self._edit.__enter__)
-        except Cancelled as cancelled:
-            if cancelled.error is None:
+        except asyncio.CancelledError as cancelled:
+            ended = outcome(cancelled)
+            if ended is not None and ended.error is None:
                 # The lock was taken for a task that will never run the block: give it back.
-                await self._leave(Cancelled, cancelled)
+                await self._leave(asyncio.CancelledError, cancelled)
             raise
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -118,6 +159,12 @@ class AsyncEdit:
             self._leaver.shutdown(wait=False)
 
 
+_tokens: weakref.WeakKeyDictionary[asyncio.Task[Any], object] = weakref.WeakKeyDictionary()
+
+
 def _task() -> Hashable:
-    """Who asks, where threads do not tell: each task has seen what it has seen."""
-    return ("task", id(asyncio.current_task()))
+    """Who asks, where threads do not tell: a token of the task that no other task ever has."""
+    task = asyncio.current_task()
+    if task is None:
+        return object()
+    return _tokens.setdefault(task, object())

@@ -17,9 +17,9 @@ from landed import _fs
 from landed.digest import sha256
 from landed.errors import NotLanded, OutcomeUnknown, from_os_error
 from landed.process import Owner
-from landed.publish import KEPT_XATTRS, XATTR, Replaced, refuse_kind, temp_name
+from landed.publish import KEPT_XATTRS, XATTR, Replaced, publish, refuse_kind, temp_name
 from landed.records import Record, Shelf, Write, base_of, counter_of
-from landed.state import Store, case_key, resolve, store_for
+from landed.state import Store, resolve, store_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ LANDED: Final = "landed"
 OUTSIDE: Final = "outside"
 """Origin: something that does not use landed put them there, or removed the file."""
 
+CHECK_DIGITS: Final = 32
+"""Hexadecimal digits of a tag's check."""
 DIGEST_SHOWN: Final = 16
 """Hexadecimal digits of the digest in the version of an outside change."""
 
@@ -92,14 +94,37 @@ class Artifact:
         self.path = resolve(path)
         self.fs = fs
         directory, self.name = os.path.split(self.path)
-        self.store: Store = store_for(directory, fs)
-        true_name = self.store.name_of(case_key(self.path))
+        self._put_in(store_for(directory, fs))
+
+    def _put_in(self, store: Store) -> None:
+        self.store = store
+        true_name = store.name_of(self.path)
         self.key = sha256(os.fsencode(true_name))
-        self.shelf = Shelf(self.store, true_name, self.key, fs)
+        self.shelf = Shelf(store, true_name, self.key, self.fs)
+
+    def follow(self) -> bool:
+        """Go to the store that keeps the path now, if a shared directory was made meanwhile; whether it did.
+
+        Needs the lock of the store it was in, and gives it back when it goes.
+        """
+        moved = self.shelf.load().moved
+        if not moved:
+            return False
+        store = store_for(os.path.dirname(self.path), self.fs)
+        if store.root == self.store.root:
+            return False  # the shared directory's store is gone again
+        self.shelf.close()
+        self.shelf.lock.release()
+        self._put_in(store)
+        return True
 
     def tag_of(self, version: str, digest: str) -> bytes:
-        """The ``user.landed`` attribute of this path's bytes: a copy of the file under another name does not count."""
-        return f"1 {version} {digest} {self.key}".encode()
+        """The ``user.landed`` attribute of this path's bytes: a copy of the file under another name does not count.
+
+        At most 64 bytes: ext4 keeps that in the inode, and a longer one in a block of its own, which makes the flush of
+        the file and the rename a third dearer.
+        """
+        return f"1 {version} {sha256(f'{version} {digest} {self.key}'.encode())[:CHECK_DIGITS]}".encode()
 
     def look(self, *, device: bool = False) -> Sight | None:
         """Read what stands under the path; None when nothing does.
@@ -125,10 +150,11 @@ class Artifact:
         except OSError as error:
             raise self._cannot_read(error) from error
         finally:
-            self.fs.close(fd)
+            _fs.close_read(self.fs, fd)
         digest = sha256(data)
-        own = xattrs.pop(XATTR, b"").decode("ascii", "replace").split(" ")
-        tag = own[1] if len(own) == 4 and own[2:] == [digest, self.key] else ""  # noqa: PLR2004 - as tag_of writes it
+        own = xattrs.pop(XATTR, b"")
+        version = own.decode("ascii", "replace").split(" ")[1:2]
+        tag = version[0] if version and own == self.tag_of(version[0], digest) else ""
         return Sight(data, digest, status, tag, Replaced(status, xattrs))
 
     def _refuse_unopenable(self) -> None:
@@ -183,8 +209,12 @@ class Artifact:
         # Its writer may have met an I/O error: what the page cache says is no evidence.
         self._sweep(directory, begun.version)
         sight = self.look(device=True)
+        if sight is not None and counter_of(sight.tag) > record.counter:
+            record.begun = None  # the record on the device is older than the file
+            return self._adopt_tag(record, directory)
         if (sight.digest if sight is not None else "") == begun.digest:
-            self._flush(directory, present=sight is not None)
+            self._land_again(directory, begun, sight)
+            sight = self.look()
             record.landed = begun
             story = f"{begun}: in place, though its writer never learned so"
         else:
@@ -221,19 +251,24 @@ class Artifact:
             ) from error
         return True
 
-    def _flush(self, directory: _fs.Directory, *, present: bool) -> None:
-        """Make durable what an unfinished write put in place, before anything is built on it."""
+    def _land_again(self, directory: _fs.Directory, begun: Write, sight: Sight | None) -> None:
+        """Make durable what an unfinished write put in place, before anything is built on it.
+
+        Its flush may have failed, and a failed flush is not repeated: the bytes are written again, to a new inode.
+        """
+        temp = begun.version.partition("-")[2]
+        if sight is not None:
+            tag = self.tag_of(begun.version, begun.digest)
+            publish(directory, self.name, sight.data, nonce=temp, replaced=sight.replaced, tag=tag, fs=self.fs)
+            return
         try:
-            if present:
-                fd = directory.open(self.name, os.O_RDONLY)
-                try:
-                    self.fs.fsync(fd)
-                finally:
-                    self.fs.close(fd)
+            # A delete: the directory is changed anew, so that its flush is another one.
+            self.fs.close(directory.open(temp_name(temp), os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            directory.unlink(temp_name(temp))
             directory.sync()
         except OSError as error:
             raise from_os_error(
-                OutcomeUnknown, error, "an unfinished write cannot be flushed", path=self.path, step="settle"
+                OutcomeUnknown, error, "an unfinished delete cannot be flushed", path=self.path, step="settle"
             ) from error
 
     def log(self, write: Write) -> None:

@@ -63,7 +63,7 @@ class Files:
             FileNotFoundError: there is none.
             NotLanded: it is not a regular file, or cannot be read.
         """
-        return self._read(path, _thread.get_ident())
+        return self._read(path, this_thread())
 
     def write(
         self,
@@ -92,7 +92,7 @@ class Files:
             OutcomeUnknown: a step after the rename failed. Further writes raise until the path has been read again.
             VerifyFailed: likewise: the name does not lead to these bytes.
         """
-        return self._write(path, data, expect, verify, timeout, _thread.get_ident())
+        return self._write(path, data, expect, verify, timeout, this_thread())
 
     def edit(self, path: Path, *, verify: str = READ, timeout: float = DEFAULT_TIMEOUT) -> Edit:
         """Read, change and write a file under its lock: ``with landed.edit(path) as doc: doc.text = ...``.
@@ -103,7 +103,7 @@ class Files:
         Raises:
             As `write`, on entry (lock, target) and on exit (everything else).
         """
-        return Edit(self, path, verify, timeout, _thread.get_ident())
+        return Edit(self, path, verify, timeout, this_thread())
 
     def delete(self, path: Path, *, expect: Expect = SEEN, timeout: float = DEFAULT_TIMEOUT) -> Receipt:
         """Remove a file, flushed and verified. `expect` and the errors are those of `write`.
@@ -111,7 +111,7 @@ class Files:
         Raises:
             FileNotFoundError: there is none.
         """
-        return self._delete(path, expect, timeout, _thread.get_ident())
+        return self._delete(path, expect, timeout, this_thread())
 
     def verify(self, path: Path, *, level: str = READ, timeout: float = DEFAULT_TIMEOUT) -> Receipt:
         """Compare a file with the last write that landed acknowledged for it.
@@ -148,7 +148,7 @@ class Files:
     def _read_again(self, artifact: Artifact, actor: Hashable) -> Snapshot:
         """Under the lock; from the device if an earlier outcome was unknown, and that is settled then."""
         with _Locked(artifact, DEFAULT_TIMEOUT, actor) as directory:
-            record, sight, _ = artifact.settle(directory)
+            record, sight, _ = self._settle(artifact, directory)
             if self._poisoned.pop(artifact.path, None) is not None:
                 sight = artifact.look(device=True)
         return self._snapshot(artifact, record, sight, actor)
@@ -167,11 +167,13 @@ class Files:
         content = to_bytes(data, artifact.path)
         _check_arguments(artifact.path, expect, verify)
         self._refuse_poisoned(artifact.path)
-        with _Locked(artifact, timeout, actor, make=True) as directory:
-            record, sight, settled = artifact.settle(directory)
+        locked = _Locked(artifact, timeout, actor, make=True)
+        with locked as directory:
+            record, sight, settled = self._settle(artifact, directory)
             verdict = artifact.judge(record, sight)
             self._check(artifact, record, verdict, expect, actor)
             written = self._publish(artifact, directory, record, sight, verdict, content, verify)
+            locked.landed = True
             self._remember(artifact.path, written.version, actor)
         return Receipt(
             artifact.path,
@@ -190,14 +192,23 @@ class Files:
         _check_arguments(artifact.path, expect, READ)
         self._refuse_poisoned(artifact.path)
         with _Locked(artifact, timeout, actor) as directory:
-            record, sight, settled = artifact.settle(directory)
+            record, sight, settled = self._settle(artifact, directory)
             verdict = artifact.judge(record, sight)
             self._check(artifact, record, verdict, expect, actor)
             if sight is None:
                 raise FileNotFoundError(2, "No such file", artifact.path)
             # Once the file is gone, only the record can say that it was deleted and not lost: it is flushed.
-            write = self._begin(artifact, record, "", 0, str(verdict.version), flush=True)
-            self._land(artifact, record, write, lambda: remove(directory, artifact.name, fs=self._fs), flush=True)
+            write = self._begin(artifact, record, "", 0, verdict, flush=True)
+
+            def put() -> None:
+                remove(
+                    directory,
+                    artifact.name,
+                    before_unlink=lambda: self._still_the_same(artifact, directory, sight),
+                    fs=self._fs,
+                )
+
+            self._land(artifact, record, write, put, flush=True)
             self._remember(artifact.path, ABSENT, actor)
         return Receipt(artifact.path, ABSENT, "", 0, READ, monotonic() - started, verdict.version, settled)
 
@@ -205,14 +216,17 @@ class Files:
         started = monotonic()
         artifact = Artifact(path, self._fs)
         _check_arguments(artifact.path, SEEN, level)
-        with _Locked(artifact, timeout, object()) as directory:
-            record, sight, settled = artifact.settle(directory)
-            if level == DEVICE:
-                sight = artifact.look(device=True)
+        try:
+            with _Locked(artifact, timeout, object()) as directory:
+                record, sight, settled = self._settle(artifact, directory)
+                if level == DEVICE:
+                    sight = artifact.look(device=True)
+        except FileNotFoundError:
+            record, sight, settled = artifact.shelf.load(), None, ""
         verdict = artifact.judge(record, sight)
         last = record.landed
         if last is None or verdict.origin == OUTSIDE:
-            raise VerifyFailed(
+            error = VerifyFailed(
                 "landed has no record of it" if last is None else "it is not what landed wrote last",
                 path=artifact.path,
                 step="verify",
@@ -220,9 +234,18 @@ class Files:
                 found=describe(verdict.version, record),
                 hint="Read it to adopt what is there.",
             )
-        replaced = last.base or ABSENT
+            error.state = f"There is {error.found}." + (f" landed wrote {error.expected}." if last is not None else "")
+            raise error
+        replaced = last.base if last.base and not last.base.endswith("+absent") else ABSENT
         version = last.version if last.digest else ABSENT
         return Receipt(artifact.path, version, last.digest, last.size, level, monotonic() - started, replaced, settled)
+
+    def _settle(self, artifact: Artifact, directory: _fs.Directory) -> tuple[Record, Sight | None, str]:
+        try:
+            return artifact.settle(directory)
+        except OutcomeUnknown as error:
+            self._poisoned[artifact.path] = error.what
+            raise
 
     # One write, once the path is locked and the expectation holds.
 
@@ -238,8 +261,7 @@ class Files:
     ) -> Write:
         if sight is not None:
             refuse_hard_link(artifact.path, sight.status)
-        base = "" if isinstance(verdict.version, Absent) else verdict.version
-        write = self._begin(artifact, record, sha256(content), len(content), base, flush=False)
+        write = self._begin(artifact, record, sha256(content), len(content), verdict, flush=False)
 
         def put() -> bool:
             return publish(
@@ -257,11 +279,20 @@ class Files:
         self._land(artifact, record, write, put, flush=False)
         return write
 
-    def _begin(self, artifact: Artifact, record: Record, digest: str, size: int, base: str, *, flush: bool) -> Write:
+    def _begin(
+        self, artifact: Artifact, record: Record, digest: str, size: int, verdict: Verdict, *, flush: bool
+    ) -> Write:
+        if not artifact.shelf.lock.held:
+            raise NotLanded(
+                "the lock is another process's: this one was forked from it", path=artifact.path, step="fence"
+            )
+        base = verdict.version
+        if isinstance(base, Absent):
+            base = f"{record.landed.version}+absent" if record.landed is not None else ""
         write = next_write(record.counter, digest, size, base)
+        artifact.log(write)
         record.counter += 1
         record.begun = write
-        artifact.log(write)
         artifact.save(record, flush=flush)
         return write
 
@@ -299,7 +330,7 @@ class Files:
         """The last look before the rename: the lock is still the path's, and nobody bypassed it meanwhile."""
         if not artifact.shelf.lock.still_ours():
             raise NotLanded(
-                "the lock file was removed while the path was locked",
+                "the lock file was removed while the path was locked, or the lock is a parent process's",
                 path=artifact.path,
                 step="fence",
                 hint="Leave landed's state directory alone while programs run.",
@@ -352,7 +383,8 @@ class Files:
             found=str(current),
             hint=_READ_AGAIN,
         )
-        error.writer = None if outside or record.landed is None else str(record.landed.owner)
+        if not outside and record.landed is not None and record.landed.owner.pid:
+            error.writer = str(record.landed.owner)
         raise error
 
     def _last_seen(self, path: str, actor: Hashable) -> str | Absent | None:
@@ -403,7 +435,7 @@ class Edit:
         self._locked = _Locked(artifact, self._timeout, self._actor, make=True)
         directory = self._locked.__enter__()
         try:
-            record, sight, settled = artifact.settle(directory)
+            record, sight, settled = self._files._settle(artifact, directory)
             if sight is not None:
                 refuse_hard_link(artifact.path, sight.status)
             verdict = artifact.judge(record, sight)
@@ -443,13 +475,18 @@ class Edit:
                 draft.version,
                 settled,
             )
+            self._locked.landed = True
         self._files._remember(artifact.path, version, self._actor)
 
 
 class _Locked:
-    """The path's lock and its open directory. With `make`, missing directories are created, and removed on failure."""
+    """The path's lock and its open directory.
 
-    __slots__ = ("_actor", "_artifact", "_created", "_directory", "_make", "_timeout")
+    With `make`, missing directories are created, and removed again unless `landed` says that a file stands in them.
+    Without it a missing directory is a FileNotFoundError.
+    """
+
+    __slots__ = ("_actor", "_artifact", "_created", "_directory", "_make", "_timeout", "landed")
 
     def __init__(self, artifact: Artifact, timeout: float, actor: Hashable, *, make: bool = False) -> None:
         self._artifact = artifact
@@ -457,8 +494,21 @@ class _Locked:
         self._actor = actor
         self._make = make
         self._created: list[str] = []
+        self.landed = False
 
     def __enter__(self) -> _fs.Directory:
+        artifact = self._artifact
+        self._lock()
+        try:
+            while artifact.follow():
+                self._lock()
+            self._directory = self._open_directory()
+        except BaseException:
+            self._give_back()
+            raise
+        return self._directory
+
+    def _lock(self) -> None:
         artifact = self._artifact
         try:
             artifact.shelf.lock.acquire(self._timeout, owner=self._actor)
@@ -467,12 +517,6 @@ class _Locked:
                 raise
             artifact.store.make(artifact.fs)
             artifact.shelf.lock.acquire(self._timeout, owner=self._actor)
-        try:
-            self._directory = self._open_directory()
-        except BaseException:
-            artifact.shelf.lock.release()
-            raise
-        return self._directory
 
     def _open_directory(self) -> _fs.Directory:
         artifact = self._artifact
@@ -483,13 +527,15 @@ class _Locked:
             except FileNotFoundError:
                 if not self._make:
                     raise
-            self._created = make_directories(artifact.fs, path, 0o777)
+            make_directories(artifact.fs, path, 0o777, self._created)
             for made in self._created:
                 with _fs.Directory(os.path.dirname(made), artifact.fs) as parent:
                     parent.sync()
             return _fs.Directory(path, artifact.fs)
         except OSError as error:
             self._remove_created()
+            if isinstance(error, FileNotFoundError) and not self._make:
+                raise
             raise from_os_error(
                 NotLanded, error, "its directory cannot be opened", path=artifact.path, step="directory"
             ) from error
@@ -501,13 +547,31 @@ class _Locked:
             except OSError:
                 return  # somebody else uses it by now
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    def _give_back(self) -> None:
         try:
-            self._directory.close()
-            if isinstance(error, NotLanded):
-                self._remove_created()
+            self._artifact.shelf.close()
         finally:
             self._artifact.shelf.lock.release()
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._directory.close()
+            if not self.landed:
+                self._remove_created()
+        finally:
+            self._give_back()
+
+
+def this_thread() -> Hashable:
+    """A token of the calling thread that no other thread ever has: identifiers are given out again."""
+    token = getattr(_threads, "token", None)
+    if token is None:
+        token = _threads.token = object()
+    return token
+
+
+_threads = _thread._local()
+"""What `threading.local` is in CPython; importing threading for it would cost a third of what landed may."""
 
 
 def _check_arguments(path: str, expect: object, verify: str) -> None:

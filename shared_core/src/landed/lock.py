@@ -14,7 +14,7 @@ from __future__ import annotations
 import _thread
 import errno
 import os
-from time import monotonic, time
+from time import monotonic, sleep, time
 
 from landed import _fs
 from landed.errors import LockTimeout, NotLanded, Refused, from_os_error
@@ -33,6 +33,9 @@ REOPENS: Final = 100
 """How often a lock file may be replaced between our opening and our locking it before that is an error."""
 PRIVATE: Final = 0o600
 """Permission bits of a lock file for one user."""
+PAUSES: Final = (0.00005, 0.0001, 0.0002)
+"""Seconds between the first attempts: most holders are done by then, and a thread to wait in costs as much. Few and
+short, so that whoever waits in the kernel's queue is not overtaken for long."""
 HOLDER_OFFSET: Final = 64
 """Where the holder's line starts; LockFileEx locks the first byte against reading as well."""
 HOLDER_SIZE: Final = 256
@@ -57,21 +60,32 @@ class Holder:
         return f"{self.owner}, for {max(0.0, time() - self.since):.1f} s"
 
 
+class _Turn:
+    """One caller's claim to a slot: in its queue, at its head, or done."""
+
+    __slots__ = ("closed", "gate", "owner", "slot")
+
+    def __init__(self, owner: Hashable) -> None:
+        self.owner = owner
+        self.slot: _Slot | None = None
+        self.gate: _thread.LockType | None = None
+        self.closed = False
+
+
 class _Slot:
     """What the threads of this process share for one lock path."""
 
-    __slots__ = ("busy", "fd", "identity", "owner", "users", "waiters")
+    __slots__ = ("fd", "identity", "turn", "waiters")
 
     def __init__(self) -> None:
         self.fd = -1
         self.identity = (0, 0)
-        self.busy = False
-        self.owner: Hashable = None
-        self.users = 0
-        self.waiters: list[_thread.LockType] = []
+        self.turn: _Turn | None = None
+        self.waiters: list[_Turn] = []
 
 
 _guard = _thread.allocate_lock()
+"""For the tables below, and around every open and close: a fork finds each descriptor noted or closed."""
 _slots: dict[str, _Slot] = {}
 _descriptors: set[int] = set()
 """Every descriptor of a lock file in this process. A forked child closes them: they share the parent's lock."""
@@ -91,11 +105,11 @@ class Lock:
     __slots__ = ("_fs", "_generation", "_held", "_mode", "_watched", "path")
 
     def __init__(self, path: str, *, mode: int = PRIVATE, watched: bool = False, fs: _fs.FileOps = _fs.LOCAL) -> None:
-        self.path = os.path.abspath(path)
+        self.path = path if path.startswith(os.sep) else os.path.abspath(path)
         self._mode = mode
         self._watched = watched
         self._fs = fs
-        self._held: _Slot | None = None
+        self._held: _Turn | None = None
         self._generation = -1
 
     @property
@@ -116,56 +130,63 @@ class Lock:
             NotLanded: the lock file cannot be opened or locked.
         """
         deadline = monotonic() + timeout
-        owner = _thread.get_ident() if owner is None else owner
-        slot = self._take_turn(deadline, owner)
+        turn = _Turn(_thread.get_ident() if owner is None else owner)
         try:
-            self._lock_file(slot, deadline)
-            slot.owner = owner
-            self._held, self._generation = slot, _generation
+            self._lock_file(self._take(turn, deadline), deadline)
+            self._generation = _generation
+            self._held = turn
         except BaseException:
             self._held = None
-            _close(self._fs, slot)
-            _pass_on(self.path, slot, self._fs)
+            _end(self.path, turn, self._fs, close=True)
             raise
 
     def release(self) -> None:
         """Give the lock back; does nothing in a forked child, where the lock is still the parent's."""
-        slot = self._held
-        if slot is None or self._generation != _generation:
-            self._held = None
-            return
         try:
-            self._fs.funlock(slot.fd)
-        except OSError:
-            _close(self._fs, slot)  # which gives the lock back as well
+            self._release()
         except BaseException:
-            _close(self._fs, slot)
+            self._release()  # an interrupt must not leave it half given back
             raise
-        finally:
-            self._held = slot.owner = None
-            _pass_on(self.path, slot, self._fs)
+
+    def _release(self) -> None:
+        turn = self._held
+        if turn is not None and self._generation == _generation:
+            closed = False
+            try:
+                if turn.slot is not None and turn.slot.turn is turn:
+                    self._fs.funlock(turn.slot.fd)
+            except OSError:
+                closed = True  # which gives the lock back as well
+            _end(self.path, turn, self._fs, close=closed)
+        self._held = None
 
     def forget_file(self) -> None:
         """Close the held lock file, which gives the lock back; the next acquisition opens what is at the path then."""
-        if self._held is not None:
-            _close(self._fs, self._held)
+        if self._held is not None and self._held.slot is not None:
+            with _guard:
+                _close(self._fs, self._held.slot)
 
     def still_ours(self) -> bool:
-        """Whether the held lock file is still the one that others will lock (nobody unlinked or replaced it)."""
-        return self._held is not None and self._leads_to(self._held)
+        """Whether this process holds the lock, and the lock file is still the one that others will lock.
+
+        Raises:
+            NotLanded: the lock file cannot be looked up.
+        """
+        try:
+            return self.held and self._held is not None and self._leads_to(self._held.slot)
+        except OSError as error:
+            raise self._failed(error) from error
 
     def holder(self) -> Holder | None:
         """Who wrote down last that it holds the lock, and still lives; None when nobody did or it is dead."""
         try:
             fd = self._fs.open(self.path, os.O_RDONLY | _fs.NOFOLLOW | _fs.NONBLOCK)
+            try:
+                line = self._fs.pread(fd, HOLDER_SIZE, HOLDER_OFFSET)
+            finally:
+                self._fs.close(fd)
         except OSError:
             return None
-        try:
-            line = self._fs.pread(fd, HOLDER_SIZE, HOLDER_OFFSET)
-        except OSError:
-            return None
-        finally:
-            self._fs.close(fd)
         since, _, rest = line.decode("utf-8", "replace").strip("\0\n ").partition(" ")
         owner = Owner.decode(rest)
         try:
@@ -182,42 +203,28 @@ class Lock:
 
     # In this process: first come, first served.
 
-    def _take_turn(self, deadline: float, owner: Hashable) -> _Slot:
+    def _take(self, turn: _Turn, deadline: float) -> _Slot:
         with _guard:
             slot = _slots.get(self.path)
             if slot is None:
                 slot = _slots[self.path] = _Slot()
-            if slot.busy and slot.owner == owner:
+            if slot.turn is not None and slot.turn.owner == turn.owner:
                 raise Refused(
                     "this thread or task already holds the lock and would wait for itself",
                     path=self.path,
                     step="lock",
                     hint="Write through the document that edit() gave, or leave its block first.",
                 )
-            slot.users += 1
-            if not slot.busy:
-                slot.busy = True
+            turn.slot = slot
+            if slot.turn is None:
+                slot.turn = turn
                 return slot
-            turn = _thread.allocate_lock()
-            turn.acquire()
+            turn.gate = _thread.allocate_lock()
+            turn.gate.acquire()
             slot.waiters.append(turn)
-        got = False
-        try:
-            got = turn.acquire(timeout=_remaining(deadline))
-        finally:
-            if not got:
-                self._leave_queue(slot, turn)
-        if not got:
+        if not turn.gate.acquire(timeout=_remaining(deadline)):
             raise self._timeout()
         return slot
-
-    def _leave_queue(self, slot: _Slot, turn: _thread.LockType) -> None:
-        with _guard:
-            if turn in slot.waiters:
-                slot.waiters.remove(turn)
-                slot.users -= 1
-                return
-        _pass_on(self.path, slot, self._fs)  # the turn came while we were leaving
 
     # Between processes: the kernel's queue.
 
@@ -226,44 +233,54 @@ class Lock:
             for _ in range(REOPENS):
                 if slot.fd < 0:
                     self._open(slot)
-                try:
-                    self._fs.flock(slot.fd, blocking=False)
-                except OSError as error:
-                    if error.errno not in _fs.CONTENDED:
-                        raise
-                    if _remaining(deadline) <= 0 or not _Waiter(slot, self._fs).wait(_remaining(deadline)):
-                        raise self._timeout() from None
+                if not self._try_briefly(slot, deadline) and not _Waiter(slot, self._fs).wait(deadline):
+                    raise self._timeout()
                 if self._watched or self._leads_to(slot):
                     self._sign(slot.fd)
                     return
-                _close(self._fs, slot)  # somebody unlinked or replaced it: lock the one that others will find
+                with _guard:  # somebody unlinked or replaced it: lock the one that others will find
+                    _close(self._fs, slot)
         except OSError as error:
-            raise from_os_error(
-                NotLanded, error, "the lock file cannot be locked", path=self.path, step="lock"
-            ) from error
+            raise self._failed(error) from error
         raise NotLanded(
             f"the lock file was replaced {REOPENS} times in a row while we locked it", path=self.path, step="lock"
         )
 
+    def _try_briefly(self, slot: _Slot, deadline: float) -> bool:
+        for pause in (*PAUSES, None):
+            try:
+                self._fs.flock(slot.fd, blocking=False)
+            except OSError as error:
+                if error.errno not in _fs.CONTENDED:
+                    raise
+            else:
+                return True
+            if pause is None or _remaining(deadline) < pause:
+                break
+            sleep(pause)
+        return False
+
     def _open(self, slot: _Slot) -> None:
-        fd = self._fs.open(self.path, os.O_RDWR | os.O_CREAT | _fs.NOFOLLOW | _fs.NONBLOCK, self._mode)
-        _descriptors.add(fd)
-        slot.fd = fd
-        status = self._fs.fstat(fd)
+        with _guard:
+            slot.fd = self._fs.open(self.path, os.O_RDWR | os.O_CREAT | _fs.NOFOLLOW | _fs.NONBLOCK, self._mode)
+            _descriptors.add(slot.fd)
+        status = self._fs.fstat(slot.fd)
         slot.identity = (status.st_dev, status.st_ino)
         if self._mode != PRIVATE and status.st_mode & 0o777 != self._mode and status.st_uid == os.geteuid():
-            self._fs.fchmod(fd, self._mode)  # the umask took bits that the users of a shared directory need
+            self._fs.fchmod(slot.fd, self._mode)  # the umask took bits that the users of a shared directory need
 
-    def _leads_to(self, slot: _Slot) -> bool:
+    def _leads_to(self, slot: _Slot | None) -> bool:
         try:
             status = self._fs.stat(self.path, follow_symlinks=False)
         except FileNotFoundError:
             return False
-        return (status.st_dev, status.st_ino) == slot.identity
+        return slot is not None and (status.st_dev, status.st_ino) == slot.identity
 
     def _sign(self, fd: int) -> None:
-        line = f"{time():.3f} {me().encode()}".encode()[: HOLDER_SIZE - 1]
-        self._fs.pwrite(fd, line.ljust(HOLDER_SIZE - 1) + b"\n", HOLDER_OFFSET)
+        self._fs.pwrite(fd, b"%.3f %s" % (time(), _signature()), HOLDER_OFFSET)
+
+    def _failed(self, error: OSError) -> NotLanded:
+        return from_os_error(NotLanded, error, "the lock file cannot be locked", path=self.path, step="lock")
 
     def _timeout(self) -> LockTimeout:
         holder = self.holder()
@@ -290,25 +307,22 @@ class _Waiter:
         self._error: OSError | None = None
         self._state = _thread.allocate_lock()
         self._done = _thread.allocate_lock()
-        self._done.acquire()
+
+    def wait(self, deadline: float) -> bool:
+        """Whether the slot has a locked descriptor now; False when the time ran out, and then it has none."""
         try:
+            if _remaining(deadline) <= 0:
+                self._drop()
+                return False
+            self._done.acquire()
             _thread.start_new_thread(self._block, ())
+            self._done.acquire(timeout=_remaining(deadline))
         except RuntimeError as error:
             self._drop()
             raise OSError(errno.EAGAIN, f"no thread to wait in: {error}") from error
-
-    def wait(self, timeout: float) -> bool:
-        """Whether the slot has a locked descriptor now; False when the time ran out, and then it has none."""
-        try:
-            self._done.acquire(timeout=timeout)
-        except BaseException:
-            self._abandon()
-            raise
-        return self._abandon()
-
-    def _abandon(self) -> bool:
-        with self._state:
-            self._abandoned = True
+        finally:
+            with self._state:
+                self._abandoned = True
         if self._error is not None:
             raise self._error
         return self._slot.fd >= 0
@@ -326,41 +340,73 @@ class _Waiter:
         self._done.release()
 
     def _drop(self) -> None:
-        _descriptors.discard(self._fd)
-        self._fs.close(self._fd)
+        with _guard:
+            try:
+                self._fs.close(self._fd)
+            finally:
+                _descriptors.discard(self._fd)
+
+
+_signed: tuple[Owner, bytes] | None = None
+
+
+def _signature() -> bytes:
+    """This process's part of the holder's line, padded and ended."""
+    global _signed  # noqa: PLW0603 - one cached value per process
+    owner = me()
+    if _signed is None or _signed[0] is not owner:
+        size = HOLDER_SIZE - len("1234567890.123 ")
+        _signed = (owner, owner.encode().encode()[: size - 1].ljust(size - 1) + b"\n")
+    return _signed[1]
 
 
 def _remaining(deadline: float) -> float:
     return max(0.0, min(deadline - monotonic(), _thread.TIMEOUT_MAX))
 
 
-def _pass_on(path: str, slot: _Slot, fs: _fs.FileOps) -> None:
-    """Give this process's turn to the next thread in the queue."""
+def _end(path: str, turn: _Turn, fs: _fs.FileOps, *, close: bool) -> None:
+    """Take `turn` out of its slot, from wherever it is, and wake the next. Can be repeated after an interrupt."""
     with _guard:
-        slot.users -= 1
-        if slot.waiters:
-            slot.waiters.pop(0).release()
+        slot = turn.slot
+        if slot is None:
             return
-        slot.busy = False
-        # The order of the dictionary is the order of last use; the oldest idle ones go.
+        if slot.turn is turn:
+            if close and not turn.closed:
+                _close(fs, slot)
+            turn.closed = True
+            following = slot.waiters[0] if slot.waiters else None
+            if following is not None and following.gate is not None and following.gate.locked():
+                following.gate.release()
+            slot.turn = following
+            del slot.waiters[:1]
+        elif turn in slot.waiters:
+            slot.waiters.remove(turn)
+        if slot.turn is None:
+            _keep_or_drop(path, slot, fs)
+
+
+def _keep_or_drop(path: str, slot: _Slot, fs: _fs.FileOps) -> None:
+    """Keep an idle slot's descriptor for the next time; the longest unused ones go. Needs the guard."""
+    if slot.fd < 0:
         if _slots.get(path) is slot:
             del _slots[path]
-            if slot.fd >= 0:
-                _slots[path] = slot
-        idle = None
-        if len(_slots) > IDLE_DESCRIPTORS:
-            idle = next(((name, other) for name, other in _slots.items() if other.users == 0), None)
-            if idle is not None:
-                del _slots[idle[0]]
-    if idle is not None:
-        _close(fs, idle[1])
+    elif len(_slots) > IDLE_DESCRIPTORS:
+        _slots[path] = _slots.pop(path, slot)  # the order of the dictionary is the order of use
+        idle = next((name for name, other in _slots.items() if other.turn is None and other is not slot), None)
+        if idle is not None:
+            _close(fs, _slots.pop(idle))
 
 
 def _close(fs: _fs.FileOps, slot: _Slot) -> None:
+    """Close a slot's descriptor. Needs the guard. A lock file has no data to lose: that it is closed is all."""
     fd, slot.fd = slot.fd, -1
     if fd >= 0:
-        _descriptors.discard(fd)
-        fs.close(fd)
+        try:
+            fs.close(fd)
+        except OSError:
+            return
+        finally:
+            _descriptors.discard(fd)
 
 
 def _before_fork() -> None:
@@ -380,7 +426,7 @@ def _after_fork_in_child() -> None:
         try:
             os.close(fd)
         except OSError:
-            continue
+            continue  # closed already; there is nothing to keep
     _descriptors.clear()
     _slots.clear()
 

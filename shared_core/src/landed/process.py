@@ -41,7 +41,7 @@ class Owner:
     def decode(cls, line: str) -> Owner | None:
         """The owner that `line` tells of, or None when it is not such a line."""
         parts = line.split(" ", _FIELDS - 1)
-        if len(parts) != _FIELDS or not parts[0].isdigit():
+        if len(parts) != _FIELDS or not (parts[0].isascii() and parts[0].isdigit()):
             return None
         return cls(int(parts[0]), parts[1], parts[2], parts[3])
 
@@ -80,12 +80,10 @@ def me() -> Owner:
 
 
 def _program() -> str:
-    named = os.environ.get("LANDED_PROGRAM")
-    if named:
-        return named.replace("\n", " ")
     argv = getattr(sys, "argv", None) or [""]
     script = os.path.basename(argv[0])
-    return (script if script and script != "-c" else f"python{sys.version_info[0]}").replace("\n", " ")
+    name = os.environ.get("LANDED_PROGRAM") or (script if script and script != "-c" else f"python{sys.version_info[0]}")
+    return name.replace("\n", " ").encode("utf-8", "backslashreplace").decode()  # names of files need not be UTF-8
 
 
 def start_token(pid: int) -> str:

@@ -25,9 +25,9 @@ from landed.errors import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Final, TypeVar
+    from typing import Final
 
-    T = TypeVar("T")
+    from landed.errors import Kind
 
 TEMP_PREFIX: Final = ".landed-"
 TEMP_SUFFIX: Final = ".tmp"
@@ -38,7 +38,8 @@ READ: Final = "read"
 DEVICE: Final = "device"
 """Verify level: the same, after the system was asked to forget what it has cached."""
 LEVELS: Final = (READ, DEVICE)
-KEPT_XATTRS: Final = ("user.", "system.posix_acl_access", "com.apple.")
+ACCESS_LIST: Final = "system.posix_acl_access"
+KEPT_XATTRS: Final = ("user.", ACCESS_LIST, "com.apple.")
 """What a replaced file hands on. Labels (security.*) are the policy's to set and capabilities end with the bytes."""
 
 
@@ -97,46 +98,52 @@ def publish(
     """
     path = os.path.join(directory.path, name)
     temp = temp_name(nonce)
-
-    # 1. A temp file in the same directory: the rename stays within one file system.
-    fd = _step(path, "temp", lambda: directory.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode_of(replaced)))
+    step = "temp"
     try:
+        # 1. A temp file in the same directory: the rename stays within one file system.
+        fd = directory.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode_of(replaced))
         try:
             # 2. The bytes, and what the old file hands on, before the flush that makes both durable.
-            _step(path, "write", lambda: _fs.write_all(fs, fd, data))
-            _step(path, "attributes", lambda: _hand_on(fs, fd, replaced))
-            tagged = _step(path, "attributes", lambda: _tag(fs, fd, tag))
+            step = "write"
+            _fs.write_all(fs, fd, data)
+            step = "attributes"
+            ours = fs.fstat(fd)
+            _hand_on(fs, fd, ours, replaced)
+            tagged = _tag(fs, fd, tag)
             # 3. The flush. Without it a power cut after the rename leaves a file of the right size full of zeros.
-            _step(path, "sync", lambda: fs.fsync(fd))
-            ours = _step(path, "write", lambda: fs.fstat(fd))
+            step = "sync"
+            fs.fsync(fd)
+            step = "close"
         finally:
             # 4. Some file systems report a failed write only here.
-            _step(path, "close", lambda: fs.close(fd))
+            fs.close(fd)
+        # 5. The name leads to the new bytes.
         if before_rename is not None:
             before_rename()
-        # 5. The name leads to the new bytes.
         _put_in_place(directory, temp, name, ours, replaced)
     except OutcomeUnknown:
         raise
     except BaseException as error:
-        _discard(directory, temp, error)
+        if step != "temp":
+            _discard(directory, temp, error)
+        if isinstance(error, OSError):
+            raise _failed(NotLanded, error, path, step) from error
         raise
 
     # From here on the new bytes may survive whatever happens.
     # 6. The flush of the name. Without it a power cut brings the old file back.
-    _step(path, "sync directory", directory.sync, OutcomeUnknown)
+    try:
+        directory.sync()
+    except OSError as error:
+        raise _failed(OutcomeUnknown, error, path, "sync directory") from error
     # 7. The proof.
     verify_bytes(path, data, ours, verify, fs)
     return tagged
 
 
-def _step(path: str, step: str, call: Callable[[], T], kind: type[LandedError] = NotLanded) -> T:
-    """Run one step; its OSError becomes ours."""
-    try:
-        return call()
-    except OSError as error:
-        hint = "Read it again before writing." if kind is OutcomeUnknown else ""
-        raise from_os_error(kind, error, f"the step '{step}' failed", path=path, step=step, hint=hint) from error
+def _failed(kind: type[Kind], error: OSError, path: str, step: str) -> Kind:
+    hint = "Read it again before writing." if kind is OutcomeUnknown else ""
+    return from_os_error(kind, error, f"the step '{step}' failed", path=path, step=step, hint=hint)
 
 
 def _mode_of(replaced: Replaced | None) -> int:
@@ -144,10 +151,9 @@ def _mode_of(replaced: Replaced | None) -> int:
     return 0o666 if replaced is None else 0o600
 
 
-def _hand_on(fs: _fs.FileOps, fd: int, replaced: Replaced | None) -> None:
+def _hand_on(fs: _fs.FileOps, fd: int, own: os.stat_result, replaced: Replaced | None) -> None:
     if replaced is None:
         return
-    own = fs.fstat(fd)
     mode = replaced.mode
     if (own.st_uid, own.st_gid) != (replaced.uid, replaced.gid):
         try:
@@ -162,7 +168,18 @@ def _hand_on(fs: _fs.FileOps, fd: int, replaced: Replaced | None) -> None:
                 mode &= ~0o070
     for key, value in replaced.xattrs.items():
         fs.setxattr(fd, key, value)
+    if ACCESS_LIST not in replaced.xattrs and _has_access_list(fs, fd):
+        fs.removexattr(fd, ACCESS_LIST)  # from the directory's default list, which is for files that are new
     fs.fchmod(fd, mode)
+
+
+def _has_access_list(fs: _fs.FileOps, fd: int) -> bool:
+    try:
+        return ACCESS_LIST in fs.listxattr(fd)
+    except OSError as error:
+        if error.errno in _fs.NO_XATTR:
+            return False
+        raise
 
 
 def _tag(fs: _fs.FileOps, fd: int, tag: bytes | None) -> bool:
@@ -182,21 +199,23 @@ def _put_in_place(
 ) -> None:
     path = os.path.join(directory.path, name)
     try:
-        if replaced is None:
-            directory.link(temp, name)
-            _step(path, "unlink temp", lambda: directory.unlink(temp), OutcomeUnknown)
-        else:
+        if replaced is not None:
             directory.rename(temp, name)
-    except FileExistsError as error:
-        raise StaleWrite(
-            "a file appeared where there was none",
-            path=path,
-            step="link",
-            errno=error.errno,
-            hint="Read it, then write on what it holds.",
-        ) from error
+            return
+        try:
+            directory.link(temp, name)
+        except FileExistsError as error:
+            if not _leads_to(directory, name, ours):  # else it was made, and the answer lost
+                raise StaleWrite(
+                    "a file appeared where there was none",
+                    path=path,
+                    step="link",
+                    errno=error.errno,
+                    hint="Read it, then write on what it holds.",
+                ) from error
+        directory.unlink(temp)
     except OSError as error:
-        # A remote file system may lose the answer to a rename that happened.
+        # The name may be in place all the same: a remote file system can lose an answer, and only the unlink may fail.
         kind = OutcomeUnknown if _leads_to(directory, name, ours) else NotLanded
         raise from_os_error(kind, error, "the file could not be put in place", path=path, step="rename") from error
 
@@ -210,9 +229,15 @@ def put_in_place(directory: _fs.Directory, temp: str, name: str) -> None:
         OutcomeUnknown: the name may or may not survive a crash.
     """
     path = os.path.join(directory.path, name)
-    ours = _step(path, "link", lambda: directory.lstat(temp))
+    try:
+        ours = directory.lstat(temp)
+    except OSError as error:
+        raise _failed(NotLanded, error, path, "link") from error
     _put_in_place(directory, temp, name, ours, None)
-    _step(path, "sync directory", directory.sync, OutcomeUnknown)
+    try:
+        directory.sync()
+    except OSError as error:
+        raise _failed(OutcomeUnknown, error, path, "sync directory") from error
 
 
 def _leads_to(directory: _fs.Directory, name: str, ours: os.stat_result) -> bool:
@@ -271,10 +296,16 @@ def verify_bytes(path: str, data: bytes, ours: os.stat_result, level: str, fs: _
     except OSError as error:
         raise from_os_error(OutcomeUnknown, error, "the file cannot be read", path=path, step="verify") from error
     finally:
-        fs.close(fd)
+        _fs.close_read(fs, fd)
 
 
-def remove(directory: _fs.Directory, name: str, *, fs: _fs.FileOps = _fs.LOCAL) -> None:
+def remove(
+    directory: _fs.Directory,
+    name: str,
+    *,
+    before_unlink: Callable[[], None] | None = None,
+    fs: _fs.FileOps = _fs.LOCAL,
+) -> None:
     """Unlink `name`, flush the directory, and show that the name leads nowhere. The caller holds the path's lock.
 
     Raises:
@@ -283,8 +314,20 @@ def remove(directory: _fs.Directory, name: str, *, fs: _fs.FileOps = _fs.LOCAL) 
         VerifyFailed: another file has the name.
     """
     path = os.path.join(directory.path, name)
-    _step(path, "unlink", lambda: directory.unlink(name))
-    _step(path, "sync directory", directory.sync, OutcomeUnknown)
+    if before_unlink is not None:
+        before_unlink()
+    try:
+        directory.unlink(name)
+    except OSError as error:
+        try:
+            directory.lstat(name)
+        except OSError:
+            raise _failed(OutcomeUnknown, error, path, "unlink") from error
+        raise _failed(NotLanded, error, path, "unlink") from error
+    try:
+        directory.sync()
+    except OSError as error:
+        raise _failed(OutcomeUnknown, error, path, "sync directory") from error
     try:
         fs.stat(path, follow_symlinks=False)
     except FileNotFoundError:
@@ -300,6 +343,8 @@ def refuse_kind(path: str, status: os.stat_result) -> None:
     Raises:
         Refused: it is a directory, a FIFO, a socket, a device or a link.
     """
+    if stat.S_ISREG(status.st_mode):
+        return
     kind = next((words for test, words in _KINDS if test(status.st_mode)), None)
     if kind is not None:
         raise Refused(f"the target is {kind}, not a regular file", path=path, step="target")

@@ -33,8 +33,14 @@ SLOT_SIZE: Final = 16384
 MAGIC: Final = b"landed-record 1 "
 HEADER_SIZE: Final = len(MAGIC) + 8 + 1 + 8 + 1
 """Magic, crc32 and length in hexadecimal, each ended by a space or a newline."""
+SEQUENCE_DIGITS: Final = 40
+"""Bytes in which a slot's first field, its sequence, certainly ends."""
 LOG_LIMIT: Final = 256 * 1024
-"""Bytes of a log before its older half is dropped: about a thousand writes."""
+"""Bytes of a log before it is set aside for a new one: about a thousand writes. One older log is kept."""
+OLDER: Final = ".1"
+"""What is added to the name of a log that was set aside."""
+LOG_CHECKS: Final = 64
+"""Every how many writes a log's size is looked at."""
 
 ABSENT_DIGEST: Final = ""
 """The digest of a file that is not there."""
@@ -47,7 +53,7 @@ class Write:
         version: ``"<counter>-<nonce>"``; unique for ever.
         digest: sha256 of the bytes in hexadecimal; "" for a delete.
         size: in bytes.
-        base: the version that it replaced; "" for none.
+        base: the version that it replaced; ``"<version>+absent"`` when there was no file any more, "" for none ever.
         owner: the process that wrote.
         at: when it began, in seconds since the epoch.
     """
@@ -63,8 +69,7 @@ class Write:
         self.at = at
 
     def encode(self) -> str:
-        fields = (self.version, self.digest or "-", str(self.size), self.base or "-", f"{self.at:.3f}")
-        return " ".join((*fields, self.owner.encode()))
+        return f"{self.version} {self.digest or '-'} {self.size} {self.base or '-'} {self.at:.3f} {self.owner.encode()}"
 
     @classmethod
     def decode(cls, line: str) -> Write | None:
@@ -80,6 +85,8 @@ class Write:
             return None
 
     def __str__(self) -> str:
+        if not self.owner.pid:
+            return self.version  # adopted from the file's own attribute: who wrote it is not known
         return f"{self.version} by {self.owner}, {max(0.0, time() - self.at):.0f} s ago"
 
 
@@ -93,9 +100,11 @@ class Record:
             writer died or could not tell the outcome.
         counter: the highest version counter that was given out.
         sequence: counts the states of this record.
+        named: whether the record's own name in the store was flushed.
+        moved: the root of the store that keeps this artifact since a shared directory was made; "" for none.
     """
 
-    __slots__ = ("begun", "counter", "landed", "name", "sequence")
+    __slots__ = ("begun", "counter", "landed", "moved", "name", "named", "sequence")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -103,9 +112,15 @@ class Record:
         self.begun: Write | None = None
         self.counter = 0
         self.sequence = 0
+        self.named = False
+        self.moved = ""
 
     def encode(self) -> bytes:
         fields = [f"sequence={self.sequence}", f"counter={self.counter}", f"name={_escape(self.name)}"]
+        if self.named:
+            fields.append("named=1")
+        if self.moved:
+            fields.append(f"moved={_escape(self.moved)}")
         if self.landed is not None:
             fields.append(f"landed={self.landed.encode()}")
         if self.begun is not None:
@@ -125,17 +140,25 @@ class Record:
         body = block[HEADER_SIZE : HEADER_SIZE + length]
         if len(body) != length or zlib.crc32(body) != checksum:
             return None
-        fields = dict(line.split("=", 1) for line in body.decode("utf-8", "surrogateescape").split("\n"))
-        record = cls(_unescape(fields["name"]))
-        record.landed = Write.decode(fields.get("landed", ""))
-        record.begun = Write.decode(fields.get("begun", ""))
-        record.counter = int(fields["counter"])
-        record.sequence = int(fields["sequence"])
+        try:
+            fields = dict(line.split("=", 1) for line in body.decode("utf-8", "surrogateescape").split("\n"))
+            record = cls(_unescape(fields["name"]))
+            record.landed = Write.decode(fields.get("landed", ""))
+            record.begun = Write.decode(fields.get("begun", ""))
+            record.counter = int(fields["counter"])
+            record.sequence = int(fields["sequence"])
+            record.named = fields.get("named") == "1"
+            record.moved = _unescape(fields.get("moved", ""))
+        except (KeyError, ValueError):
+            return None
         return record
 
 
 class Shelf:
-    """The lock, record and log of one artifact in its store."""
+    """The lock, record and log of one artifact in its store.
+
+    The record's descriptor stays open from the first use under the lock to `close`.
+    """
 
     __slots__ = ("_fs", "_record_fd", "_stem", "lock", "name", "store")
 
@@ -162,7 +185,7 @@ class Shelf:
             NotLanded: it cannot be read.
         """
         try:
-            record = read_record(self.record_path, self._fs)
+            record = self._read()
         except FileNotFoundError:
             return Record(self.name)
         except OSError as error:
@@ -188,19 +211,33 @@ class Shelf:
         Raises:
             OSError: as the system does; the state before stays readable.
         """
+        named = record.named
         record.sequence += 1
+        record.named = named or flush
+        try:
+            block = self._block_of(record)
+            if self._record_fd < 0:
+                self._record_fd = self._open(self.record_path, os.O_RDWR | os.O_CREAT)
+            _fs.pwrite_all(self._fs, self._record_fd, block, record.sequence % 2 * SLOT_SIZE)
+            if flush:
+                self._fs.fdatasync(self._record_fd)
+                if not named:
+                    self._flush_names()
+        except BaseException:
+            record.sequence -= 1  # the next try takes the same slot: the other one is the last good state
+            record.named = named
+            raise
+
+    def _block_of(self, record: Record) -> bytes:
         block = record.encode()
         if len(block) > SLOT_SIZE:
             raise NotLanded("the path is too long for its record", path=self.name, step="record")
-        fd = self._open(self.record_path, os.O_RDWR | os.O_CREAT)
-        try:
-            _pwrite_all(self._fs, fd, block, record.sequence % 2 * SLOT_SIZE)
-            if flush:
-                self._fs.fdatasync(fd)
-        finally:
-            self._fs.close(fd)
-        if flush and record.sequence <= 2:  # noqa: PLR2004 - the file may be new, and so its name
-            with _fs.Directory(self.store.artifacts, self._fs) as directory:
+        return block
+
+    def _flush_names(self) -> None:
+        """The names of the record, its directory, and the store."""
+        for path in (self.store.artifacts, self.store.root, os.path.dirname(self.store.root)):
+            with _fs.Directory(path, self._fs) as directory:
                 directory.sync()
 
     def log(self, write: Write) -> None:
@@ -209,24 +246,31 @@ class Shelf:
         Raises:
             OSError: as the system does.
         """
-        fd = self._open(self._stem + ".log", os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        path = self.log_path
+        if counter_of(write.version) % LOG_CHECKS == 0:
+            self._set_aside(path)
+        fd = self._open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
-            if self._fs.fstat(fd).st_size > LOG_LIMIT:
-                self._drop_older_half(fd)
-            _fs.write_all(self._fs, fd, write.encode().encode("utf-8", "surrogateescape") + b"\n")
+            # The newline first: a line that was cut short ends there, and takes nothing with it.
+            _fs.write_all(self._fs, fd, b"\n" + write.encode().encode("utf-8", "surrogateescape"))
         finally:
             self._fs.close(fd)
 
+    @property
+    def log_path(self) -> str:
+        return self._stem + ".log"
+
+    def _set_aside(self, path: str) -> None:
+        """Start a new log when this one is long; the one before it is kept, the one before that goes."""
+        try:
+            if self._fs.stat(path).st_size > LOG_LIMIT:
+                self._fs.rename(path, path + OLDER)
+        except FileNotFoundError:
+            return
+
     def history(self) -> list[tuple[Write, bool]]:
         """Every logged write, oldest first, and whether it landed."""
-        try:
-            fd = self._fs.open(self._stem + ".log", os.O_RDONLY | _fs.NOFOLLOW)
-        except FileNotFoundError:
-            return []
-        try:
-            text = _fs.read_all(self._fs, fd, LOG_LIMIT)
-        finally:
-            self._fs.close(fd)
+        text = self._log_text(self.log_path + OLDER) + b"\n" + self._log_text(self.log_path)
         writes = [Write.decode(line) for line in text.decode("utf-8", "surrogateescape").split("\n")]
         record = self.load()
         current = record.landed.version if record.landed is not None else ""
@@ -238,11 +282,28 @@ class Shelf:
             landed.append((write, on_chain))
         return landed[::-1]
 
-    def _drop_older_half(self, fd: int) -> None:
-        text = self._fs.pread(fd, LOG_LIMIT * 2, 0)
-        kept = text[text.index(b"\n", len(text) // 2) + 1 :]
-        self._fs.ftruncate(fd, 0)
-        _fs.write_all(self._fs, fd, kept)
+    def close(self) -> None:
+        """Give back the record's descriptor."""
+        fd, self._record_fd = self._record_fd, -1
+        if fd >= 0:
+            _fs.close_read(self._fs, fd)  # what was written to it needs no flush, or had one
+
+    def _read(self) -> Record | None:
+        if not self.lock.held:
+            return read_record(self.record_path, self._fs)
+        if self._record_fd < 0:
+            self._record_fd = self._open(self.record_path, os.O_RDWR)
+        return newest(self._fs.pread(self._record_fd, 2 * SLOT_SIZE, 0))
+
+    def _log_text(self, path: str) -> bytes:
+        try:
+            fd = self._fs.open(path, os.O_RDONLY | _fs.NOFOLLOW)
+        except FileNotFoundError:
+            return b""
+        try:
+            return _fs.read_all(self._fs, fd, LOG_LIMIT)
+        finally:
+            _fs.close_read(self._fs, fd)
 
     def _open(self, path: str, flags: int) -> int:
         fd = self._fs.open(path, flags | _fs.NOFOLLOW, self.store.mode)
@@ -261,11 +322,21 @@ def read_record(path: str, fs: _fs.FileOps) -> Record | None:
     """
     fd = fs.open(path, os.O_RDONLY | _fs.NOFOLLOW)
     try:
-        text = fs.pread(fd, 2 * SLOT_SIZE, 0)
+        return newest(fs.pread(fd, 2 * SLOT_SIZE, 0))
     finally:
-        fs.close(fd)
-    slots = [Record.decode(text[start : start + SLOT_SIZE]) for start in (0, SLOT_SIZE)]
-    return max((slot for slot in slots if slot is not None), key=lambda slot: slot.sequence, default=None)
+        _fs.close_read(fs, fd)
+
+
+def newest(text: bytes) -> Record | None:
+    """The newer readable slot in the bytes of a record file; None when neither is readable."""
+    slots = sorted((text[:SLOT_SIZE], text[SLOT_SIZE:]), key=_claimed_sequence, reverse=True)
+    return next((record for record in map(Record.decode, slots) if record is not None), None)
+
+
+def _claimed_sequence(slot: bytes) -> int:
+    """The sequence that a slot says it has, unchecked: which one to decode first."""
+    digits = slot[HEADER_SIZE + len(b"sequence=") : HEADER_SIZE + SEQUENCE_DIGITS].partition(b"\n")[0]
+    return int(digits) if digits.isdigit() else 0
 
 
 def shelves(store: Store, fs: _fs.FileOps) -> Iterator[str]:
@@ -291,17 +362,8 @@ def counter_of(version: str) -> int:
 
 
 def base_of(version: str) -> str:
-    """The landed version on which an outside change (``"<version>+<digest>"``) was made, or the version itself."""
+    """The landed version behind ``"<version>+<digest>"`` (an outside change on it) or ``"<version>+absent"``."""
     return version.partition("+")[0]
-
-
-def _pwrite_all(fs: _fs.FileOps, fd: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = fs.pwrite(fd, view, offset)
-        if written <= 0:
-            raise OSError(5, "write made no progress")
-        view, offset = view[written:], offset + written
 
 
 def _escape(text: str) -> str:

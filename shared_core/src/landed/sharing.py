@@ -17,12 +17,15 @@ from landed.digest import sha256
 from landed.errors import NotLanded, Refused, from_os_error
 from landed.lock import DEFAULT_TIMEOUT, Lock
 from landed.records import Record, Shelf, read_record
-from landed.state import ARTIFACTS, STORE_NAME, Store, case_key, store_for, user_store
+from landed.state import ARTIFACTS, STORE_NAME, Store, store_for, user_store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Final
+    from typing import Final, TypeAlias
+
+    _Carried: TypeAlias = tuple[Artifact, Record]
+    """A file whose old lock is held, and its old record."""
 
 STAGING: Final = "init"
 """In a store: where a store is built before it appears."""
@@ -153,7 +156,7 @@ def _build(
     base: str,
     mode: int,
     status: os.stat_result,
-    carry_over: Callable[[Store, list[Lock]], list[str]],
+    carry_over: Callable[[Store, list[_Carried]], None],
     fs: _fs.FileOps,
 ) -> Shared:
     root = os.path.join(base, STORE_NAME)
@@ -162,17 +165,21 @@ def _build(
     _ignore(root, mode & 0o666, fs)
     _make(aside.root, mode, status, fs)
     _make(aside.artifacts, mode, status, fs)
-    held: list[Lock] = []
+    held: list[_Carried] = []
     try:
-        carried = carry_over(aside, held)
+        carry_over(aside, held)
         fs.rename(aside.artifacts, os.path.join(root, ARTIFACTS))
         with _fs.Directory(root, fs) as store:
             store.sync()
         fs.rmdir(aside.root)
+        for artifact, record in held:
+            record.moved = root  # a writer that waits for the old lock finds this, and goes to the new store
+            artifact.save(record)
     finally:
-        for lock in held:
-            lock.release()
-    return Shared(Store(root, base, aside.mode), carried, existed=False)
+        for artifact, _ in held:
+            artifact.shelf.close()
+            artifact.shelf.lock.release()
+    return Shared(Store(root, base, aside.mode), [artifact.path for artifact, _ in held], existed=False)
 
 
 def _clear(aside: Store, fs: _fs.FileOps) -> None:
@@ -199,12 +206,11 @@ def _carry_over(
     base: str,
     aside: Store,
     timeout: float,
-    held: list[Lock],
+    held: list[_Carried],
     watch: Callable[[list[str]], Iterable[str]],
     fs: _fs.FileOps,
-) -> list[str]:
-    """Copy what the user's store knows of files below `base`; their locks are in `held` afterwards."""
-    carried = []
+) -> None:
+    """Copy what the user's store knows of files below `base`; they are in `held` afterwards, locked."""
     old = user_store()
     for key in watch(keys(old, fs)):
         name = _name_of(old, key, fs)
@@ -214,11 +220,10 @@ def _carry_over(
         if artifact.key != key or artifact.store.root != old.root:
             continue  # reached by another way by now, or a store further down keeps it
         artifact.shelf.lock.acquire(timeout, owner=object())
-        held.append(artifact.shelf.lock)
+        held.append((artifact, Record(name)))
         record = _settled(artifact, fs)
+        held[-1] = (artifact, record)
         _copy(record, artifact.shelf, Shelf(aside, *_names(artifact.path, aside), fs))
-        carried.append(artifact.path)
-    return carried
 
 
 def _name_of(store: Store, key: str, fs: _fs.FileOps) -> str | None:
@@ -230,7 +235,7 @@ def _name_of(store: Store, key: str, fs: _fs.FileOps) -> str | None:
 
 
 def _names(path: str, store: Store) -> tuple[str, str]:
-    name = store.name_of(case_key(path))
+    name = store.name_of(path)
     return name, sha256(os.fsencode(name))
 
 

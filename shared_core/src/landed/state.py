@@ -9,8 +9,10 @@ containers that mount it under different names still meet.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
+from landed._fs import WINDOWS
 from landed.errors import NotLanded, Refused, from_os_error
 
 TYPE_CHECKING = False
@@ -23,8 +25,6 @@ STORE_NAME: Final = ".landed"
 """The store of a shared directory, in that directory."""
 ARTIFACTS: Final = "artifacts"
 """In a store: locks, records and logs of whole files."""
-SYMLINKS: Final = 40
-"""Links followed for one path before it counts as a loop, as in the Linux kernel."""
 
 
 class Store:
@@ -49,7 +49,7 @@ class Store:
 
     def name_of(self, path: str) -> str:
         """The true name that `path` (resolved, absolute) has in this store."""
-        return os.path.relpath(path, self.base) if self.base else path
+        return case_key(path, os.path.relpath(path, self.base) if self.base else path)
 
     def path_of(self, name: str) -> str:
         """The absolute path of a true name."""
@@ -62,7 +62,7 @@ class Store:
             NotLanded: they cannot be made.
         """
         try:
-            make_directories(fs, self.artifacts, directory_mode(self.mode))
+            make_directories(fs, self.artifacts, directory_mode(self.mode), [])
         except OSError as error:
             raise from_os_error(
                 NotLanded,
@@ -79,13 +79,12 @@ def directory_mode(mode: int) -> int:
     return mode | (mode & 0o444) >> 2
 
 
-def make_directories(fs: _fs.FileOps, path: str, mode: int) -> list[str]:
-    """Create a directory and its missing parents.
+def make_directories(fs: _fs.FileOps, path: str, mode: int, created: list[str]) -> None:
+    """Create a directory and its missing parents; add those that were created to `created`, deepest first.
 
-    Returns:
-        The directories that were created, deepest first.
+    Raises:
+        OSError: as the system does; `created` then has what was made before.
     """
-    created: list[str] = []
     missing = []
     while True:
         try:
@@ -95,78 +94,123 @@ def make_directories(fs: _fs.FileOps, path: str, mode: int) -> list[str]:
             path = os.path.dirname(path)
             continue
         except FileExistsError:
-            fs.listdir(path) if not missing else None
+            if not missing:
+                return
         else:
             created.insert(0, path)
         if not missing:
-            return created
+            return
         path = missing.pop()
+
+
+_user_stores: dict[tuple[str | None, ...], Store] = {}
 
 
 def user_store() -> Store:
     """The store of this user: ``LANDED_STATE_DIR``, else the platform's state directory."""
-    chosen = os.environ.get("LANDED_STATE_DIR")
-    if chosen:
-        return Store(os.path.realpath(chosen))
+    settings = tuple(map(os.environ.get, ("LANDED_STATE_DIR", "XDG_STATE_HOME", "LOCALAPPDATA", "HOME")))
+    store = _user_stores.get(settings)
+    if store is None:
+        store = _user_stores[settings] = Store(os.path.realpath(_user_root(*settings)))
+    return store
+
+
+def _user_root(chosen: str | None, xdg: str | None, local: str | None, _home: str | None) -> str:
     home = os.path.expanduser("~")
+    if chosen:
+        return chosen
     if sys.platform == "darwin":
-        root = os.path.join(home, "Library", "Application Support", "landed")
-    elif sys.platform == "win32":
-        root = os.path.join(os.environ.get("LOCALAPPDATA") or home, "landed", "state")
-    else:
-        root = os.path.join(os.environ.get("XDG_STATE_HOME") or os.path.join(home, ".local", "state"), "landed")
-    return Store(root)
+        return os.path.join(home, "Library", "Application Support", "landed")
+    if sys.platform == "win32":
+        return os.path.join(local or home, "landed", "state")
+    return os.path.join(xdg or os.path.join(home, ".local", "state"), "landed")
 
 
 def store_for(directory: str, fs: _fs.FileOps) -> Store:
     """The store that keeps paths in `directory` (resolved): the nearest ``.landed`` above it, else the user's.
 
     Nothing is remembered between calls: a store that appears must be found by the next write of every program.
+
+    Raises:
+        NotLanded: a directory above cannot be searched, or is none.
     """
-    above = directory
+    above = directory.rstrip(os.sep)
     while True:
-        root = os.path.join(above, STORE_NAME)
+        root = f"{above}{os.sep}{STORE_NAME}"
         try:
-            status = fs.stat(os.path.join(root, ARTIFACTS), follow_symlinks=False)
+            status = fs.stat(f"{root}{os.sep}{ARTIFACTS}", follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
-            parent = os.path.dirname(above)
-            if parent == above:
+            parent = above.rpartition(os.sep)[0]
+            if parent == above or not above:
                 return user_store()
             above = parent
+        except OSError as error:
+            raise from_os_error(
+                NotLanded, error, "the store that keeps it cannot be looked for", path=directory, step="state"
+            ) from error
         else:
-            return Store(root, above, status.st_mode & 0o666)
+            return Store(root, above or os.sep, status.st_mode & 0o666)
 
 
 def resolve(path: str | os.PathLike[str]) -> str:
     """The absolute path behind every symbolic link; the last component need not exist.
 
     Raises:
-        Refused: the path is empty, holds a NUL, or is a loop of links.
+        Refused: the path is empty, holds a NUL, is a loop of links, names a directory, or has no form in bytes.
     """
     name = os.fspath(path)
     if not isinstance(name, str):
         raise Refused("a path is a str or an os.PathLike of str", path=os.fsdecode(name), step="path")
     if not name or "\0" in name:
         raise Refused("a path is not empty and holds no NUL", path=repr(name), step="path")
-    real = os.path.realpath(name)
-    if os.path.islink(real):  # realpath leaves a loop as it is
-        raise Refused("the path is a loop of symbolic links", path=name, step="path")
-    if name[-1:] in {os.sep, os.altsep} or os.path.basename(real) == "":
+    if name[-1] == os.sep or name[-1] == os.altsep:
+        raise Refused("the path names a directory", path=name, step="path", hint="Name a file in it.")
+    try:
+        # Two strings can be one name in bytes, which is what the file system knows.
+        name = os.fsdecode(os.fsencode(name))
+        real = _plain(name) or os.path.realpath(name)
+        if os.path.islink(real):  # realpath leaves a loop as it is
+            raise Refused("the path is a loop of symbolic links", path=name, step="path")
+    except UnicodeEncodeError as error:
+        raise Refused(f"the path has no form in bytes: {error}", path=ascii(name), step="path") from error
+    except OSError as error:
+        raise from_os_error(Refused, error, "the path cannot be resolved", path=name, step="path") from error
+    if os.path.basename(real) == "":
         raise Refused("the path names a directory", path=name, step="path", hint="Name a file in it.")
     return real
 
 
-def case_key(path: str) -> str:
-    """`path` as it is keyed: folded where the file system does not tell case or Unicode forms apart."""
+def _plain(name: str) -> str:
+    """`name`, if it is absolute, in its shortest form and without a symbolic link; else "".
+
+    What most paths are, at the price of one look for each component.
+    """
+    if not name.startswith("/") or WINDOWS or os.path.normpath(name) != name or name.startswith("//"):
+        return ""
+    end = name.find("/", 1)
+    try:
+        while end > 0:
+            if stat.S_ISLNK(os.lstat(name[:end]).st_mode):
+                return ""
+            end = name.find("/", end + 1)
+        return "" if stat.S_ISLNK(os.lstat(name).st_mode) else name
+    except FileNotFoundError:
+        return name
+    except NotADirectoryError:
+        return ""
+
+
+def case_key(path: str, name: str) -> str:
+    """`name`, of the file at `path`, as it is keyed: folded where the file system does not tell case."""
     if sys.platform not in {"darwin", "win32"}:
-        return path
+        return name
     if sys.platform == "darwin":  # pragma: no cover - run on macOS only
         try:
             if os.pathconf(os.path.dirname(path), _PC_CASE_SENSITIVE):
-                return path
+                return name
         except OSError:
-            return _folded(path)
-    return _folded(path)  # pragma: no cover - run on macOS and Windows only
+            return _folded(name)
+    return _folded(name)  # pragma: no cover - run on macOS and Windows only
 
 
 def _folded(path: str) -> str:

@@ -50,7 +50,9 @@ class JournalDirectory:
                 if self._has_journal():
                     return
             except FileNotFoundError:
-                for made in make_directories(self.fs, self.path, self.mode | 0o100):
+                created: list[str] = []
+                make_directories(self.fs, self.path, self.mode | 0o100, created)
+                for made in created:
                     with _fs.Directory(os.path.dirname(made), self.fs) as parent:
                         parent.sync()
             try:

@@ -5,7 +5,6 @@ The layout is that of docs/reference/on-disk-format.md. Everything that decides 
 
 from __future__ import annotations
 
-import errno
 import os
 
 from landed import _fs
@@ -153,13 +152,7 @@ class Segment:
         return data
 
     def write(self, data: bytes, offset: int) -> None:
-        """All of `data` at `offset`, looping on short writes."""
-        view = memoryview(data)
-        while view:
-            written = self._fs.pwrite(self.fd, view, offset)
-            if written <= 0:
-                raise OSError(errno.EIO, "write made no progress")
-            view, offset = view[written:], offset + written
+        _fs.pwrite_all(self._fs, self.fd, data, offset)
 
     def head_at(self, offset: int) -> Head | None:
         return frames.decode_head(self.header.id, offset, self.read(offset, frames.FRAME_HEADER))
@@ -279,7 +272,7 @@ class Segment:
     def close(self) -> None:
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            self._fs.close(fd)
+            _fs.close_read(self._fs, fd)  # what was written to it was flushed, or its failure told
 
 
 def create(directory: str, header: Header, fs: _fs.FileOps, body: bytes = b"") -> None:
