@@ -157,7 +157,6 @@ print(sorted(got), ended_well(child), is_free())
     assert run(programs, path, source) == ["[0, 1, 2] True True"]
 
 
-@pytest.mark.xfail(strict=True, reason="open and the note of its descriptor are two steps for a fork")
 def test_fork_just_after_the_lock_file_was_opened(programs: Programs, path: str) -> None:
     """A child that has a copy of the descriptor and does not know it keeps the lock when its parent dies."""
     source = """
@@ -185,7 +184,6 @@ print(is_free(), flush=True)
     assert free == "True"
 
 
-@pytest.mark.xfail(strict=True, reason="the note of a descriptor is gone before it is closed")
 def test_fork_just_before_an_abandoned_waiter_closes(programs: Programs, path: str) -> None:
     """The lock that came too late must not live on in a child."""
     source = """
@@ -242,7 +240,6 @@ print(well, is_free())
     assert run(programs, path, source) == ["True True"]
 
 
-@pytest.mark.xfail(strict=True, reason="the fence does not ask whether the lock is this process's")
 def test_child_cannot_finish_the_edit_of_its_parent(programs: Programs, tmp_path: Path) -> None:
     """The lock is the parent's; a child that leaves the block writes nothing."""
     target = tmp_path / "work.txt"

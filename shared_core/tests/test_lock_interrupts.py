@@ -123,7 +123,6 @@ STORM = """
 """
 
 
-@pytest.mark.xfail(strict=True, reason="between taking the turn and noting it, an interrupt loses the turn")
 def test_a_storm_of_interrupts_never_leaves_the_lock_taken(programs: Programs, path: str) -> None:
     assert programs.run(STORM, path) == ["storm over True"]
     assert is_free(path)

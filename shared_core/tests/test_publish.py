@@ -158,7 +158,6 @@ def test_access_control_list_is_kept(files: landed.Files, target: Path) -> None:
     assert stat.S_IMODE(os.stat(target).st_mode) == 0o660
 
 
-@pytest.mark.xfail(strict=True, reason="a default list of the directory is added to a file that is replaced")
 def test_a_replaced_file_gets_no_access_control_list_that_it_did_not_have(files: landed.Files, target: Path) -> None:
     """A default list of the directory applies to new files; this one is not new to anybody."""
     set_acl(target.parent, "default", user_1234_may(6))
@@ -169,6 +168,7 @@ def test_a_replaced_file_gets_no_access_control_list_that_it_did_not_have(files:
 # Litter of dead writers, and full disks.
 
 
+@pytest.mark.xfail(strict=True, reason="the hint is given to the system's error, and lost with it")
 def test_a_temp_file_that_cannot_be_removed_is_named(files: landed.Files, fs: Recording, target: Path) -> None:
     fs.before("fsync", failing(errno.EIO), on=TEMP)
     fs.before("unlink", failing(errno.EIO), on=TEMP)

@@ -292,7 +292,6 @@ def test_a_rename_that_failed_is_not_landed(files: landed.Files, fs: Recording, 
     assert only(target.parent) == ["a.txt"]
 
 
-@pytest.mark.xfail(strict=True, reason="EEXIST is believed without a look at whose inode has the name")
 def test_a_link_that_was_made_although_the_answer_says_it_exists_is_not_reported_as_unwritten(
     files: landed.Files, fs: Recording, work: Path
 ) -> None:

@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from landed import Refused, _fs
+from landed import Refused, _fs, state
 from landed.state import Store, case_key, directory_mode, make_directories, resolve, store_for, user_store
+
+
+@pytest.fixture(autouse=True)
+def _no_known_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A platform that changes while a program runs is nothing that landed looks for."""
+    monkeypatch.setattr(state, "_user_stores", {})
 
 
 def on(monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
@@ -79,16 +85,25 @@ def test_names_in_a_shared_store_are_relative(tmp_path: Path) -> None:
 
 def test_made_directories_are_told_deepest_first(tmp_path: Path) -> None:
     deep = tmp_path / "a" / "b" / "c"
-    assert make_directories(_fs.LOCAL, str(deep), 0o755) == [str(deep), str(deep.parent), str(deep.parent.parent)]
-    assert make_directories(_fs.LOCAL, str(deep), 0o755) == []
-    assert make_directories(_fs.LOCAL, str(deep / "d"), 0o755) == [str(deep / "d")]
+    for path, wanted in ((deep, [deep, deep.parent, deep.parent.parent]), (deep, []), (deep / "d", [deep / "d"])):
+        created: list[str] = []
+        make_directories(_fs.LOCAL, str(path), 0o755, created)
+        assert created == list(map(str, wanted))
+        assert path.is_dir()
+
+
+def test_what_was_made_is_told_although_the_rest_failed(tmp_path: Path) -> None:
+    created: list[str] = []
+    with pytest.raises(OSError, match="too long"):
+        make_directories(_fs.LOCAL, str(tmp_path / "a" / ("n" * 256) / "b"), 0o755, created)
+    assert created in ([], [str(tmp_path / "a")])
+    assert sorted(os.listdir(tmp_path)) == [os.path.basename(each) for each in created]
 
 
 def test_a_file_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    for path in ("file", "file/deeper"):
-        with pytest.raises(NotADirectoryError):
-            make_directories(_fs.LOCAL, str(tmp_path / path), 0o755)
+    with pytest.raises(NotADirectoryError):
+        make_directories(_fs.LOCAL, str(tmp_path / "file" / "deeper"), 0o755, [])
 
 
 def test_a_store_that_appears_is_found_at_once(tmp_path: Path, state_dir: Path) -> None:
@@ -116,16 +131,16 @@ def test_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_case_is_told_apart_on_linux() -> None:
-    assert case_key("/x/Straße É") == "/x/Straße É"
+    assert case_key("/x/Straße É", "Straße É") == "Straße É"
 
 
 def test_case_and_forms_are_folded_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     on(monkeypatch, "win32")
-    assert case_key("/X/A") == case_key("/x/a") == "/x/a"
-    assert case_key("/x/e\u0301") == case_key("/x/\u00c9")
+    assert case_key("/X/A", "X/A") == case_key("/x/a", "x/a") == "x/a"
+    assert case_key("/x/e\u0301", "e\u0301") == case_key("/x/\u00c9", "\u00c9")
 
 
-@pytest.mark.parametrize(("sensitive", "key"), [(1, "/x/A"), (0, "/x/a")])
+@pytest.mark.parametrize(("sensitive", "key"), [(1, "A"), (0, "a")])
 def test_a_file_system_on_macos_says_whether_it_tells_case_apart(
     monkeypatch: pytest.MonkeyPatch, sensitive: int, key: str
 ) -> None:
@@ -137,5 +152,5 @@ def test_a_file_system_on_macos_says_whether_it_tells_case_apart(
         return sensitive
 
     monkeypatch.setattr(os, "pathconf", pathconf)
-    assert case_key("/x/A") == key
+    assert case_key("/x/A", "A") == key
     assert asked == [("/x", 11)]
