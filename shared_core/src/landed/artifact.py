@@ -32,6 +32,8 @@ OUTSIDE: Final = "outside"
 
 CHECK_DIGITS: Final = 32
 """Hexadecimal digits of a tag's check."""
+KEY_SHOWN: Final = 16
+"""Hexadecimal digits of the key in the name of a temp file."""
 DIGEST_SHOWN: Final = 16
 """Hexadecimal digits of the digest in the version of an outside change."""
 
@@ -117,6 +119,16 @@ class Artifact:
         self.shelf.lock.release()
         self._put_in(store)
         return True
+
+    @property
+    def temp(self) -> str:
+        """The one name of this path's temp files. Needs the lock.
+
+        Whoever finds it under the lock knows that its writer is dead; no directory is listed for that. The lock file is
+        part of it, so that programs whose stores are not the same do not take each other's.
+        """
+        device, inode = self.shelf.lock.identity
+        return temp_name(f"{self.key[:KEY_SHOWN]}-{device:x}.{inode:x}")
 
     def tag_of(self, version: str, digest: str) -> bytes:
         """The ``user.landed`` attribute of this path's bytes: a copy of the file under another name does not count.
@@ -207,7 +219,7 @@ class Artifact:
         if begun is None:
             return self._adopt_tag(record, directory)
         # Its writer may have met an I/O error: what the page cache says is no evidence.
-        self._sweep(directory, begun.version)
+        self._sweep(directory)
         sight = self.look(device=True)
         if sight is not None and counter_of(sight.tag) > record.counter:
             record.begun = None  # the record on the device is older than the file
@@ -228,7 +240,7 @@ class Artifact:
         sight = self.look()
         if sight is None:
             return record, None, ""
-        if sight.status.st_nlink > 1 and sight.tag and self._sweep(directory, sight.tag):
+        if sight.status.st_nlink > 1 and self._sweep(directory):
             sight = self.look()  # a put-if-absent that died between link and unlink
         if sight is not None and counter_of(sight.tag) > record.counter:
             base = record.landed.version if record.landed is not None else ""
@@ -238,11 +250,10 @@ class Artifact:
             )
         return record, sight, ""
 
-    def _sweep(self, directory: _fs.Directory, version: str) -> bool:
-        """Remove the temp file that the dead writer of `version` may have left; whether there was one."""
-        temp = temp_name(version.partition("-")[2])
+    def _sweep(self, directory: _fs.Directory) -> bool:
+        """Remove the temp file that a dead writer may have left; whether there was one."""
         try:
-            directory.unlink(temp)
+            directory.unlink(self.temp)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -256,15 +267,14 @@ class Artifact:
 
         Its flush may have failed, and a failed flush is not repeated: the bytes are written again, to a new inode.
         """
-        temp = begun.version.partition("-")[2]
         if sight is not None:
             tag = self.tag_of(begun.version, begun.digest)
-            publish(directory, self.name, sight.data, nonce=temp, replaced=sight.replaced, tag=tag, fs=self.fs)
+            publish(directory, self.name, sight.data, temp=self.temp, replaced=sight.replaced, tag=tag, fs=self.fs)
             return
         try:
             # A delete: the directory is changed anew, so that its flush is another one.
-            self.fs.close(directory.open(temp_name(temp), os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-            directory.unlink(temp_name(temp))
+            self.fs.close(directory.open(self.temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+            directory.unlink(self.temp)
             directory.sync()
         except OSError as error:
             raise from_os_error(

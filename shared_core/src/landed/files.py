@@ -268,7 +268,7 @@ class Files:
                 directory,
                 artifact.name,
                 content,
-                nonce=write.version.partition("-")[2],
+                temp=artifact.temp,
                 replaced=sight.replaced if sight is not None else None,
                 tag=artifact.tag_of(write.version, write.digest),
                 verify=verify,

@@ -61,9 +61,9 @@ def identity_of(status: os.stat_result) -> tuple[int, ...]:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def temp_name(nonce: str) -> str:
-    """The temp file of the write with this nonce. Short, so that a name of 255 bytes still has one."""
-    return f"{TEMP_PREFIX}{nonce}{TEMP_SUFFIX}"
+def temp_name(unique: str) -> str:
+    """A temp file's name. Short, so that a name of 255 bytes still has one."""
+    return f"{TEMP_PREFIX}{unique}{TEMP_SUFFIX}"
 
 
 def publish(
@@ -71,7 +71,7 @@ def publish(
     name: str,
     data: bytes,
     *,
-    nonce: str,
+    temp: str,
     replaced: Replaced | None,
     tag: bytes | None = None,
     verify: str = READ,
@@ -81,7 +81,7 @@ def publish(
     """Put `data` under `name` in `directory`, flushed and verified. The caller holds the path's lock.
 
     Args:
-        nonce: names the temp file.
+        temp: the temp file's name; whatever has it is a dead writer's, and is removed.
         replaced: the file that is there now; None if none may be there (put-if-absent).
         tag: the value of the file's own ``user.landed`` attribute; None for none.
         verify: `READ` or `DEVICE`.
@@ -97,11 +97,10 @@ def publish(
         VerifyFailed: after the rename the name does not lead to these bytes.
     """
     path = os.path.join(directory.path, name)
-    temp = temp_name(nonce)
     step = "temp"
     try:
         # 1. A temp file in the same directory: the rename stays within one file system.
-        fd = directory.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _mode_of(replaced))
+        fd = _create(directory, temp, _mode_of(replaced))
         try:
             # 2. The bytes, and what the old file hands on, before the flush that makes both durable.
             step = "write"
@@ -123,11 +122,13 @@ def publish(
         _put_in_place(directory, temp, name, ours, replaced)
     except OutcomeUnknown:
         raise
-    except BaseException as error:
+    except OSError as error:
+        failed = _failed(NotLanded, error, path, step)
         if step != "temp":
-            _discard(directory, temp, error)
-        if isinstance(error, OSError):
-            raise _failed(NotLanded, error, path, step) from error
+            _discard(directory, temp, failed)
+        raise failed from error
+    except BaseException as error:
+        _discard(directory, temp, error)
         raise
 
     # From here on the new bytes may survive whatever happens.
@@ -144,6 +145,15 @@ def publish(
 def _failed(kind: type[Kind], error: OSError, path: str, step: str) -> Kind:
     hint = "Read it again before writing." if kind is OutcomeUnknown else ""
     return from_os_error(kind, error, f"the step '{step}' failed", path=path, step=step, hint=hint)
+
+
+def _create(directory: _fs.Directory, temp: str, mode: int) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        return directory.open(temp, flags, mode)
+    except FileExistsError:
+        directory.unlink(temp)
+        return directory.open(temp, flags, mode)
 
 
 def _mode_of(replaced: Replaced | None) -> int:
@@ -205,7 +215,7 @@ def _put_in_place(
         try:
             directory.link(temp, name)
         except FileExistsError as error:
-            if not _leads_to(directory, name, ours):  # else it was made, and the answer lost
+            if _is_not(directory, name, ours):  # else it was made, and the answer lost
                 raise StaleWrite(
                     "a file appeared where there was none",
                     path=path,
@@ -213,11 +223,14 @@ def _put_in_place(
                     errno=error.errno,
                     hint="Read it, then write on what it holds.",
                 ) from error
+    except OSError as error:
+        # The name may be in place all the same: a remote file system can lose the answer.
+        kind = NotLanded if _is_not(directory, name, ours) else OutcomeUnknown
+        raise from_os_error(kind, error, "the file could not be put in place", path=path, step="rename") from error
+    try:
         directory.unlink(temp)
     except OSError as error:
-        # The name may be in place all the same: a remote file system can lose an answer, and only the unlink may fail.
-        kind = OutcomeUnknown if _leads_to(directory, name, ours) else NotLanded
-        raise from_os_error(kind, error, "the file could not be put in place", path=path, step="rename") from error
+        raise _failed(OutcomeUnknown, error, path, "unlink temp") from error
 
 
 def put_in_place(directory: _fs.Directory, temp: str, name: str) -> None:
@@ -240,12 +253,15 @@ def put_in_place(directory: _fs.Directory, temp: str, name: str) -> None:
         raise _failed(OutcomeUnknown, error, path, "sync directory") from error
 
 
-def _leads_to(directory: _fs.Directory, name: str, ours: os.stat_result) -> bool:
+def _is_not(directory: _fs.Directory, name: str, ours: os.stat_result) -> bool:
+    """Whether it is certain that `name` does not lead to our inode."""
     try:
         found = directory.lstat(name)
+    except FileNotFoundError:
+        return True
     except OSError:
         return False
-    return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
+    return (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino)
 
 
 def _discard(directory: _fs.Directory, temp: str, cause: BaseException) -> None:

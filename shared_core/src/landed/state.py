@@ -108,14 +108,15 @@ _user_stores: dict[tuple[str | None, ...], Store] = {}
 
 def user_store() -> Store:
     """The store of this user: ``LANDED_STATE_DIR``, else the platform's state directory."""
-    settings = tuple(map(os.environ.get, ("LANDED_STATE_DIR", "XDG_STATE_HOME", "LOCALAPPDATA", "HOME")))
+    chosen, xdg, local, home = map(os.environ.get, ("LANDED_STATE_DIR", "XDG_STATE_HOME", "LOCALAPPDATA", "HOME"))
+    settings = (sys.platform, chosen, xdg, local, home)
     store = _user_stores.get(settings)
     if store is None:
-        store = _user_stores[settings] = Store(os.path.realpath(_user_root(*settings)))
+        store = _user_stores[settings] = Store(os.path.realpath(_user_root(chosen, xdg, local)))
     return store
 
 
-def _user_root(chosen: str | None, xdg: str | None, local: str | None, _home: str | None) -> str:
+def _user_root(chosen: str | None, xdg: str | None, local: str | None) -> str:
     home = os.path.expanduser("~")
     if chosen:
         return chosen

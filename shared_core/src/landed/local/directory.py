@@ -13,7 +13,7 @@ from landed import _fs
 from landed.errors import NotLanded, from_os_error
 from landed.local import segments
 from landed.local.frames import Header
-from landed.publish import TEMP_PREFIX, TEMP_SUFFIX
+from landed.publish import TEMP_PREFIX, TEMP_SUFFIX, temp_name
 from landed.state import make_directories
 
 TYPE_CHECKING = False
@@ -146,7 +146,7 @@ class JournalDirectory:
         Raises:
             NotLanded: it cannot be changed.
         """
-        beacon = f"{TEMP_PREFIX}{os.urandom(6).hex()}{TEMP_SUFFIX}"
+        beacon = temp_name(os.urandom(6).hex())
         self._create(beacon, os.O_CREAT | os.O_EXCL)
         self.remove(beacon)
 

@@ -11,7 +11,7 @@ from landed import _fs
 from landed.errors import Corrupt, NotLanded, from_os_error
 from landed.local import frames, recovery
 from landed.local.frames import HEADER, PAGE, SEAL, Frame, Head, Header
-from landed.publish import publish
+from landed.publish import publish, temp_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -289,4 +289,6 @@ def create(directory: str, header: Header, fs: _fs.FileOps, body: bytes = b"") -
     except OSError as error:
         raise from_os_error(NotLanded, error, "the journal's directory is gone", path=directory, step="open") from error
     with place:
-        publish(place, name_of((header.first, header.last)), data, nonce=os.urandom(6).hex(), replaced=None, fs=fs)
+        publish(
+            place, name_of((header.first, header.last)), data, temp=temp_name(os.urandom(6).hex()), replaced=None, fs=fs
+        )
