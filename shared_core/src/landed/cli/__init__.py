@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "audit": "landed.cli.audit",
     "init": "landed.cli.init",
     "doctor": "landed.cli.doctor",
+    "journal": "landed.cli.journal",
 }
 """The core's commands, in the order in which the help lists them."""
 GROUP: Final = "landed.commands"
@@ -44,7 +45,7 @@ EPILOG: Final = """\
 exit codes:
   0    done, and all is well
   1    the answer is bad news: nothing was written (stale, locked, refused, failed),
-       or something was lost, bypassed or left unfinished by a dead owner
+       or something was lost, damaged, bypassed or left unfinished by a dead owner
   2    the command line cannot be understood, or a file named on it cannot be read
   3    it cannot be told: the outcome of a write is unknown, or a record or file cannot be read
   130  interrupted

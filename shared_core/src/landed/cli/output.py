@@ -46,6 +46,9 @@ BAR_EVERY: Final = 0.1
 LINE_EVERY: Final = 5.0
 """Seconds between two lines of progress where there is no terminal."""
 
+MIB: Final = "MiB"
+"""Unit of a `Meter` that is told bytes."""
+
 COLOURS: Final = {"good": "32", "bad": "31;1", "doubt": "33", "dim": "2"}
 
 
@@ -203,31 +206,53 @@ def note(text: str) -> None:
 
 
 def progress(items: Sequence[T], what: str) -> Iterator[T]:
-    """The items, with their progress on standard error: a bar on a terminal, now and then a line elsewhere."""
-    bar = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    said = started = monotonic()
-    drawn = False
-    try:
+    """The items, with their progress on standard error."""
+    with Meter(what) as meter:
         for done, item in enumerate(items):
-            now = monotonic()
-            if now - said >= (BAR_EVERY if bar else LINE_EVERY):
-                said, drawn = now, bar
-                _say_progress(done, len(items), what, now - started, bar=bar)
+            meter.at(done, len(items))
             yield item
-    finally:
-        if drawn:
+
+
+class Meter:
+    """Progress on standard error: a bar on a terminal, now and then a line elsewhere.
+
+    Args:
+        what: is going on, in a word.
+        unit: bytes are shown as ``"MiB"``; "" for things that are counted.
+    """
+
+    def __init__(self, what: str, unit: str = "") -> None:
+        self._what = what
+        self._unit = unit
+        self._bar = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._said = self._started = monotonic()
+        self._drawn = False
+
+    def at(self, done: int, total: int) -> None:
+        """Say how far it is, if that is due."""
+        now = monotonic()
+        if now - self._said < (BAR_EVERY if self._bar else LINE_EVERY):
+            return
+        self._said, self._drawn = now, self._bar
+        left = f", {(now - self._started) / done * (total - done):.0f} s left" if done else ""
+        much = f"{self._amount(done)} of {self._amount(total)}{self._unit and ' '}{self._unit}"
+        if self._bar:
+            filled = BAR * done // max(1, total)
+            sys.stderr.write(f"\r\033[K{self._what} [{'#' * filled}{'.' * (BAR - filled)}] {much}{left}")
+        else:
+            sys.stderr.write(f"{self._what}: {much}{left}\n")
+        sys.stderr.flush()
+
+    def _amount(self, number: int) -> str:
+        return f"{number / (1 << 20):.1f}" if self._unit == MIB else str(number)
+
+    def __enter__(self) -> Meter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._drawn:
             sys.stderr.write("\r\033[K")
             sys.stderr.flush()
-
-
-def _say_progress(done: int, total: int, what: str, seconds: float, *, bar: bool) -> None:
-    left = f", {seconds / done * (total - done):.0f} s left" if done else ""
-    if bar:
-        filled = BAR * done // max(1, total)
-        sys.stderr.write(f"\r\033[K{what} [{'#' * filled}{'.' * (BAR - filled)}] {done} of {total}{left}")
-    else:
-        sys.stderr.write(f"{what}: {done} of {total}{left}\n")
-    sys.stderr.flush()
 
 
 # Failures.

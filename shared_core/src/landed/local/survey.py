@@ -1,4 +1,4 @@
-"""A journal as it lies on the disk, for whoever must not touch it: its names, its holders, and files that may be damaged.
+"""A journal as it lies on the disk, for whoever must not touch it: names, holders, files that may be damaged.
 
 Nothing here creates, repairs or removes anything; a directory that may only be read, and a copy of one, will do.
 """
@@ -68,6 +68,24 @@ class Survey:
     def changed(self) -> bool:
         """Whether segments were added or removed since."""
         return Survey(self.path, self.fs).spans != self.spans
+
+    def path_of(self, span: Range) -> str:
+        """The path of a segment."""
+        return os.path.join(self.path, segments.name_of(span))
+
+    def size(self) -> int:
+        """Bytes of the live segments.
+
+        Raises:
+            OSError: as the system does.
+        """
+        total = 0
+        for span in self.spans:
+            try:
+                total += self.fs.stat(self.path_of(span), follow_symlinks=False).st_size
+            except FileNotFoundError:
+                continue  # compacted meanwhile
+        return total
 
     def hold(self, name: str) -> Hold:
         """One of the journal's lock files."""
@@ -163,7 +181,7 @@ class SegmentFile:
     def __init__(self, survey: Survey, span: Range, *, device: bool = False) -> None:
         self.span = span
         self.name = segments.name_of(span)
-        self.path = os.path.join(survey.path, self.name)
+        self.path = survey.path_of(span)
         self.unreadable: set[int] = set()
         self._fs = survey.fs
         self._start, self._window = 0, b""

@@ -11,7 +11,7 @@ import struct
 from landed import entries
 from landed.local import identity, recovery, segments
 from landed.local.directory import LOCK
-from landed.local.frames import BATCH, HEADER, NO_BOOT, NO_ID, SEAL, Frame, boot_tag
+from landed.local.frames import BATCH, HEADER, NO_BOOT, SEAL, Frame, boot_tag
 from landed.local.survey import SegmentFile, settle
 from landed.process import boot_id
 from landed.publish import DEVICE, READ
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final, TypeAlias
 
-    from landed.local.frames import Head, Header
     from landed.local.segments import Range
     from landed.local.survey import Survey
 
@@ -29,7 +28,7 @@ BUSY: Final = "in progress"
 """Kind of a tail: another process holds the lock and may be writing there."""
 
 
-class Moved(Exception):  # noqa: N818 - it is no error
+class Moved(Exception):
     """Others rolled or compacted the journal meanwhile: look again."""
 
 
@@ -183,7 +182,7 @@ def _segment(
         size = file.used_until(HEADER.size) - HEADER.size
         yield Damage(file.name, HEADER.size, size, "no frame tells which segment it belongs to")
     elif newest:
-        yield from _newest(survey, file)
+        yield from _newest(survey, file, file.id)
     else:
         yield from _sealed(file, following)
     for page in sorted(file.unreadable):
@@ -194,32 +193,50 @@ def _segment(
 
 
 def _sealed(file: SegmentFile, following: SegmentFile | None) -> Iterator[Frame | Damage | Tail]:
-    successor = following.header if following is not None else None
     stop, ceiling = _bounds(file, following)
     at = HEADER.size
     while at != stop:
         frame = file.frame_at(at) if stop is None or at < stop else None
         if frame is None:
-            found = file.next_frame(at + 1, file.limit if stop is None else stop)
-            end = found.head.offset if found is not None else file.used_until(at) if stop is None else max(stop, at)
-            what = "a frame does not check" if end > at else "the frames end without a seal"
-            yield Damage(file.name, min(at, end), abs(end - at), what)
-            if found is None:
+            frame = file.next_frame(at + 1, file.limit if stop is None else stop)
+            end = frame.head.offset if frame is not None else file.used_until(at) if stop is None else stop
+            if end != at:
+                yield Damage(file.name, min(at, end), abs(end - at), "a frame does not check")
+            if frame is None:
                 return
-            frame = found
         at = frame.head.end
         if frame.head.type == SEAL:
             yield frame
             break
-        if ceiling is not None and frame.head.tail > ceiling:
+        if ceiling is None or frame.head.tail <= ceiling:
+            yield frame
+        else:
             what = f"its sequence number {frame.head.tail} belongs to the next segment"
             yield Damage(file.name, frame.head.offset, at - frame.head.offset, what)
-            continue
-        yield frame
     else:
         yield from _after(file, at)
-    if successor is not None and at != stop and successor.previous_id != file.id:
-        yield Damage(segments.name_of((successor.first, successor.last)), 0, HEADER.size, "it follows another segment")
+        return
+    if stop is not None and following is not None and file.header is not None and not _names(following, file):
+        yield Damage(following.name, 0, HEADER.size, "it follows another segment than the one before it")
+
+
+def _names(following: SegmentFile, file: SegmentFile) -> bool:
+    return following.header is not None and following.header.previous_id == file.id
+
+
+def _bounds(file: SegmentFile, following: SegmentFile | None) -> tuple[int | None, int | None]:
+    """Where the frames of a sealed segment end, and its highest possible sequence number; None when nothing tells."""
+    if following is None:
+        return None, None
+    size = file.header.size if file.header is not None else file.size
+    compacted = file.span[0] < file.span[1]
+    if following.header is not None:
+        stop = following.header.previous_end if _names(following, file) else size
+        adjacent = following.span[0] == file.span[1] + 1
+        return stop if adjacent or compacted else None, following.header.base
+    following.id = following.id or identity.find(following, None)
+    first = following.next_frame(HEADER.size, following.limit)
+    return size if compacted else None, first.head.sequence - 1 if first is not None else None
 
 
 def _after(file: SegmentFile, end: int) -> Iterator[Frame | Tail]:
@@ -243,26 +260,10 @@ def _last_tail(file: SegmentFile, start: int, stop: int) -> int:
     return tail
 
 
-def _bounds(file: SegmentFile, following: SegmentFile | None) -> tuple[int | None, int | None]:
-    """Where the frames of a sealed segment end, and its highest possible sequence number; None when nothing tells."""
-    if following is None:
-        return None, None
-    header = following.header
-    if header is not None:
-        named = header.previous_id == file.id
-        stop = header.previous_end if named else file.size if file.span[0] < file.span[1] else None
-        return stop, header.base
-    following.id = identity.find(following, None)
-    first = following.next_frame(HEADER.size, following.limit)
-    return None, first.head.sequence - 1 if first is not None else None
-
-
 # The newest segment.
 
 
-def _newest(survey: Survey, file: SegmentFile) -> Iterator[Frame | Damage | Tail]:
-    segment_id = file.id
-    assert segment_id is not None
+def _newest(survey: Survey, file: SegmentFile, segment_id: bytes) -> Iterator[Frame | Damage | Tail]:
     running = NO_BOOT if survey.suspect else boot_tag(boot_id())
     data, busy = settle(file, survey.hold(LOCK), running)
     at, last = HEADER.size, None
@@ -283,9 +284,9 @@ def _newest(survey: Survey, file: SegmentFile) -> Iterator[Frame | Damage | Tail
             tail = _last_tail(file, at, used)
             yield Tail(BUSY if busy else found, file.name, at, used - at, tail)
             return
-        resumed = _next_good(segment_id, data, at + 1)
-        end = resumed if resumed is not None else used
+        resumed = file.next_frame(at + 1, used)
+        end = resumed.head.offset if resumed is not None else used
         yield Damage(file.name, at, end - at, "bytes that were on the device have changed")
         if resumed is None:
             return
-        at = resumed
+        at = resumed.head.offset
