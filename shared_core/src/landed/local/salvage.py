@@ -1,0 +1,263 @@
+"""Copying what still reads of a damaged journal into a new one, with the same sequence numbers.
+
+The new journal is one segment that is full, as a compaction would have written it, and an empty one to append to. It is
+made in a directory beside the one asked for and read back; its renaming is the last step, so that it is there whole or
+not at all.
+"""
+
+from __future__ import annotations
+
+import os
+
+from landed import _fs
+from landed.errors import NotLanded, OutcomeUnknown, Refused, from_os_error
+from landed.local import frames, segments
+from landed.local.frames import BATCH, HEADER, SEAL, Frame, Head, Header
+from landed.local.survey import Survey
+from landed.local.walk import Damage, Moved, Tail, walk
+from landed.publish import READ, temp_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
+FULL: Final = (1, 1)
+EMPTY: Final = (2, 2)
+"""The segments of the new journal."""
+WRITE_SIZE: Final = 1 << 20
+"""Bytes collected before they are written."""
+
+
+class Skipped:
+    """What a salvage could not copy.
+
+    Attributes:
+        damage: where.
+        after: the last sequence number that was copied before it; 0 for none.
+        before: the first one that was copied after it; None for none.
+    """
+
+    __slots__ = ("after", "before", "damage")
+
+    def __init__(self, damage: Damage, after: int) -> None:
+        self.damage = damage
+        self.after = after
+        self.before: int | None = None
+
+
+class Salvaged:
+    """What a salvage did.
+
+    Attributes:
+        path: the new journal.
+        batches: how many were copied.
+        tail: the last sequence number that was copied; 0 for none.
+        base: the highest sequence number that may have been given out; the new journal goes on above it.
+        skipped: the damage, in order.
+        tails: what crashes left, which was never part of the journal and was not copied.
+    """
+
+    __slots__ = ("base", "batches", "path", "skipped", "tail", "tails")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.batches = 0
+        self.tail = 0
+        self.base = 0
+        self.skipped: list[Skipped] = []
+        self.tails: list[Tail] = []
+
+
+def salvage(
+    directory: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    level: str = READ,
+    watch: Callable[[int, int], None] | None = None,
+    fs: _fs.FileOps = _fs.LOCAL,
+) -> Salvaged:
+    """Copy every batch that still reads into a new journal. The damaged one is not touched.
+
+    Args:
+        directory: the damaged journal.
+        output: the new one's directory; must not exist.
+        level: ``"read"``, or ``"device"`` to read past the page cache.
+        watch: told now and then how many bytes were copied, and of how many.
+        fs: the file operations to use.
+
+    Raises:
+        Refused: there is no journal, or `output` exists or would lie inside it. Nothing was written.
+        NotLanded: the new journal cannot be written, or the damaged one changed under the reader. No new one is left.
+        OutcomeUnknown: the new one may not survive a crash.
+        OSError: the damaged one cannot be read. No new one is left.
+    """
+    survey = Survey(os.fspath(directory), fs)
+    target = _new_directory(survey, os.path.abspath(output), fs)
+    done = Salvaged(target)
+    writer = _Writer(target, fs)
+    try:
+        _copy(survey, writer, done, level, watch)
+        writer.finish(done.base)
+        _read_back(writer.path, done, fs)
+        writer.publish()
+    except OutcomeUnknown:
+        raise
+    except BaseException:
+        writer.discard()
+        raise
+    return done
+
+
+def _new_directory(survey: Survey, target: str, fs: _fs.FileOps) -> str:
+    source, real = os.path.realpath(survey.path), os.path.realpath(target)
+    if real == source or real.startswith(source.rstrip(os.sep) + os.sep):
+        raise Refused("the new journal would lie in the damaged one", path=target, step="argument")
+    try:
+        fs.stat(target, follow_symlinks=False)
+    except FileNotFoundError:
+        return target
+    raise Refused("there is something already", path=target, step="argument", hint="Name a directory to be made.")
+
+
+def _read_back(path: str, done: Salvaged, fs: _fs.FileOps) -> None:
+    batches, tail = 0, 0
+    for _, event in walk(Survey(path, fs)):
+        if isinstance(event, (Damage, Tail)):
+            raise NotLanded(f"the copy reads back otherwise: {event}", path=path, step="verify")
+        if isinstance(event, Frame):
+            batches, tail = batches + 1, event.head.tail
+    if (batches, tail) != (done.batches, done.tail):
+        raise NotLanded("the copy reads back otherwise", path=path, step="verify")
+
+
+def _copy(
+    survey: Survey, writer: _Writer, done: Salvaged, level: str, watch: Callable[[int, int], None] | None
+) -> None:
+    total = survey.size()
+    open_ended: list[Skipped] = []
+    try:
+        for file, event in walk(survey, level=level):
+            if event is None and file is not None and file.header is not None:
+                done.base = max(done.base, file.header.base)
+            elif isinstance(event, Damage):
+                open_ended.append(Skipped(event, done.tail))
+                done.skipped.append(open_ended[-1])
+            elif isinstance(event, Tail):
+                done.tails.append(event)
+                done.base = max(done.base, event.tail)
+            elif isinstance(event, Frame) and event.head.type != SEAL:
+                writer.add(event)
+                for skipped in open_ended:
+                    skipped.before = event.head.sequence
+                open_ended = []
+                done.batches += 1
+                done.tail = event.head.tail
+                if watch is not None:
+                    watch(writer.size, total)
+    except Moved:
+        raise NotLanded(
+            "it changed while it was read",
+            path=survey.path,
+            step="read",
+            hint="Stop what writes to it, then try again.",
+        ) from None
+    done.base = max(done.base, done.tail)
+
+
+class _Writer:
+    """The new journal while it is written, in a directory with a temp name.
+
+    Attributes:
+        path: that directory.
+        size: bytes of the full segment.
+    """
+
+    def __init__(self, target: str, fs: _fs.FileOps) -> None:
+        self._fs = fs
+        self._target = target
+        self.path = os.path.join(os.path.dirname(target), temp_name(os.urandom(6).hex()))
+        self._id = os.urandom(8)
+        self._parts = [bytes(HEADER.size)]
+        self._collected = 0
+        self.size = HEADER.size
+        self._back = 0
+        try:
+            fs.mkdir(self.path, 0o700)
+            self._fd = fs.open(os.path.join(self.path, segments.name_of(FULL)), os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def add(self, frame: Frame) -> None:
+        head, payload = frame.head, frame.payload
+        moved = Head(
+            self.size,
+            BATCH,
+            len(payload),
+            count=head.count,
+            sequence=head.sequence,
+            flushed=0,
+            back=self._back,
+            boot=frames.NO_BOOT,
+        )
+        data = moved.encode(self._id, payload)
+        self._parts.append(data)
+        self._collected += len(data)
+        self.size += len(data)
+        self._back = len(data)
+        if self._collected >= WRITE_SIZE:
+            self._drain()
+
+    def _drain(self) -> None:
+        data, self._parts, self._collected = b"".join(self._parts), [], 0
+        try:
+            _fs.write_all(self._fs, self._fd, data)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def finish(self, base: int) -> None:
+        """Header, flush, close; then the empty segment."""
+        self._drain()
+        header = Header(self.size, *FULL, self._id, 0)
+        try:
+            _fs.pwrite_all(self._fs, self._fd, header.encode(), 0)
+            self._fs.fsync(self._fd)
+            self._close()
+        except OSError as error:
+            raise self._failed(error) from error
+        following = Header(segments.FIRST_SIZE, *EMPTY, os.urandom(8), base, self._id, self.size)
+        segments.create(self.path, following, self._fs)
+
+    def publish(self) -> None:
+        """Give the directory its name."""
+        try:
+            self._fs.rename(self.path, self._target)
+        except OSError as error:
+            raise self._failed(error) from error
+        try:
+            with _fs.Directory(os.path.dirname(self._target), self._fs) as parent:
+                parent.sync()
+        except OSError as error:
+            raise from_os_error(
+                OutcomeUnknown, error, "the new name cannot be flushed", path=self._target, step="sync directory"
+            ) from error
+
+    def discard(self) -> None:
+        """Remove what was made."""
+        self._close()
+        try:
+            for name in self._fs.listdir(self.path):
+                self._fs.unlink(os.path.join(self.path, name))
+            self._fs.rmdir(self.path)
+        except OSError as error:
+            raise from_os_error(
+                NotLanded, error, "what was begun cannot be removed", path=self.path, step="clean"
+            ) from error
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self._fs.close(fd)
+
+    def _failed(self, error: OSError) -> NotLanded:
+        return from_os_error(NotLanded, error, "the new journal cannot be written", path=self._target, step="write")
