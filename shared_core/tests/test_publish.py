@@ -168,7 +168,6 @@ def test_a_replaced_file_gets_no_access_control_list_that_it_did_not_have(files:
 # Litter of dead writers, and full disks.
 
 
-@pytest.mark.xfail(strict=True, reason="the hint is given to the system's error, and lost with it")
 def test_a_temp_file_that_cannot_be_removed_is_named(files: landed.Files, fs: Recording, target: Path) -> None:
     fs.before("fsync", failing(errno.EIO), on=TEMP)
     fs.before("unlink", failing(errno.EIO), on=TEMP)

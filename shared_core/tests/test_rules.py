@@ -18,6 +18,7 @@ import landed
 from landed import NotLanded, OutcomeUnknown, _fs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -53,7 +54,7 @@ def test_temp_file_is_made_in_the_target_directory(files: landed.Files, fs: Reco
     files.write(target, b"new")
     (temp,) = fs.named("open", on=TEMP)
     assert os.path.dirname(temp.path) == str(target.parent)
-    assert re.fullmatch(r"\.landed-[0-9a-f]{12}\.tmp", os.path.basename(temp.path))
+    assert re.fullmatch(r"\.landed-[0-9a-f]{16}-[0-9a-f]+\.[0-9a-f]+\.tmp", os.path.basename(temp.path))
 
 
 def test_temp_file_is_new_private_and_never_a_link(files: landed.Files, fs: Recording, target: Path) -> None:
@@ -86,18 +87,17 @@ def test_every_descriptor_closes_on_exec(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert all(how & os.O_CLOEXEC for how in flags)
 
 
-def test_a_temp_file_that_exists_is_not_taken_over(
-    files: landed.Files, fs: Recording, target: Path, tmp_path: Path
+@pytest.mark.parametrize("plant", [os.symlink, os.link])
+def test_what_has_the_temp_files_name_is_removed_and_never_written(
+    files: landed.Files, fs: Recording, target: Path, tmp_path: Path, plant: Callable[[Path, str], None]
 ) -> None:
-    def plant(call: Call) -> None:
-        os.symlink(tmp_path / "elsewhere", call.path)
-
-    fs.before("open", plant, on=TEMP)
-    with pytest.raises(NotLanded) as caught:
-        files.write(target, b"new")
-    assert caught.value.errno == errno.EEXIST
-    assert not (tmp_path / "elsewhere").exists()
-    assert target.read_bytes() == b"old"
+    (tmp_path / "precious").write_bytes(b"somebody else's")
+    fs.before("open", lambda call: plant(tmp_path / "precious", call.path), on=TEMP)
+    files.write(target, b"new")
+    assert (tmp_path / "precious").read_bytes() == b"somebody else's"
+    assert target.read_bytes() == b"new"
+    assert not target.is_symlink()
+    assert only(target.parent) == ["a.txt"]
 
 
 # Short writes.
@@ -154,7 +154,8 @@ def test_create_order(files: landed.Files, fs: Recording, work: Path) -> None:
     assert not fs.named("rename")
 
 
-def test_a_failed_flush_is_never_repeated(files: landed.Files, fs: Recording, target: Path) -> None:
+def test_a_failed_flush_is_never_repeated(files: landed.Files, fs: Recording, target: Path, tmp_path: Path) -> None:
+    fs.before("fsync", lambda call: os.link(call.path, tmp_path / "kept"), on=TEMP)  # so that its inode stays taken
     fs.before("fsync", failing(errno.EIO), on=TEMP)
     with pytest.raises(NotLanded) as caught:
         files.write(target, b"new")
@@ -164,9 +165,8 @@ def test_a_failed_flush_is_never_repeated(files: landed.Files, fs: Recording, ta
     assert not fs.named("rename")
     assert target.read_bytes() == b"old"
     assert only(target.parent) == ["a.txt"]
-    first = fs.named("open", on=TEMP)[0].path
-    files.write(target, b"new")  # a retry is a new file, written from memory
-    assert fs.named("open", on=TEMP)[1].path != first
+    files.write(target, b"new")
+    assert os.stat(target).st_ino != os.stat(tmp_path / "kept").st_ino  # a retry is a new file, written from memory
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
