@@ -1,0 +1,153 @@
+"""The power fails at every call boundary of every operation on a journal: every acknowledged batch is there, whole.
+
+Histories run on the model file system. Within each operation the power is cut after each call, on every legal state of
+the disk (or a seeded sample); on each, a program of the next boot reads both ways and appends, and the power is cut
+again. Deaths are the same without a reboot: another process goes on at once, and what it was told survives a cut.
+"""
+
+from __future__ import annotations
+
+import itertools
+from random import Random
+
+import pytest
+from model_crash import crash_states, survivor
+from model_fs import Fault
+from model_journal import (
+    DIFFERENT,
+    DISORDER,
+    LOST,
+    PATH,
+    STUCK,
+    Boot,
+    Expectation,
+    Process,
+    examine,
+    fresh_disk,
+    judge,
+    keep_odd,
+    model_machine,
+    rebooted,
+)
+from model_journal_crashes import COMPACT, OTHER, REOPEN, JournalHistory, append, group
+from model_world import Killed
+
+from landed.errors import OutcomeUnknown
+
+__all__ = ["model_machine"]
+
+HISTORIES = {
+    "first append": [append()],
+    "appends": [append(), append(3), append(2, 700), append()],
+    "appends of several pages": [append(1, 3000), append(), append(1, 9000), append()],
+    "groups": [group(10, 700, 20), group(3000, 3000, 20), append()],
+    "rolls": [append(1, 3500), append(1, 3500), append(1, 20_000)],
+    "reopened": [append(2, 700), REOPEN, append(1, 3000), REOPEN, append()],
+    "processes in turn": [append(2, 700), OTHER, append(1, 3000), OTHER, append()],
+    "compaction": [append(3, 1500), append(2, 3000), append(1, 10), COMPACT, append()],
+    "compactions": [append(1, 3000), append(1, 3000), COMPACT, append(1, 3000), append(1, 3000), COMPACT],
+}
+BACKWARDS = "newest first, the frames of a crash tail are met, or what is before it is not found"
+UNSYNCED = "a name that a dead process made but did not flush is taken for durable, and the old ones are removed"
+
+
+def known(kind: str, name: str) -> dict[str, str]:
+    """What is known to fail."""
+    if kind == "death":
+        return dict.fromkeys((LOST, DISORDER, STUCK), UNSYNCED)
+    return {} if name == "first append" else {DIFFERENT: BACKWARDS}
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+@pytest.mark.parametrize("kind", ["cut", "death"])
+def test_at_every_call(kind: str, name: str, model_machine: Boot) -> None:
+    history = JournalHistory(limit=2 if COMPACT in HISTORIES[name] else 5)
+    history.run(HISTORIES[name], cuts=kind == "cut", deaths=kind == "death")
+    assert history.examined > 50, "too few states to mean anything"
+    judge(history.found, known(kind, name))
+
+
+def test_power_cut_inside_the_recovery_from_a_power_cut(model_machine: Boot) -> None:
+    history = JournalHistory(limit=4)
+    history.run([append(2, 700), append(1, 3000), append()], deep=True)
+    assert history.examined > 500
+    judge(history.found, {DIFFERENT: BACKWARDS})
+
+
+# Directed: a failed flush, then everything that may follow.
+
+
+def failing_flush(process: Process, number: int, size: int = 800) -> None:
+    """Append a batch whose flush fails."""
+    process.fs.fault = lambda call: Fault(OSError(5, "Input/output error")) if call.name == "fdatasync" else None
+    with pytest.raises(OutcomeUnknown):
+        process.append(number, 1, size)
+    process.fs.fault = None
+
+
+def after_a_failed_flush() -> tuple[Process, Expectation]:
+    """A journal with two acknowledged batches, and one whose flush failed."""
+    process, expected = Process(fresh_disk()), Expectation()
+    for number in (1, 2):
+        expected.acknowledged[number] = process.append(number, 1, 3000)
+    expected.possible.add(3)
+    failing_flush(process, 3)
+    return process, expected
+
+
+def test_power_cut_after_a_failed_flush(model_machine: Boot) -> None:
+    process, expected = after_a_failed_flush()
+    problems = []
+    for disk in crash_states(process.fs.disk, 40, Random(1)):
+        problems += [each for each in examine(rebooted(disk), expected) if not each.startswith(DIFFERENT)]
+    assert problems == []
+
+
+def test_death_and_power_cut_at_every_call_of_the_recovery_from_a_failed_flush(model_machine: Boot) -> None:
+    process, expected = after_a_failed_flush()
+    process.die()
+    disk = process.fs.disk
+    calls = Process(survivor(disk))
+    assert examine(calls, expected) == []
+    rng, problems = Random(1), []
+    for number in range(1, len(calls.fs.log) + 1):
+        dying = Process(survivor(disk))
+        dying.kill_at(number)
+        during = expected.copy()
+        during.possible.add(1000)
+        try:
+            problems += examine(dying, expected)
+        except Killed:
+            dying.die()
+        for again in crash_states(dying.fs.disk, 4, rng):
+            problems += [each for each in examine(rebooted(again), during, append=1001) if DIFFERENT not in each]
+        model_machine.number = 1
+        problems += examine(Process(survivor(dying.fs.disk)), during, append=1001)
+    assert problems[:3] == []
+    assert len(calls.fs.log) > 40
+
+
+def test_recovering_twice_is_recovering_once(model_machine: Boot) -> None:
+    """Whoever only looks changes nothing, however often; the next to look finds the same."""
+    process = Process(fresh_disk())
+    process.append(1)
+    seen = []
+    process.fs.boundary = lambda call: seen.extend(crash_states(process.fs.disk, 6, Random(1))) if call else None
+    process.append(2, 3, 3000)
+    assert len(seen) > 10
+    for disk in seen:
+        program = rebooted(disk)
+        first = [(entry.sequence, entry.data) for entry in program.read()]
+        names = sorted(program.fs.listdir(PATH))
+        for _, another in itertools.product(range(2), [Process(disk), rebooted(disk)]):
+            assert [(entry.sequence, entry.data) for entry in another.read()] == first
+        assert sorted(program.fs.listdir(PATH)) == names
+
+
+def test_what_compaction_drops_stays_dropped(model_machine: Boot) -> None:
+    process = Process(fresh_disk())
+    for number in range(1, 6):
+        process.append(number, 2, 1500)
+    process.run(lambda each: each.journal.compact(keep_odd))
+    for disk in crash_states(process.fs.disk, 40, Random(1)):
+        assert [entry.data[:3] for entry in rebooted(disk).read()] == [b"1:0", b"3:0", b"5:0"]
