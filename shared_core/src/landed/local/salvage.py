@@ -100,12 +100,13 @@ def salvage(
         _copy(survey, writer, done, level, watch)
         writer.finish(done.base)
         _read_back(writer.path, done, fs)
-        writer.publish()
-    except OutcomeUnknown:
-        raise
-    except BaseException:
+        writer.rename()
+    except BaseException as error:
         writer.discard()
+        if isinstance(error, OutcomeUnknown):  # of a file that is gone again
+            raise NotLanded(error.what, path=target, step=error.step, errno=error.errno) from error
         raise
+    writer.sync()
     return done
 
 
@@ -228,12 +229,15 @@ class _Writer:
         following = Header(segments.FIRST_SIZE, *EMPTY, os.urandom(8), base, self._id, self.size)
         segments.create(self.path, following, self._fs)
 
-    def publish(self) -> None:
+    def rename(self) -> None:
         """Give the directory its name."""
         try:
             self._fs.rename(self.path, self._target)
         except OSError as error:
             raise self._failed(error) from error
+
+    def sync(self) -> None:
+        """Flush that name."""
         try:
             with _fs.Directory(os.path.dirname(self._target), self._fs) as parent:
                 parent.sync()
