@@ -122,13 +122,12 @@ class Artifact:
 
     @property
     def temp(self) -> str:
-        """The one name of this path's temp files. Needs the lock.
+        """The one name of this path's temp files.
 
-        Whoever finds it under the lock knows that its writer is dead; no directory is listed for that. The lock file is
-        part of it, so that programs whose stores are not the same do not take each other's.
+        Whoever finds it under the lock knows that its writer is dead; no directory is listed for that. The store is
+        part of it, so that programs whose stores, and so locks, are not the same do not take each other's.
         """
-        device, inode = self.shelf.lock.identity
-        return temp_name(f"{self.key[:KEY_SHOWN]}-{device:x}.{inode:x}")
+        return temp_name(f"{self.key[:KEY_SHOWN]}-{self.store.identity(self.fs)}")
 
     def tag_of(self, version: str, digest: str) -> bytes:
         """The ``user.landed`` attribute of this path's bytes: a copy of the file under another name does not count.

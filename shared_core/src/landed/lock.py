@@ -117,11 +117,6 @@ class Lock:
         """Whether this object holds the lock, in this process."""
         return self._held is not None and self._generation == _generation
 
-    @property
-    def identity(self) -> tuple[int, int]:
-        """Device and inode of the held lock file."""
-        return self._held.slot.identity if self._held is not None and self._held.slot is not None else (0, 0)
-
     def acquire(self, timeout: float = DEFAULT_TIMEOUT, *, owner: Hashable = None) -> None:
         """Take the lock.
 

@@ -235,10 +235,8 @@ class Shelf:
         return block
 
     def _flush_names(self) -> None:
-        """The names of the record, its directory, and the store."""
-        for path in (self.store.artifacts, self.store.root, os.path.dirname(self.store.root)):
-            with _fs.Directory(path, self._fs) as directory:
-                directory.sync()
+        with _fs.Directory(self.store.artifacts, self._fs) as directory:
+            directory.sync()
 
     def log(self, write: Write) -> None:
         """Append a line for a write that begins. Needs the lock.

@@ -12,6 +12,7 @@ import os
 import stat
 import sys
 
+from landed import _fs
 from landed._fs import WINDOWS
 from landed.errors import NotLanded, Refused, from_os_error
 
@@ -19,7 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-    from landed import _fs
 
 STORE_NAME: Final = ".landed"
 """The store of a shared directory, in that directory."""
@@ -36,12 +36,13 @@ class Store:
         mode: permission bits of files in it; directories have the search bits as well.
     """
 
-    __slots__ = ("base", "mode", "root")
+    __slots__ = ("_identity", "base", "mode", "root")
 
     def __init__(self, root: str, base: str = "", mode: int = 0o600) -> None:
         self.root = root
         self.base = base
         self.mode = mode
+        self._identity = ""
 
     @property
     def artifacts(self) -> str:
@@ -55,14 +56,34 @@ class Store:
         """The absolute path of a true name."""
         return os.path.join(self.base, name) if self.base else name
 
+    def identity(self, fs: _fs.FileOps) -> str:
+        """What tells this store from others, whatever they are called: device and inode.
+
+        Raises:
+            NotLanded: it cannot be looked up.
+        """
+        if not self._identity:
+            try:
+                status = fs.stat(self.artifacts)
+            except OSError as error:
+                raise from_os_error(
+                    NotLanded, error, "the store cannot be looked up", path=self.artifacts, step="state"
+                ) from error
+            self._identity = f"{status.st_dev:x}.{status.st_ino:x}"
+        return self._identity
+
     def make(self, fs: _fs.FileOps) -> None:
-        """Create the directories that are missing.
+        """Create the directories that are missing, and flush their names.
 
         Raises:
             NotLanded: they cannot be made.
         """
+        created: list[str] = []
         try:
-            make_directories(fs, self.artifacts, directory_mode(self.mode), [])
+            make_directories(fs, self.artifacts, directory_mode(self.mode), created)
+            for made in created:
+                with _fs.Directory(os.path.dirname(made), fs) as parent:
+                    parent.sync()
         except OSError as error:
             raise from_os_error(
                 NotLanded,
