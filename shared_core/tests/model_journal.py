@@ -74,6 +74,11 @@ class JournalFS(ModelFS):
     def fsync(self, fd: int) -> None:
         self._flush(super().fsync, fd)
 
+    def drop_cache(self, fd: int) -> None:
+        """What the device answers now is what it has: bytes that a failed flush lost do not come back later."""
+        super().drop_cache(fd)
+        self._description(fd).node.lost.clear()
+
     def _flush(self, flush: Callable[[int], None], fd: int) -> None:
         node = self._description(fd).node
         before = failures(node)

@@ -77,7 +77,7 @@ def test_power_cut_inside_the_recovery_from_a_power_cut(model_machine: Boot) -> 
 # Directed: a failed flush, then everything that may follow.
 
 
-def failing_flush(process: Process, number: int, size: int = 800) -> None:
+def failing_flush(process: Process, number: int, size: int = 400) -> None:
     """Append a batch whose flush fails."""
     process.fs.fault = lambda call: Fault(OSError(5, "Input/output error")) if call.name == "fdatasync" else None
     with pytest.raises(OutcomeUnknown):
