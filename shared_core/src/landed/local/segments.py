@@ -26,6 +26,8 @@ FIRST_SIZE: Final = 4096
 """Bytes of a journal's first segment: ten thousand journals of a few records stay small."""
 SIZE_LIMIT: Final = 4 << 20
 """Bytes up to which segments double: zeros for 4,000 appends of 1 KiB, and 4 MiB to look through at worst."""
+CATCH_UP: Final = 16 << 10
+"""Bytes that are read at once of what other processes have appended."""
 SALVAGE: Final = "Restore the file, or read what is left with: landed journal salvage"
 READ_AHEAD: Final = 256 << 10
 """Bytes of a sequential read."""
@@ -184,13 +186,27 @@ class Segment:
 
     def advance(self) -> bool:
         """Move `end` past the good frames that others have added; whether zeros or a seal follow, as they should."""
-        while any(self.read(self.end, frames.FRAME_HEADER)):
-            frame = self.frame_at(self.end)
-            if frame is None:
-                return False
-            self.take(frame.head)
-            if frame.head.type == SEAL:
+        while not self.sealed:
+            data = self.read(self.end, frames.FRAME_HEADER)
+            if not any(data):
                 return True
+            head = frames.decode_head(self.header.id, self.end, data)
+            if head is None or head.end > self.header.size:
+                return False
+            data += self.read(self.end + len(data), max(CATCH_UP, head.end - self.end) - len(data))
+            if not self._take_all(head, data):
+                return False
+        return True
+
+    def _take_all(self, head: Head, data: bytes) -> bool:
+        """Take the frames in `data`, the first of which has the header `head`; False if one is not good."""
+        start = self.end
+        following: Head | None = head
+        while following is not None and following.end - start <= len(data):
+            if frames.decode_body(following, data, following.offset - start) is None:
+                return False
+            self.take(following)
+            following = frames.decode_head(self.header.id, self.end, data, self.end - start)
         return True
 
     def backward(self, last: Head) -> Iterator[Frame]:
