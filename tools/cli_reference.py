@@ -11,6 +11,10 @@ from pathlib import Path
 
 from landed.cli import COMMANDS, build_parser
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "cli.md"
 INTRODUCTION = """\
 # The command
@@ -21,20 +25,28 @@ INTRODUCTION = """\
 
 
 def page() -> str:
-    sections = [INTRODUCTION, block(help_of())]
+    # Only the core's own commands: what else is installed here is not the reader's.
+    sections = [INTRODUCTION, block(build_parser(None, added=False).format_help())]
     for name in COMMANDS:
-        sections += [f"## landed {name}\n", block(help_of(name))]
+        sections += help_of(commands_of(build_parser(name))[name], f"## landed {name}")
     return "\n".join(sections)
 
 
-def help_of(command: str | None = None) -> str:
-    if command is None:
-        # Only the core's own commands: what else is installed here is not the reader's.
-        parser = build_parser(None, added=False)
-        return parser.format_help()
-    (subparsers,) = (action for action in build_parser(command)._actions if isinstance(action.choices, dict))
-    assert isinstance(subparsers.choices, dict)
-    return str(subparsers.choices[command].format_help())
+def help_of(parser: argparse.ArgumentParser, title: str) -> list[str]:
+    """The help of a command, then that of each command in it."""
+    sections = [f"{title}\n", block(parser.format_help())]
+    for name, below in commands_of(parser).items():
+        sections += help_of(below, f"#{title} {name}")
+    return sections
+
+
+def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    return {
+        name: below
+        for action in parser._actions
+        if isinstance(action.choices, dict)
+        for name, below in action.choices.items()
+    }
 
 
 def block(text: str) -> str:

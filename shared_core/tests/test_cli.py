@@ -334,10 +334,13 @@ def test_doctor_fails_where_locks_do_not_exclude(work, monkeypatch, capsys):
 # What all commands have.
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+JOURNAL = [f"journal {command}" for command in ("inspect", "verify", "compact", "salvage")]
+
+
+@pytest.mark.parametrize("command", [*(name for name in COMMANDS if name != "journal"), *JOURNAL])
 def test_help_and_json_everywhere(command, capsys):
     with pytest.raises(SystemExit) as end:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     assert end.value.code == 0
     assert "--json" in capsys.readouterr().out
 
@@ -468,5 +471,5 @@ def test_the_reference_is_what_the_program_says():
 def test_the_parser_of_one_command_is_that_of_all():
     for command in COMMANDS:
         one, every = build_parser(command), build_parser(added=False)
-        words = [command, "x"]
+        words = [*([command, "inspect"] if command == "journal" else [command]), "x"]
         assert vars(one.parse_args(words)) == vars(every.parse_args(words))

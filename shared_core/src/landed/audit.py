@@ -44,9 +44,11 @@ IN_PROGRESS: Final = "in progress"
 """Verdict: a writer holds the lock now; look again later."""
 DAMAGED: Final = "damaged record"
 """Verdict: what landed knew of the file cannot be read."""
+DAMAGED_JOURNAL: Final = "damaged journal"
+"""Verdict: a part of a journal is missing or not what was written."""
 UNREADABLE: Final = "unreadable"
 """Verdict: the file or its lock cannot be opened, so that nothing can be said."""
-VERDICTS: Final = (INTACT, LOST, BYPASSED, UNFINISHED, IN_PROGRESS, DAMAGED, UNREADABLE)
+VERDICTS: Final = (INTACT, LOST, BYPASSED, UNFINISHED, IN_PROGRESS, DAMAGED, DAMAGED_JOURNAL, UNREADABLE)
 
 PATIENCE: Final = 5.0
 """Seconds to wait for the lock of a file that does not match and has nothing begun: its next writer is quick."""
@@ -57,7 +59,7 @@ class Finding:
 
     Attributes:
         verdict: one of `VERDICTS`.
-        path: the file; of a damaged record, the record, where it does not say whose it is.
+        path: the file, or the journal's directory; of a damaged record, the record, where it does not say whose it is.
         detail: what was found, in words.
         hint: the next step; "" where there is nothing to do.
         write: the write that the verdict is about, or None.
@@ -90,7 +92,7 @@ class Finding:
         """Whether an acknowledged write is gone or changed, or a writer died and left one unfinished."""
         if self.verdict == UNFINISHED:
             return self.owner_alive is not True
-        return self.verdict in {LOST, BYPASSED}
+        return self.verdict in {LOST, BYPASSED, DAMAGED_JOURNAL}
 
     @property
     def told(self) -> bool:
@@ -232,6 +234,32 @@ def examine(
         return [Finding(UNREADABLE, path, error.what, hint=_OTHER_USER)]
     except OSError as error:
         return [Finding(UNREADABLE, path, error.strerror or str(error), hint=_OTHER_USER)]
+
+
+def examine_journal(path: str, *, level: str = READ, fs: _fs.FileOps = _fs.LOCAL) -> Finding:
+    """What an audit says of one journal: all of it is read, and nothing is locked unless its end looks broken.
+
+    Args:
+        path: its directory.
+        level: ``"read"``, or ``"device"`` to read past the page cache.
+        fs: the file operations to use.
+    """
+    from landed import inspection
+
+    try:
+        report = inspection.examine(path, level=level, fs=fs)
+    except NotLanded as error:
+        return Finding(UNREADABLE, path, error.what, hint=error.hint)
+    except OSError as error:
+        return Finding(UNREADABLE, path, error.strerror or str(error), hint=_OTHER_USER)
+    if report.damage:
+        more = f", and {len(report.damage) - 1} more" if len(report.damage) > 1 else ""
+        hint = f"`{command('journal', 'salvage', path, 'OUT')}` copies what still reads."
+        return Finding(DAMAGED_JOURNAL, path, f"{report.damage[0]}{more}", hint=hint)
+    if report.busy:
+        who = report.lock.holder or "a program that does not say who it is"
+        return Finding(IN_PROGRESS, path, f"held by {who}", hint="Audit it again when the writer is done.")
+    return Finding(INTACT, path, f"a journal, up to sequence number {report.tail}")
 
 
 _TAKE_AWAY: Final = "Move it away, then put the bytes back with `landed write`."

@@ -61,7 +61,10 @@ WORDS: Final = {
 def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not name its type
     """Add the commands."""
     parser = subparsers.add_parser(
-        "journal", help="look at, verify, compact or salvage a journal", description=DESCRIPTION
+        "journal",
+        help="look at, verify, compact or salvage a journal",
+        description=DESCRIPTION,
+        formatter_class=output.Formatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     one = _add(commands, "inspect", "what its files hold", INSPECT, _inspect)
