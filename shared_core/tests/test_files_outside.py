@@ -249,6 +249,16 @@ def test_a_change_just_before_the_rename_is_not_overwritten(
     assert os.listdir(target.parent) == ["a.txt"]
 
 
+@pytest.mark.parametrize("change", [overwrite, replace], ids=["overwrite", "replace"])
+def test_a_change_just_before_a_delete_is_not_deleted(
+    fs: Recording, target: Path, change: Callable[[Path], None]
+) -> None:
+    fs.before("fdatasync", lambda _: change(target), on=".record")
+    with pytest.raises(Bypassed):
+        Files(fs).delete(target, expect=ANY)
+    assert target.read_bytes() in {b"THEM", b"theirs"}
+
+
 def test_a_file_that_appears_just_before_the_link_is_not_overwritten(fs: Recording, work: Path) -> None:
     fs.before("link", lambda _: (work / "b").write_bytes(b"theirs"))
     with pytest.raises(StaleWrite, match="a file appeared"):

@@ -59,9 +59,14 @@ def test_child_cannot_release_the_parents_lock(programs: Programs, path: str) ->
     source = """
 lock = Lock(path)
 lock.acquire()
+numbers = {fd for fd in os.listdir("/proc/self/fd") if os.path.realpath(f"/proc/self/fd/{fd}") == path}
+(number,) = map(int, numbers)
 def work():
     assert not lock.held
+    other = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(other, number)  # the number is free in the child, and somebody else's by now
     lock.release()
+    os.fstat(number)
 assert ended_well(in_child(work))
 print(lock.held, is_free())
 lock.release()
@@ -254,14 +259,19 @@ def work():
         os._exit(2)
     except landed.NotLanded:
         pass
+from landed.artifact import Artifact
+stem = Artifact(path).shelf.record_path.removesuffix(".record")
+def known():
+    return [open(stem + ending, "rb").read() for ending in (".record", ".log")]
+before = known()
 child = in_child(work)
-print(ended_well(child), landed.read(path).text)
+print(ended_well(child), landed.read(path).text, known() == before)
 doc.text = "by the parent"
 edit.__exit__(None, None, None)
 print(landed.read(path).text, landed.verify(path).version == doc.receipt.version)
 landed.write(path, b"more")
 """
-    assert run(programs, str(target), source) == ["True old", "by the parent True"]
+    assert run(programs, str(target), source) == ["True old True", "by the parent True"]
 
 
 def test_child_remembers_what_the_program_saw(programs: Programs, tmp_path: Path) -> None:
