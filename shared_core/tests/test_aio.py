@@ -55,7 +55,8 @@ class Gate:
 
 
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+def gate(work: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    landed.write(work / "earlier", b"")  # makes the store, which is flushed too
     return Gate(monkeypatch)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from programs import Programs
 
 START = """
-import os, signal, subprocess, sys, threading, time, warnings
+import fcntl, os, signal, subprocess, sys, threading, time, warnings
 import filelock
 import landed
 from landed import Lock, LockTimeout
@@ -63,10 +63,16 @@ numbers = {fd for fd in os.listdir("/proc/self/fd") if os.path.realpath(f"/proc/
 (number,) = map(int, numbers)
 def work():
     assert not lock.held
-    other = os.open(os.devnull, os.O_RDONLY)
+    other = os.open(path + ".other", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(other, fcntl.LOCK_EX)
     os.dup2(other, number)  # the number is free in the child, and somebody else's by now
     lock.release()
-    os.fstat(number)
+    assert os.path.realpath(f"/proc/self/fd/{number}") == path + ".other"
+    try:
+        fcntl.flock(os.open(path + ".other", os.O_RDWR), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os._exit(2)
+    except BlockingIOError:
+        pass
 assert ended_well(in_child(work))
 print(lock.held, is_free())
 lock.release()
