@@ -18,6 +18,7 @@ from landed.files import Files
 from landed.values import ANY
 
 OLD, NEW, DYING = b"old bytes", b"new bytes, and a few more", b"dying"
+MODE, COLOUR = 0o640, "user.colour"
 NESTED = f"{WORK}/a/b/c.md"
 
 RAW = "something else than a LandedError is raised"
@@ -29,8 +30,9 @@ STUCK = "not usable afterwards"
 RETRIED = "a failed flush is repeated"
 LOST = "acknowledged and then lost, or never there whole"
 LEAK = "a descriptor is left open"
+STRIPPED = "acknowledged without the mode or the attributes of the file that it replaced"
 SWALLOWED = "an interrupt is swallowed"
-PROBLEMS = (RAW, CHANGED, LEFT, LOCKED, NOT_POISONED, STUCK, RETRIED, LOST, LEAK, SWALLOWED)
+PROBLEMS = (RAW, CHANGED, LEFT, LOCKED, NOT_POISONED, STUCK, RETRIED, LOST, LEAK, STRIPPED, SWALLOWED)
 
 ERRORS: dict[str, tuple[int, ...]] = {
     "open": (errno.EIO, errno.ENOSPC, errno.EMFILE, errno.EACCES, errno.EROFS, errno.ESTALE),
@@ -76,9 +78,9 @@ def old_file(program: Program) -> None:
     """A file that landed wrote, with a mode and attributes of its own."""
     program.files.write(PATH, OLD)
     fd = program.fs.open(PATH, 0)
-    program.fs.fchmod(fd, 0o640)
+    program.fs.fchmod(fd, MODE)
     if program.fs.disk.xattrs:
-        program.fs.setxattr(fd, "user.colour", b"blue")
+        program.fs.setxattr(fd, COLOUR, b"blue")
     program.fs.close(fd)
     program.fs.disk.sync()
 
@@ -215,8 +217,14 @@ class Trial:
             self._check_poisoned()
         elif error is None:
             self._check_durable({case.after})
+            if case.prepare is old_file and case.path == PATH and case.after is not None and not self._handed_on():
+                self.problems.append(STRIPPED)
         elif not isinstance(error, LandedError):
             self.problems.append(RAW)
+
+    def _handed_on(self) -> bool:
+        held = self.disk.root.entries["model"].entries["work"].entries["plan.md"].now
+        return held.mode == MODE and held.xattrs.get(COLOUR) == (b"blue" if self.disk.xattrs else None)
 
     def _told(self) -> bool:
         """Whether the error says that a temp file is left; it may be when removing it failed as well."""
@@ -276,7 +284,7 @@ def single_faults(case: Case, disk: Disk) -> Iterator[dict[int, Fault]]:
             yield {call.number: fault}
 
 
-def double_faults(case: Case, disk: Disk, reach: int = 6) -> Iterator[dict[int, Fault]]:
+def double_faults(case: Case, disk: Disk, reach: int = 4) -> Iterator[dict[int, Fault]]:
     """Every call failing, and one of the calls that follow it: clean-up, or the next step where the first was borne."""
     for call in calls_of(case, disk):
         for second in range(call.number + 1, call.number + 1 + reach):

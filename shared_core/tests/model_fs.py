@@ -434,6 +434,12 @@ class ModelFS(FileOps):
         self._xattrs(fd)
         self._change(fd, lambda saved: saved.xattrs.__setitem__(name, value))
 
+    @_system_call
+    def removexattr(self, fd: int, name: str) -> None:
+        if name not in self._xattrs(fd):
+            raise oserror(errno.ENODATA, name)
+        self._change(fd, lambda saved: saved.xattrs.__delitem__(name))
+
     def _xattrs(self, fd: int) -> dict[str, bytes]:
         node = self._description(fd).node
         if not self.disk.xattrs:

@@ -25,7 +25,7 @@ LITTER = "temp files are left after the next write"
 PROBLEMS = (LOST, TORN, OUTSIDE, RENAMED, REPEATED, STUCK, LITTER)
 
 
-DEEP_SAMPLE = 12
+DEEP_SAMPLE = 4
 """Disks of one operation on which the power is cut again inside the recovery."""
 
 
@@ -56,7 +56,7 @@ class History:
         possible: for each path bytes that may be there as well, because their writer never heard.
     """
 
-    def __init__(self, *, xattrs: bool = True, limit: int = 10, seed: int = 1) -> None:
+    def __init__(self, *, xattrs: bool = True, limit: int = 8, seed: int = 1) -> None:
         self.disk = new_disk(xattrs=xattrs)
         self.program = Program(self.disk)
         self.limit = limit

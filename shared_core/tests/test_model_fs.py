@@ -259,3 +259,8 @@ def test_the_model_answers_as_the_real_system(script: object, work: object, monk
     if script is files_script and "ENOTSUP" in real:
         pytest.skip("the file system of the temporary directory has no extended attributes")
     assert modelled == real
+
+
+def test_no_call_reaches_the_operating_system() -> None:
+    calls = {name for name in vars(FileOps) if not name.startswith("_")}
+    assert calls <= set(vars(ModelFS)), "not modelled"
