@@ -18,7 +18,7 @@ import pytest
 from recording import Recording, failing
 
 import landed
-from landed import _fs, _macos
+from landed import _fs, _macos, _windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,7 @@ def test_extended_attributes_of_macos(libc: FakeLibc, tmp_path: Path) -> None:
 
 @linux
 def test_a_write_with_the_attributes_of_macos(libc: FakeLibc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_fs, "_xattr", _macos)
+    monkeypatch.setattr(_fs, "_system", _macos)
     files = landed.Files()
     first = files.write(tmp_path / "a", b"one")
     os.setxattr(tmp_path / "a", "user.colour", b"blue")
@@ -97,12 +97,9 @@ def test_a_write_with_the_attributes_of_macos(libc: FakeLibc, tmp_path: Path, mo
 def full_sync(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Pretend to be macOS; the calls that its flush makes."""
     calls: list[object] = []
-    monkeypatch.setattr(_fs, "MACOS", True)
-    monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(_fs, "_system", _macos)
     monkeypatch.setattr(fcntl, "fcntl", lambda fd, command: calls.append(command))
     monkeypatch.setattr(os, "fsync", lambda fd: calls.append("fsync"))
-    monkeypatch.setattr(os, "fdatasync", lambda fd: calls.append("fdatasync"))
     return calls
 
 
@@ -140,10 +137,8 @@ def test_a_full_flush_that_fails_is_not_papered_over(full_sync: list[object], mo
 @pytest.fixture
 def windows(monkeypatch: pytest.MonkeyPatch, fs: Recording) -> Recording:
     monkeypatch.setattr(_fs, "WINDOWS", True)
+    monkeypatch.setattr(_fs, "_system", _windows)
     monkeypatch.setattr(sys, "platform", "win32")
-    for operation in ("setxattr", "getxattr"):
-        fs.before(operation, failing(errno.ENOTSUP), always=True)
-    monkeypatch.setattr(os, "listxattr", lambda fd: [])
     return fs
 
 
@@ -185,7 +180,6 @@ def test_records_are_read_and_written_by_seeking_on_windows(windows: Recording, 
         os.close(fd)
 
 
-@pytest.mark.xfail(strict=True, raises=landed.NotLanded, reason="a sharing violation is not tried again")
 def test_a_reader_that_has_the_file_open_on_windows_is_waited_for(windows: Recording, tmp_path: Path) -> None:
     files = landed.Files(windows)
     files.write(tmp_path / "a", b"one")

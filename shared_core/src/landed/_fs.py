@@ -2,7 +2,7 @@
 
 Everything in landed that touches storage does it through a `FileOps`, so that a test can fail, drop, reorder or kill
 at each call by passing another one. The methods are the system calls under their own names and raise OSError as the
-system does; nothing is retried, translated or remembered here. The differences between platforms end here as well.
+system does; nothing is retried, translated or remembered here. The platforms differ in `_linux`, `_macos`, `_windows`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from time import sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
 WINDOWS: Final = sys.platform == "win32"
-MACOS: Final = sys.platform == "darwin"
 
 CLOEXEC: Final[int] = getattr(os, "O_CLOEXEC", 0)
 NOFOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
@@ -24,6 +24,8 @@ DIRECTORY: Final[int] = getattr(os, "O_DIRECTORY", 0)
 NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
 BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 
+RENAME_PAUSES: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
+"""Seconds between tries of a rename that Windows refuses while somebody has the target open; then it is an error."""
 READ_SIZE: Final = 1 << 20
 """Bytes asked for in one read where the size is not known beforehand."""
 READ_LIMIT: Final = 1 << 30
@@ -42,54 +44,12 @@ NO_ENTRY: Final = errno.ENOENT
 LOOP: Final = errno.ELOOP
 """What opening a symbolic link without following it answers."""
 
-if WINDOWS:  # pragma: no cover - run on Windows only
-
-    def _flock(fd: int, *, blocking: bool) -> None:
-        # filelock's LockFileEx code is the part worth not writing again; it takes the same byte as its FileLock does.
-        from filelock import lock_descriptor
-
-        if not lock_descriptor(fd, blocking=blocking):
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-
-    def _funlock(fd: int) -> None:
-        from filelock import unlock_descriptor
-
-        unlock_descriptor(fd)
-
+if sys.platform == "win32":  # pragma: no cover - run on Windows only
+    from landed import _windows as _system
+elif sys.platform == "darwin":  # pragma: no cover - run on macOS only
+    from landed import _macos as _system
 else:
-    import fcntl
-
-    def _flock(fd: int, *, blocking: bool) -> None:
-        fcntl.flock(fd, fcntl.LOCK_EX if blocking else fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def _funlock(fd: int) -> None:
-        fcntl.flock(fd, fcntl.LOCK_UN)
-
-
-if sys.platform == "linux":
-    _xattr = os
-elif MACOS:  # pragma: no cover - run on macOS only
-    from landed import _macos as _xattr
-else:  # pragma: no cover - run on Windows only
-
-    class _xattr:  # noqa: N801 - stands in for a module
-        """Windows has no extended attributes that survive a copy; landed flushes its records instead."""
-
-        @staticmethod
-        def listxattr(fd: int) -> list[str]:
-            return []
-
-        @staticmethod
-        def getxattr(fd: int, name: str) -> bytes:
-            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), name)
-
-        @staticmethod
-        def setxattr(fd: int, name: str, value: bytes) -> None:
-            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), name)
-
-        @staticmethod
-        def removexattr(fd: int, name: str) -> None:
-            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), name)
+    from landed import _linux as _system
 
 
 class FileOps:
@@ -105,43 +65,24 @@ class FileOps:
         return os.read(fd, size)
 
     def pread(self, fd: int, size: int, offset: int) -> bytes:
-        if WINDOWS:  # pragma: no cover - run on Windows only
-            os.lseek(fd, offset, os.SEEK_SET)
-            return os.read(fd, size)
-        return os.pread(fd, size, offset)
+        return _system.pread(fd, size, offset)
 
     def write(self, fd: int, data: bytes | memoryview) -> int:
         return os.write(fd, data)
 
     def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
-        if WINDOWS:  # pragma: no cover - run on Windows only
-            os.lseek(fd, offset, os.SEEK_SET)
-            return os.write(fd, data)
-        return os.pwrite(fd, data, offset)
+        return _system.pwrite(fd, data, offset)
 
     def ftruncate(self, fd: int, size: int) -> None:
         os.ftruncate(fd, size)
 
     def fsync(self, fd: int) -> None:
         """Flush a file or a directory to stable storage."""
-        if sys.platform == "darwin":  # pragma: no cover - run on macOS only
-            # fsync there stops at the drive's cache; F_BARRIERFSYNC only orders. Fall back where the file system
-            # (SMB, some FUSE) has no F_FULLFSYNC.
-            try:
-                fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-            except OSError as error:
-                if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
-                    raise
-            else:
-                return
-        os.fsync(fd)
+        _system.fsync(fd)
 
     def fdatasync(self, fd: int) -> None:
         """Flush a file's data and its size, but not its times."""
-        if MACOS or WINDOWS:  # pragma: no cover - run on macOS and Windows only
-            self.fsync(fd)
-        else:
-            os.fdatasync(fd)
+        _system.fdatasync(fd)
 
     def fstat(self, fd: int) -> os.stat_result:
         return os.fstat(fd)
@@ -176,24 +117,22 @@ class FileOps:
         return os.readlink(path)
 
     def fchmod(self, fd: int, mode: int) -> None:
-        if not WINDOWS:
-            os.fchmod(fd, mode)
+        _system.fchmod(fd, mode)
 
     def fchown(self, fd: int, uid: int, gid: int) -> None:
-        if not WINDOWS:
-            os.fchown(fd, uid, gid)
+        _system.fchown(fd, uid, gid)
 
     def listxattr(self, fd: int) -> list[str]:
-        return _xattr.listxattr(fd)
+        return _system.listxattr(fd)
 
     def getxattr(self, fd: int, name: str) -> bytes:
-        return _xattr.getxattr(fd, name)
+        return _system.getxattr(fd, name)
 
     def setxattr(self, fd: int, name: str, value: bytes) -> None:
-        _xattr.setxattr(fd, name, value)
+        _system.setxattr(fd, name, value)
 
     def removexattr(self, fd: int, name: str) -> None:
-        _xattr.removexattr(fd, name)
+        _system.removexattr(fd, name)
 
     def flock(self, fd: int, *, blocking: bool) -> None:
         """Take the exclusive lock of the file behind `fd`, as filelock.FileLock does.
@@ -201,17 +140,19 @@ class FileOps:
         Raises:
             OSError: with an errno in `CONTENDED` if not `blocking` and another holder has it.
         """
-        _flock(fd, blocking=blocking)
+        _system.flock(fd, blocking=blocking)
 
     def funlock(self, fd: int) -> None:
-        _funlock(fd)
+        _system.funlock(fd)
 
     def drop_cache(self, fd: int) -> None:
         """Ask the system to forget the clean cached pages of a file, so that the next read comes from the device."""
-        if sys.platform == "linux":
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        elif sys.platform == "darwin":  # pragma: no cover - run on macOS only
-            fcntl.fcntl(fd, fcntl.F_NOCACHE, 1)
+        _system.drop_cache(fd)
+
+
+def is_ours(status: os.stat_result) -> bool:
+    """Whether this process's user owns the file."""
+    return _system.is_ours(status)
 
 
 LOCAL: Final = FileOps()
@@ -242,7 +183,12 @@ class Directory:
         return self._fs.stat(self._at(name), dir_fd=self._fd, follow_symlinks=False)
 
     def rename(self, source: str, target: str) -> None:
-        self._fs.rename(self._at(source), self._at(target), dir_fd=self._fd)
+        for pause in RENAME_PAUSES if WINDOWS else ():
+            try:
+                return self._fs.rename(self._at(source), self._at(target))
+            except PermissionError:
+                sleep(pause)  # a reader (an indexer, a virus scanner) has the target open
+        return self._fs.rename(self._at(source), self._at(target), dir_fd=self._fd)
 
     def link(self, source: str, target: str) -> None:
         self._fs.link(self._at(source), self._at(target), dir_fd=self._fd)

@@ -266,7 +266,7 @@ class Lock:
             _descriptors.add(slot.fd)
         status = self._fs.fstat(slot.fd)
         slot.identity = (status.st_dev, status.st_ino)
-        if self._mode != PRIVATE and status.st_mode & 0o777 != self._mode and status.st_uid == os.geteuid():
+        if self._mode != PRIVATE and status.st_mode & 0o777 != self._mode and _fs.is_ours(status):
             self._fs.fchmod(slot.fd, self._mode)  # the umask took bits that the users of a shared directory need
 
     def _leads_to(self, slot: _Slot | None) -> bool:

@@ -307,7 +307,7 @@ class Shelf:
         fd = self._fs.open(path, flags | _fs.NOFOLLOW, self.store.mode)
         if self.store.base:
             status = self._fs.fstat(fd)
-            if status.st_mode & 0o777 != self.store.mode and status.st_uid == os.geteuid():
+            if status.st_mode & 0o777 != self.store.mode and _fs.is_ours(status):
                 self._fs.fchmod(fd, self.store.mode)  # the umask took bits that the other users need
         return fd
 

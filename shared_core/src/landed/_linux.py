@@ -1,0 +1,37 @@
+"""The system calls that differ between platforms, as Linux (and most Unix systems) have them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+pread = os.pread
+pwrite = os.pwrite
+fsync = os.fsync
+fdatasync = os.fdatasync
+fchmod = os.fchmod
+fchown = os.fchown
+
+if hasattr(os, "listxattr"):
+    listxattr = os.listxattr
+    getxattr = os.getxattr
+    setxattr = os.setxattr
+    removexattr = os.removexattr
+else:  # pragma: no cover - run on other Unix systems only
+    from landed._no_xattr import getxattr, listxattr, removexattr, setxattr  # type: ignore[assignment]
+
+
+def flock(fd: int, *, blocking: bool) -> None:
+    fcntl.flock(fd, fcntl.LOCK_EX if blocking else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def funlock(fd: int) -> None:
+    fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def drop_cache(fd: int) -> None:
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def is_ours(status: os.stat_result) -> bool:
+    return status.st_uid == os.geteuid()
