@@ -127,7 +127,7 @@ def test_a_timeout_block_shows_the_receipt(work: Path, gate: Gate) -> None:
     async def story() -> BaseException:
         threading.Timer(0.2, gate.opened.set).start()
         with pytest.raises(asyncio.TimeoutError) as caught:
-            async with asyncio.timeout(0.05):
+            async with asyncio.timeout(0.05):  # pyright: ignore[reportAttributeAccessIssue]
                 await aio.write(work / "a", b"landed")
         return caught.value
 
@@ -280,7 +280,7 @@ def test_of_two_tasks_that_read_the_same_exactly_one_lands(work: Path) -> None:
         return await aio.write(work / "a", data + name.encode())
 
     async def story() -> list[object]:
-        return await asyncio.gather(change("x"), change("y"), return_exceptions=True)
+        return list(await asyncio.gather(change("x"), change("y"), return_exceptions=True))
 
     outcomes = run(story)
     assert sorted(type(each).__name__ for each in outcomes) == ["Receipt", "StaleWrite"]

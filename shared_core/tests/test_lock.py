@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 import signal
@@ -288,20 +289,20 @@ def test_zero_timeout_starts_no_thread(programs: Programs, path: str, monkeypatc
     def no_thread(*_: object) -> None:
         pytest.fail("a try that does not wait needs no thread")
 
-    monkeypatch.setattr(lock_module._thread, "start_new_thread", no_thread)
+    monkeypatch.setattr(_thread, "start_new_thread", no_thread)
     with pytest.raises(LockTimeout):
         Lock(path).acquire(0)
 
 
 def test_abandoned_waiter_leaves_nothing_behind(programs: Programs, path: str) -> None:
     holder = held_elsewhere(programs, path)
-    before = lock_module._thread._count()
+    before = _thread._count()
     with pytest.raises(LockTimeout):
         Lock(path).acquire(0.05)
-    assert lock_module._thread._count() == before + 1  # it waits in the kernel, which nothing can interrupt
+    assert _thread._count() == before + 1  # it waits in the kernel, which nothing can interrupt
     holder.say()
     assert holder.hear() == "released"
-    assert eventually(lambda: lock_module._thread._count() == before)
+    assert eventually(lambda: _thread._count() == before)
     assert descriptors_of(path) == []
     assert is_free(path)
 
@@ -349,7 +350,7 @@ def test_no_thread_to_wait_in_is_reported(programs: Programs, path: str, monkeyp
     def no_thread(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(lock_module._thread, "start_new_thread", no_thread)
+    monkeypatch.setattr(_thread, "start_new_thread", no_thread)
     with pytest.raises(NotLanded, match="can't start new thread"):
         Lock(path).acquire(1)
     assert descriptors_of(path) == []

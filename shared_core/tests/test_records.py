@@ -136,6 +136,7 @@ def test_a_slot_torn_at_any_byte_gives_the_state_before(shelf: Shelf) -> None:
     with open(shelf.record_path, "rb") as file:
         whole = file.read()
     earlier = whole[:start] + a_record_of(3) + whole[start + len(a_record_of(3)) :]
+    torn = 0
     for torn in range(len(block)):
         # The new block up to `torn`, what was in the slot two states ago behind it.
         text = earlier[:start] + block[:torn] + earlier[start + torn :]
@@ -267,11 +268,10 @@ def test_reading_a_missing_record_file(tmp_path: Path) -> None:
 
 def chain(shelf: Shelf, *numbers: int) -> None:
     """Writes that landed, each on the one before."""
-    base = ""
+    write = None
     for number in numbers:
-        write = a_write(number, base)
+        write = a_write(number, write.version if write else "")
         shelf.log(write)
-        base = write.version
     record = shelf.load()
     record.landed = write
     shelf.save(record)
