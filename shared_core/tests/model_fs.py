@@ -95,7 +95,8 @@ def _system_call(method: F) -> F:
         with self.disk.mutex:
             first = args[0]
             entry = self._fds.get(first) if isinstance(first, int) else None
-            made = Call(len(self.log) + 1, name, first if entry is None else "", entry.node if entry else None)
+            path = first if isinstance(first, str) else ""
+            made = Call(len(self.log) + 1, name, path, entry.node if entry else None)
             self.log.append(made)
             fault = self.fault(made) if self.fault is not None else None
             try:

@@ -13,7 +13,7 @@ from model_world import Killed, Program, content, deaths, litter, new_disk, powe
 
 from landed.artifact import LANDED
 from landed.errors import LandedError
-from landed.values import ANY
+from landed.values import ANY, Receipt
 
 LOST = "an acknowledged write is gone"
 TORN = "neither the old nor the new bytes, whole"
@@ -74,10 +74,9 @@ class History:
             deep: cut the power again inside the first write after each cut.
         """
         for step in steps:
-            cut = deaths if kill else lambda *args: power_cuts(*args, self.limit, self.rng)
             before = dict(self.acknowledged)
             self.possible.setdefault(step.path, set()).add(step.data)
-            receipt, disks = cut(self.program, lambda files, step=step: _do(self.program, step))
+            receipt, disks = self._interrupted(step, kill=kill)
             if deep:
                 disks = self.rng.sample(disks, min(len(disks), DEEP_SAMPLE))
             for disk in disks:
@@ -90,6 +89,12 @@ class History:
             for disk in crash_states(self.disk, 4 * self.limit, self.rng):
                 self.examine(disk, self.acknowledged, f"after {step}")
         return self.found
+
+    def _interrupted(self, step: Step, *, kill: bool) -> tuple[Receipt | None, list[Disk]]:
+        """Do a step; its receipt, and the disks that a power cut or a death inside it leaves."""
+        if kill:
+            return deaths(self.program, lambda _: _do(self.program, step))
+        return power_cuts(self.program, lambda _: _do(self.program, step), self.limit, self.rng)
 
     def _acknowledge(self, path: str, data: bytes | None, version: str) -> None:
         if data is not None and version in self.versions:
@@ -161,7 +166,7 @@ class History:
         self.possible = possible
 
 
-def _do(program: Program, step: Step) -> object:
+def _do(program: Program, step: Step) -> Receipt | None:
     """Carry a step out; its receipt, or None when nothing was acknowledged."""
     files, path, data = program.files, step.path, step.data
     if step.how == "edit":
