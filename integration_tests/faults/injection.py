@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -85,12 +87,20 @@ def strace(output: str | Path, *options: str) -> list[str]:
     return ["strace", "-f", "-qq", "-s", "400", "-o", str(output), *options]
 
 
+@cache
+def compiled() -> str:
+    directory = tempfile.mkdtemp(prefix="landed-faults-")
+    atexit.register(shutil.rmtree, directory)
+    return directory
+
+
 def environment(state: Path) -> dict[str, str]:
     return {
         **os.environ,
         "LANDED_STATE_DIR": str(state),
         "PYTHONPATH": SOURCE,
-        "PYTHONDONTWRITEBYTECODE": "1",
+        # Importing a module that is compiled makes fewer calls: nobody else may compile one meanwhile.
+        "PYTHONPYCACHEPREFIX": compiled(),
         "PYTHONHASHSEED": "0",
     }
 
@@ -120,8 +130,7 @@ class Place:
         shutil.copytree(root, self._beginning)
 
     def reset(self) -> None:
-        shutil.rmtree(self.root)
-        shutil.copytree(self._beginning, self.root)  # extended attributes included
+        restore(self._beginning, self.root)
 
     def python(self, program: str, *, returncode: int = 0) -> None:
         """Run `program` in a process of its own, which has this place's landed and the artifact as `path`."""
@@ -158,6 +167,7 @@ class Place:
 
     def calls(self) -> list[Call]:
         """The storage calls of the operation, in order; the last is the marker after it."""
+        self.run()  # once for the imports, which are compiled now
         ran = self.run()
         assert ran.outcome is not None
         assert ran.outcome["raised"] is None, ran.outcome
@@ -176,6 +186,22 @@ class Place:
         if done.returncode != 0:
             raise AssertionError(f"the next process failed: {done.stderr[-1500:]}")
         return json.loads(done.stdout)
+
+
+def restore(source: Path, target: Path) -> None:
+    """Make `target` hold what `source` holds; its directories stay the same inodes, which landed tells them by."""
+    for found in target.iterdir():
+        if found.is_dir() and (source / found.name).is_dir():
+            restore(source / found.name, found)
+        elif found.is_dir():
+            shutil.rmtree(found)
+        else:
+            found.unlink()
+    for wanted in source.iterdir():
+        if not wanted.is_dir():
+            shutil.copy2(wanted, target / wanted.name)  # extended attributes included
+        elif not (target / wanted.name).exists():
+            shutil.copytree(wanted, target / wanted.name)
 
 
 def calls_between_markers(trace: str) -> list[Call]:
@@ -202,6 +228,18 @@ def calls_between_markers(trace: str) -> list[Call]:
 def inject(call: Call, what: str) -> tuple[str, ...]:
     """The strace options that do `what` (``"signal=KILL"``, ``"error=EIO"``) as the process enters `call`."""
     return ("-e", f"trace={call.name}", "-e", f"inject={call.name}:{what}:when={call.when}")
+
+
+def was_at(ran: Ran, call: Call) -> bool:
+    """Whether the last call of the run is the one that was meant, as far as its descriptor and path tell."""
+    return _identity(ran.trace.splitlines()[-2].split(maxsplit=1)[1]) == _identity(call.text)
+
+
+def _identity(text: str) -> str:
+    found = re.match(r'(\w+)\(([^,)]*)(, "[^"]*")?', text)
+    assert found is not None, text
+    path = found[3] if found[1].endswith("at") or found[1] == "mkdir" else ""
+    return re.sub(r"[0-9a-f]{6,}", "#", f"{found[1]} {found[2]} {path}")
 
 
 def in_parallel(places: list[Place], points: Iterable[Any], check: Callable[[Place, Any], str]) -> list[str]:

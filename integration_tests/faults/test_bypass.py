@@ -139,9 +139,6 @@ def test_create(path: Path, operation: Callable[..., None]) -> None:
     assert silent(path, operation, by_create, old=None) == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a delete does not look again before the unlink, and flushes its record meanwhile"
-)
 @pytest.mark.parametrize("act", [in_place, by_rename])
 def test_delete(path: Path, act: Callable[[Path], bool]) -> None:
     assert silent(path, delete, act, old=OLD) == ["unlink"]

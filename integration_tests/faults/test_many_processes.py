@@ -258,7 +258,6 @@ print(os.waitstatus_to_exitcode(status))
 """
 
 
-@pytest.mark.xfail(strict=True, reason="the fence asks whether the lock file is still there, not whose lock it is")
 def test_forked_child_in_an_edit_does_not_write(crowd: Crowd) -> None:
     """The lock is the parent's: a child that leaves the block as well would be a second writer under one lock."""
     command = [sys.executable, "-c", FORK, str(crowd.path)]
