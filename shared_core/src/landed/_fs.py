@@ -173,6 +173,9 @@ class Directory:
         self._fs = fs
         self._fd: int | None = None if WINDOWS else fs.open(path, os.O_RDONLY | DIRECTORY)
 
+    def status(self) -> os.stat_result:
+        return self._fs.stat(self.path) if self._fd is None else self._fs.fstat(self._fd)
+
     def _at(self, name: str) -> str:
         return name if self._fd is not None else os.path.join(self.path, name)
 

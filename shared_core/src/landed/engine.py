@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from landed.errors import LandedError
 
-    Position: TypeAlias = tuple[int, int, int]
+    Position: TypeAlias = tuple[int, ...]
     """Where a batch stands, for `Log.fetch`: opaque, and good until a compaction."""
 
 
@@ -37,7 +37,7 @@ class Commit:
         self.count = count
         self.expect = expect
         self.sequence = 0
-        self.position: Position = (0, 0, 0)
+        self.position: Position = ()
         self.error: LandedError | None = None
 
     @property

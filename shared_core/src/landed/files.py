@@ -25,7 +25,7 @@ from landed.errors import (
 from landed.lock import DEFAULT_TIMEOUT
 from landed.publish import DEVICE, LEVELS, READ, identity_of, publish, refuse_hard_link, remove
 from landed.records import Record, Write, next_write
-from landed.state import make_directories
+from landed.state import flush_ancestors, make_directories
 from landed.values import SEEN, Any_, Draft, Receipt, Seen, Snapshot, to_bytes
 
 TYPE_CHECKING = False
@@ -50,9 +50,9 @@ class Files:
 
     def __init__(self, fs: _fs.FileOps = _fs.LOCAL) -> None:
         self._fs = fs
-        self._guard = _thread.allocate_lock()
         self._seen: dict[str, dict[Hashable, str | Absent]] = {}
         self._poisoned: dict[str, str] = {}
+        self._durable: set[tuple[int, int]] = set()
 
     # The public operations.
 
@@ -149,8 +149,9 @@ class Files:
         """Under the lock; from the device if an earlier outcome was unknown, and that is settled then."""
         with _Locked(artifact, DEFAULT_TIMEOUT, actor) as directory:
             record, sight, _ = self._settle(artifact, directory)
-            if self._poisoned.pop(artifact.path, None) is not None:
+            if artifact.path in self._poisoned:
                 sight = artifact.look(device=True)
+                del self._poisoned[artifact.path]
         return self._snapshot(artifact, record, sight, actor)
 
     def _snapshot(self, artifact: Artifact, record: Record, sight: Sight | None, actor: Hashable) -> Snapshot:
@@ -172,6 +173,7 @@ class Files:
             record, sight, settled = self._settle(artifact, directory)
             verdict = artifact.judge(record, sight)
             self._check(artifact, record, verdict, expect, actor)
+            self._make_durable(artifact, directory)
             written = self._publish(artifact, directory, record, sight, verdict, content, verify)
             locked.landed = True
             self._remember(artifact.path, written.version, actor)
@@ -217,7 +219,7 @@ class Files:
         artifact = Artifact(path, self._fs)
         _check_arguments(artifact.path, SEEN, level)
         try:
-            with _Locked(artifact, timeout, object()) as directory:
+            with _Locked(artifact, timeout, this_thread()) as directory:
                 record, sight, settled = self._settle(artifact, directory)
                 if level == DEVICE:
                     sight = artifact.look(device=True)
@@ -248,6 +250,22 @@ class Files:
             raise
 
     # One write, once the path is locked and the expectation holds.
+
+    def _make_durable(self, artifact: Artifact, directory: _fs.Directory) -> None:
+        """Flush the names of the directories above, once for each directory that this program writes to."""
+        try:
+            status = directory.status()
+            identity = (status.st_dev, status.st_ino)
+            if identity in self._durable:
+                return
+            flush_ancestors(self._fs, directory.path)
+        except OSError as error:
+            raise from_os_error(
+                NotLanded, error, "the directories above cannot be flushed", path=artifact.path, step="directory"
+            ) from error
+        if len(self._durable) >= SEEN_LIMIT:
+            self._durable.clear()
+        self._durable.add(identity)
 
     def _publish(
         self,
@@ -388,12 +406,12 @@ class Files:
         raise error
 
     def _last_seen(self, path: str, actor: Hashable) -> str | Absent | None:
-        with self._guard:
+        with _guard:
             seen = self._seen.get(path, {})
             return seen.get(actor, seen.get(None))
 
     def _remember(self, path: str, version: str | Absent, actor: Hashable) -> None:
-        with self._guard:
+        with _guard:
             seen = self._seen.pop(path, {})  # to the end: the front is the longest unused
             if len(seen) > SEEN_LIMIT:
                 seen.clear()
@@ -463,6 +481,7 @@ class Edit:
         if sight is None or content != sight.data:
             if sight is None and not content:
                 return
+            self._files._make_durable(artifact, directory)
             written = self._files._publish(artifact, directory, record, sight, verdict, content, self._verify)
             version = written.version
             draft.receipt = Receipt(
@@ -527,10 +546,7 @@ class _Locked:
             except FileNotFoundError:
                 if not self._make:
                     raise
-            make_directories(artifact.fs, path, 0o777, self._created)
-            for made in self._created:
-                with _fs.Directory(os.path.dirname(made), artifact.fs) as parent:
-                    parent.sync()
+            make_directories(artifact.fs, path, 0o777, self._created)  # flushed with all above them
             return _fs.Directory(path, artifact.fs)
         except OSError as error:
             self._remove_created()
@@ -583,16 +599,20 @@ def _check_arguments(path: str, expect: object, verify: str) -> None:
         )
 
 
-def reset_after_fork(files: Files) -> None:
-    """A forked child keeps what the program has seen, but not a guard that another thread may have held."""
-    files._guard = _thread.allocate_lock()
+_guard = _thread.allocate_lock()
+"""For what the programs of this process have seen."""
 
+
+def _after_fork_in_child() -> None:
+    global _guard  # noqa: PLW0603 - another thread of the parent may have held it
+    _guard = _thread.allocate_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 FILES: Final = Files()
 """The files of this program."""
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: reset_after_fork(FILES))
 
 read = FILES.read
 write = FILES.write

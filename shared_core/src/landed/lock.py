@@ -277,7 +277,10 @@ class Lock:
         return slot is not None and (status.st_dev, status.st_ino) == slot.identity
 
     def _sign(self, fd: int) -> None:
-        self._fs.pwrite(fd, b"%.3f %s" % (time(), _signature()), HOLDER_OFFSET)
+        try:
+            self._fs.pwrite(fd, b"%.3f %s" % (time(), _signature()), HOLDER_OFFSET)
+        except OSError:
+            return  # a full disk: the lock is held all the same, and only a message misses its name
 
     def _failed(self, error: OSError) -> NotLanded:
         return from_os_error(NotLanded, error, "the lock file cannot be locked", path=self.path, step="lock")

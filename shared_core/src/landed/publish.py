@@ -119,7 +119,7 @@ def publish(
         # 5. The name leads to the new bytes.
         if before_rename is not None:
             before_rename()
-        _put_in_place(directory, temp, name, ours, replaced)
+        _put_in_place(directory, temp, name, ours, replace=replaced is not None)
     except OutcomeUnknown:
         raise
     except OSError as error:
@@ -204,12 +204,10 @@ def _tag(fs: _fs.FileOps, fd: int, tag: bytes | None) -> bool:
     return True
 
 
-def _put_in_place(
-    directory: _fs.Directory, temp: str, name: str, ours: os.stat_result, replaced: Replaced | None
-) -> None:
+def _put_in_place(directory: _fs.Directory, temp: str, name: str, ours: os.stat_result, *, replace: bool) -> None:
     path = os.path.join(directory.path, name)
     try:
-        if replaced is not None:
+        if replace:
             directory.rename(temp, name)
             return
         try:
@@ -233,8 +231,11 @@ def _put_in_place(
         raise _failed(OutcomeUnknown, error, path, "unlink temp") from error
 
 
-def put_in_place(directory: _fs.Directory, temp: str, name: str) -> None:
-    """Give a flushed temp file a name that must be free, and flush that. The caller verifies.
+def put_in_place(directory: _fs.Directory, temp: str, name: str, *, replace: bool) -> None:
+    """Give a flushed temp file its name, and flush that. The caller verifies.
+
+    Args:
+        replace: whether a file of that name is replaced, or the name must be free.
 
     Raises:
         StaleWrite: the name is taken.
@@ -245,8 +246,8 @@ def put_in_place(directory: _fs.Directory, temp: str, name: str) -> None:
     try:
         ours = directory.lstat(temp)
     except OSError as error:
-        raise _failed(NotLanded, error, path, "link") from error
-    _put_in_place(directory, temp, name, ours, None)
+        raise _failed(NotLanded, error, path, "rename") from error
+    _put_in_place(directory, temp, name, ours, replace=replace)
     try:
         directory.sync()
     except OSError as error:

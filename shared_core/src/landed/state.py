@@ -124,6 +124,25 @@ def make_directories(fs: _fs.FileOps, path: str, mode: int, created: list[str]) 
         path = missing.pop()
 
 
+def flush_ancestors(fs: _fs.FileOps, path: str) -> None:
+    """Flush the names of a directory and of all above it, as far as this user can open them.
+
+    Another process may have made one of them and died, or be about to flush it: what is put there is durable only when
+    they are. POSIX asks for it; ext4, xfs and btrfs keep the ancestors of a flushed directory by themselves.
+
+    Raises:
+        OSError: a flush failed.
+    """
+    while (parent := os.path.dirname(path)) != path:
+        try:
+            directory = _fs.Directory(parent, fs)
+        except PermissionError:
+            return  # not a directory that programs of this user make
+        with directory:
+            directory.sync()
+        path = parent
+
+
 _user_stores: dict[tuple[str | None, ...], Store] = {}
 
 
@@ -171,7 +190,20 @@ def store_for(directory: str, fs: _fs.FileOps) -> Store:
                 NotLanded, error, "the store that keeps it cannot be looked for", path=directory, step="state"
             ) from error
         else:
+            _refuse_planted(status, above or os.sep, fs)
             return Store(root, above or os.sep, status.st_mode & 0o666)
+
+
+def _refuse_planted(status: os.stat_result, base: str, fs: _fs.FileOps) -> None:
+    """A store rules over everything below it: it must be ours, root's, or of the owner of its directory."""
+    if status.st_uid == 0 or _fs.WINDOWS or _fs.is_ours(status) or status.st_uid == fs.stat(base).st_uid:
+        return
+    raise Refused(
+        f"the store above it belongs to user {status.st_uid}, who does not own its directory",
+        path=os.path.join(base, STORE_NAME),
+        step="state",
+        hint="Remove it, or have the owner of the directory make it: landed init",
+    )
 
 
 def resolve(path: str | os.PathLike[str]) -> str:
@@ -228,7 +260,10 @@ def case_key(path: str, name: str) -> str:
         return name
     if sys.platform == "darwin":  # pragma: no cover - run on macOS only
         try:
-            if os.pathconf(os.path.dirname(path), _PC_CASE_SENSITIVE):
+            directory = os.path.dirname(path)
+            while not os.path.isdir(directory):
+                directory = os.path.dirname(directory)
+            if os.pathconf(directory, _PC_CASE_SENSITIVE):
                 return name
         except OSError:
             return _folded(name)

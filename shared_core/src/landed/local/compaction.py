@@ -63,7 +63,7 @@ def _sweep(log: LocalLog) -> None:
 
 
 def _write(log: LocalLog, old: list[Range], rewrite: Rewrite) -> _Output:
-    output = _Output(log, (old[0][0], old[-1][1]))
+    output = _Output(log, old)
     try:
         for batch, head in reading.frames_of(log, old):
             payload = rewrite(batch)
@@ -79,10 +79,13 @@ def _write(log: LocalLog, old: list[Range], rewrite: Rewrite) -> _Output:
 class _Output:
     """The compacted segment while it is written under a temp name, and then ready to be put in place."""
 
-    def __init__(self, log: LocalLog, span: Range) -> None:
+    def __init__(self, log: LocalLog, old: list[Range]) -> None:
         self._log = log
-        self._span = span
-        self._id = os.urandom(8)
+        self._span = (old[0][0], old[-1][1])
+        self._replaces = len(old) == 1
+        last = log.open_segment(old[-1])
+        last.close()
+        self._id = last.header.id  # the next segment names it
         self._temp = f"{TEMP}{os.urandom(6).hex()}"
         self._path = os.path.join(log.name, self._temp)
         self._fd = log.fs.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _fs.NOFOLLOW, log.directory.mode)
@@ -117,7 +120,7 @@ class _Output:
     def finish(self) -> None:
         """Header, flush, close."""
         self._drain()
-        header = Header(self._offset, *self._span, self._id, 0)
+        header = Header(self._offset, *self._span, self._id, 0, compacted=True)
         self._log.fs.pwrite(self._fd, header.encode(), 0)
         self._log.fs.fsync(self._fd)
         fd, self._fd = self._fd, -1
@@ -127,7 +130,7 @@ class _Output:
         """Give it its name, and show that it reads back. Needs the append lock."""
         name = segments.name_of(self._span)
         with _fs.Directory(self._log.name, self._log.fs) as directory:
-            put_in_place(directory, self._temp, name)
+            put_in_place(directory, self._temp, name, replace=self._replaces)
         segment = self._log.open_segment(self._span)
         try:
             end = HEADER.size
@@ -135,7 +138,7 @@ class _Output:
                 end = frame.head.end
         finally:
             segment.close()
-        if end != self._offset or segment.header.id != self._id:
+        if end != self._offset or not segment.header.compacted:
             raise VerifyFailed("the compacted segment reads back otherwise", path=segment.path, step="verify")
 
     def discard(self) -> None:

@@ -12,9 +12,10 @@ from time import time
 from landed import _fs
 from landed.errors import NotLanded, from_os_error
 from landed.local import segments
-from landed.local.frames import Header
+from landed.local.frames import Header, boot_tag
+from landed.process import boot_id
 from landed.publish import TEMP_PREFIX, TEMP_SUFFIX, temp_name
-from landed.state import make_directories
+from landed.state import flush_ancestors, make_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,13 +51,10 @@ class JournalDirectory:
                 if self._has_journal():
                     return
             except FileNotFoundError:
-                created: list[str] = []
-                make_directories(self.fs, self.path, self.mode | 0o100, created)
-                for made in created:
-                    with _fs.Directory(os.path.dirname(made), self.fs) as parent:
-                        parent.sync()
+                make_directories(self.fs, self.path, self.mode | 0o100, [])
+                flush_ancestors(self.fs, self.path)
             try:
-                first = Header(segments.FIRST_SIZE, 1, 1, os.urandom(8), 0)
+                first = Header(segments.FIRST_SIZE, 1, 1, os.urandom(8), 0, boot=boot_tag(boot_id()))
                 segments.create(self.path, first, self.fs)
             except NotLanded:
                 if not self._has_journal():  # else another process was first
@@ -115,9 +113,24 @@ class JournalDirectory:
 
     def sweep(self, names: list[str], kept: list[Range]) -> None:
         """Remove what dead processes left. Needs the lock: segments are made under it, so that all others are dead."""
+        replaced = segments.replaced(names, kept)
+        if replaced:
+            try:
+                self.sync()  # the compacted segment's name first: the process that gave it that name may have died
+            except OSError as error:
+                raise self.failed(error, "the names cannot be flushed", "sync directory") from error
         dead = [name for name in names if name.startswith(TEMP_PREFIX) and name.endswith(TEMP_SUFFIX)]
-        for name in dead + segments.replaced(names, kept):
+        for name in dead + replaced:
             self.remove(name)
+
+    def sync(self) -> None:
+        """Flush the names in the directory.
+
+        Raises:
+            OSError: as the system does.
+        """
+        with _fs.Directory(self.path, self.fs) as directory:
+            directory.sync()
 
     def remove(self, name: str) -> None:
         """Unlink an entry that may be gone already.

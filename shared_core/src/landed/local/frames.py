@@ -19,8 +19,8 @@ PAGE: Final = 4096
 SEGMENT_MAGIC: Final = b"LANDEDJ1"
 FRAME_MAGIC: Final = b"LFR1"
 END_MARK: Final = b"1RFL"
-HEADER: Final = struct.Struct("<8sQQQ8sQ8sQ60sI")
-"""magic, size, first, last, id, base, previous id, previous end, zero, check."""
+HEADER: Final = struct.Struct("<8sQQQ8sQ8sQII52sI")
+"""magic, size, first, last, id, base, previous id, previous end, boot tag, compacted, zero, check."""
 FRAME: Final = struct.Struct("<4sIIIQQI")
 """magic, type and boot tag (type in the low byte), payload length, records, sequence, flushed, back; the header check
 follows."""
@@ -39,7 +39,7 @@ SEAL: Final = 2
 class Header:
     """The first 128 bytes of a segment; the attributes are the fields."""
 
-    __slots__ = ("base", "first", "id", "last", "previous_end", "previous_id", "size")
+    __slots__ = ("base", "boot", "compacted", "first", "id", "last", "previous_end", "previous_id", "size")
 
     def __init__(
         self,
@@ -50,6 +50,9 @@ class Header:
         base: int,
         previous_id: bytes = NO_ID,
         previous_end: int = 0,
+        boot: int = NO_BOOT,
+        *,
+        compacted: bool = False,
     ) -> None:
         self.size = size
         self.first = first
@@ -58,6 +61,8 @@ class Header:
         self.base = base
         self.previous_id = previous_id
         self.previous_end = previous_end
+        self.boot = boot
+        self.compacted = compacted
 
     def encode(self) -> bytes:
         block = HEADER.pack(
@@ -69,6 +74,8 @@ class Header:
             self.base,
             self.previous_id,
             self.previous_end,
+            self.boot,
+            self.compacted,
             b"",
             0,
         )
@@ -79,10 +86,10 @@ class Header:
         """The header in `block`, or None when it does not check."""
         if len(block) < HEADER.size:
             return None
-        magic, size, first, last, segment_id, base, previous_id, previous_end, _, check = HEADER.unpack_from(block)
+        magic, *fields, compacted, _, check = HEADER.unpack_from(block)
         if magic != SEGMENT_MAGIC or check != crc32(block[: HEADER.size - CHECK.size]):
             return None
-        return cls(size, first, last, segment_id, base, previous_id, previous_end)
+        return cls(*fields, compacted=bool(compacted))
 
 
 class Head:

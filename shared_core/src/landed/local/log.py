@@ -19,6 +19,7 @@ from landed.local.frames import BATCH, HEADER, OVERHEAD, SEAL, Head, Header, boo
 from landed.local.segments import Segment
 from landed.lock import DEFAULT_TIMEOUT, Lock
 from landed.process import boot_id
+from landed.state import flush_ancestors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,6 +113,15 @@ class LocalLog:
     def _reload(self, *, locked: bool) -> Segment:
         """Look at the directory again: live segments, claim, newest segment. Needs `_state`."""
         names = self.directory.names()
+        try:
+            return self._load(names, locked=locked)
+        except BaseException as error:
+            self.directory.forget()  # what was not taken in is looked at again
+            if isinstance(error, OSError):
+                raise self.directory.failed(error, "the newest segment cannot be opened", "open") from error
+            raise
+
+    def _load(self, names: list[str], *, locked: bool) -> Segment:
         if SUSPECT in names:
             raise self._poison("a flush failed in another process")
         spans = segments.live(names, self.name)
@@ -124,13 +134,7 @@ class LocalLog:
                 self.lock.forget_file()
                 raise NotLanded("the lock file was replaced", path=self.lock.path, step="lock", hint="Try again.")
             self.directory.sweep(names, spans)
-        try:
-            segment = self._open_newest(spans)
-        except FileNotFoundError as error:
-            self.directory.forget()
-            raise self.directory.failed(error, "the newest segment vanished", "open") from error
-        except OSError as error:
-            raise self.directory.failed(error, "the newest segment cannot be opened", "open") from error
+        segment = self._open_newest(spans)
         self._spans, self._newest = spans, segment
         pool.opened(self)
         return segment
@@ -191,6 +195,8 @@ class LocalLog:
                 decided, landing, heads, data = self._lay_out(segment, commits)
                 start = segment.end
                 if landing:
+                    if segment.last is None:
+                        self._make_durable(segment)
                     self._write(segment, data, start)
                     segment.take(heads[-1])
                 self._users += 1  # until the flush: the descriptor must not be put to rest
@@ -217,6 +223,18 @@ class LocalLog:
             self._found = recovery.END
         return segment
 
+    def _make_durable(self, segment: Segment) -> None:
+        """Before the first frame of a segment, flush its name: the process that gave it that name may have died first.
+
+        So whoever finds a frame in a segment knows that its name is on the device.
+        """
+        try:
+            self.directory.sync()
+            if segment.span[0] == 1:
+                flush_ancestors(self.fs, self.name)
+        except OSError as error:
+            raise self.directory.failed(error, "the segment's name cannot be flushed", "sync directory") from error
+
     def _make_room(self, segment: Segment, commit: Commit) -> Segment:
         """A segment that the batch fits: after a crash tail, or when this one is full, a new one."""
         needed = frame_size(len(commit.payload))
@@ -241,7 +259,7 @@ class LocalLog:
             full = offset + size + OVERHEAD > segment.header.size
             if full or (landing and offset + size - segment.end > GROUP_BYTES):
                 break
-            commit.sequence, commit.position = tail + 1, (*segment.span, offset)
+            commit.sequence, commit.position = tail + 1, segment.position_of(offset)
             head = Head(
                 offset,
                 BATCH,
@@ -329,7 +347,7 @@ class LocalLog:
 
     # Rolling.
 
-    def _roll(self, segment: Segment, needed: int, wanted: int) -> Segment:
+    def _roll(self, segment: Segment, needed: int, wanted: int, *, limited: bool = True) -> Segment:
         """Publish the next segment, of `wanted` bytes if that does. Needs the lock and `_state`.
 
         Every frame of the old one is flushed first: no frame of the new one may be acknowledged before it.
@@ -341,8 +359,8 @@ class LocalLog:
             raise self.directory.failed(error, "the full segment cannot be flushed", "sync") from error
         segment.flushed = segment.end
         number = segment.span[1] + 1
-        size = self._next_size(needed, wanted)
-        header = Header(size, number, number, os.urandom(8), segment.tail, segment.header.id, segment.end)
+        size = self._next_size(needed, wanted) if limited else segments.FIRST_SIZE
+        header = Header(size, number, number, os.urandom(8), segment.tail, segment.header.id, segment.end, self._boot)
         try:
             segments.create(self.name, header, self.fs)
         except OutcomeUnknown as error:
@@ -424,7 +442,7 @@ class LocalLog:
             return  # the newest has no frame yet, and the one before it was flushed before it was sealed
         number, size = segment.span[1] + 1, segment.header.size
         base = max(seen, segment.tail)
-        header = Header(size, number, number, os.urandom(8), base, segment.header.id, segment.end)
+        header = Header(size, number, number, os.urandom(8), base, segment.header.id, segment.end, self._boot)
         segments.create(self.name, header, self.fs)
 
     def _poison(self, why: str) -> OutcomeUnknown:
@@ -491,7 +509,7 @@ class LocalLog:
             with self._state:
                 segment = self._ready()
                 if segment.end > HEADER.size or self._found == recovery.CRASH:
-                    self._roll(segment, 0, segments.FIRST_SIZE)
+                    self._roll(segment, 0, segments.FIRST_SIZE, limited=False)  # it makes room
                 return self._spans[:-1]
         finally:
             self.lock.release()

@@ -27,9 +27,9 @@ def batches(log: LocalLog, start: int) -> Iterator[Batch]:
         end = newest.end
         try:
             for index in range(_first_needed(log, spans, start), len(spans)):
-                for frame, span in _frames(log, spans, index, end):
+                for frame, position in _frames(log, spans, index, end):
                     if frame.head.type == BATCH and frame.head.tail >= start:
-                        yield Batch(frame.head.sequence, frame.payload, (*span, frame.head.offset))
+                        yield Batch(frame.head.sequence, frame.payload, position)
                         start = frame.head.tail + 1
         except FileNotFoundError:
             continue  # compacted under us; what was given out is not given out again
@@ -44,13 +44,14 @@ def newest_first(log: LocalLog) -> Iterator[Batch]:
         spans, newest = log.view()
         end = newest.end
         try:
-            for span in reversed(spans):
-                segment = log.open_segment(span)
+            for index in range(len(spans) - 1, -1, -1):
+                segment = log.open_segment(spans[index])
                 try:
-                    last = _last_before(segment, end if span == spans[-1] else segment.header.size)
+                    stop = end if index == len(spans) - 1 else _sealed_end(log, spans, index, segment)
+                    last = recovery.find_last(segment.read, segment.header.id, stop)
                     for frame in segment.backward(last) if last is not None else ():
                         if frame.head.type == BATCH and (before is None or frame.head.tail < before):
-                            yield Batch(frame.head.sequence, frame.payload, (*span, frame.head.offset))
+                            yield Batch(frame.head.sequence, frame.payload, segment.position_of(frame.head.offset))
                             before = frame.head.sequence
                 finally:
                     segment.close()
@@ -64,19 +65,21 @@ def frames_of(log: LocalLog, spans: list[Range]) -> Iterator[tuple[Batch, Head]]
     """The batches of sealed segments, with their frame headers; each segment must be whole."""
     known, _ = log.view()
     for span in spans:
-        for frame, _ in _frames(log, known, known.index(span), 0):
+        for frame, position in _frames(log, known, known.index(span), 0):
             if frame.head.type == BATCH:
-                yield Batch(frame.head.sequence, frame.payload, (*span, frame.head.offset)), frame.head
+                yield Batch(frame.head.sequence, frame.payload, position), frame.head
 
 
 def fetch(log: LocalLog, position: Position) -> Batch | None:
     """The batch at `position`; None when a compaction has moved it."""
-    first, last, offset = position
+    first, last, *_, offset = position
     try:
         segment = log.open_segment((first, last))
     except FileNotFoundError:
         return None
     try:
+        if segment.position_of(offset) != position:
+            return None
         frame = segment.frame_at(offset)
         if frame is None:
             raise segment.corrupt(offset, "a frame does not check")
@@ -99,34 +102,30 @@ def _first_needed(log: LocalLog, spans: list[Range], start: int) -> int:
     return 0
 
 
-def _frames(log: LocalLog, spans: list[Range], index: int, end: int) -> Iterator[tuple[Frame, Range]]:
-    """All frames of one segment; it must be whole up to its end."""
+def _frames(log: LocalLog, spans: list[Range], index: int, end: int) -> Iterator[tuple[Frame, Position]]:
+    """All frames of one segment, each with its position; it must be whole up to its end."""
     segment = log.open_segment(spans[index])
-    newest = index == len(spans) - 1
     try:
-        reached, sealed = HEADER.size, False
-        for frame in segment.forward(HEADER.size, end if newest else segment.header.size):
-            yield frame, spans[index]
-            reached, sealed = frame.head.end, frame.head.type != BATCH
-        if sealed or reached == (end if newest else _sealed_end(log, spans, index, segment)):
-            return
-        raise segment.corrupt(reached, "a frame does not check")
+        newest = index == len(spans) - 1
+        stop = end if newest else _sealed_end(log, spans, index, segment)
+        reached = HEADER.size
+        for frame in segment.forward(HEADER.size, stop):
+            yield frame, segment.position_of(frame.head.offset)
+            reached = frame.head.end
+        if reached != stop:
+            raise segment.corrupt(reached, "a frame does not check")
     finally:
         segment.close()
 
 
 def _sealed_end(log: LocalLog, spans: list[Range], index: int, segment: Segment) -> int:
-    """Where the frames of a sealed segment without a seal frame end."""
+    """Where the frames of a sealed segment end, its seal not counted; its successor must be its own.
+
+    Raises:
+        Corrupt: the successor names another segment.
+    """
     successor = log.open_segment(spans[index + 1])
     successor.close()
-    if successor.header.previous_id == segment.header.id:
-        return successor.header.previous_end
-    return segment.header.size
-
-
-def _last_before(segment: Segment, end: int) -> Head | None:
-    """The last frame of a segment that ends at or before `end`."""
-    last = recovery.find_last(segment.read, segment.header.id, segment.header.size)
-    while last is not None and last.end > end:
-        last = segment.head_at(last.offset - last.back) if last.back else None
-    return last
+    if successor.header.previous_id != segment.header.id:
+        raise segment.corrupt(0, "it is not the segment that the next one follows")
+    return segment.header.size if segment.header.compacted else successor.header.previous_end

@@ -14,6 +14,7 @@ from landed.local.frames import (
     SEAL,
     Frame,
     Head,
+    Header,
     decode_frame,
     decode_head,
 )
@@ -43,10 +44,11 @@ def frames(segment_id: bytes, data: bytes, start: int = HEADER.size) -> Iterator
         at = frame.head.end
 
 
-def judge(segment_id: bytes, data: bytes, at: int, last: Head | None, running: int) -> str:
+def judge(header: Header, data: bytes, at: int, last: Head | None, running: int) -> str:
     """What stands at `at`, where a newest segment's good frames end.
 
     Args:
+        header: the segment's.
         data: the whole segment.
         last: the header of the last good frame.
         running: the boot tag of the running kernel.
@@ -56,11 +58,11 @@ def judge(segment_id: bytes, data: bytes, at: int, last: Head | None, running: i
     rest = data[at:].rstrip(b"\0")
     if not rest:
         return END
-    later = list(_good_after(segment_id, data, at))
+    later = list(_good_after(header.id, data, at))
     if any(frame.head.flushed > at for frame in later):
         return DAMAGE
-    head = decode_head(segment_id, at, data, at)
-    boot = head.boot if head is not None else last.boot if last is not None else NO_BOOT
+    head = decode_head(header.id, at, data, at)
+    boot = (head or last or header).boot
     if boot == NO_BOOT or boot != running:
         return CRASH
     return TORN if not later and _stops_at_a_page(at, at + len(rest), head, data) else DAMAGE
@@ -87,13 +89,13 @@ def _stops_at_a_page(at: int, end: int, head: Head | None, data: bytes) -> bool:
     return at < boundary < at + FRAME_HEADER and data[at : at + len(FRAME_MAGIC)] == FRAME_MAGIC
 
 
-def find_last(read: Callable[[int, int], bytes], segment_id: bytes, size: int) -> Head | None:
-    """The last frame of a segment that nothing has damaged, in a few reads; None when it has no frame.
+def find_last(read: Callable[[int, int], bytes], segment_id: bytes, limit: int) -> Head | None:
+    """The last frame that ends at or before `limit` in a segment that nothing has damaged, in a few reads, or None.
 
     Halves the segment by "is this page zero". A payload of zeros can end that too early, so the frames are followed
     forward from where it led.
     """
-    low, high = 0, size // PAGE  # page `low` is not zero (it has the header); pages from `high` on are taken as zero
+    low, high = 0, -(-limit // PAGE)  # page `low` is not zero (it has the header); from `high` on all count as zero
     while high - low > 1:
         middle = (low + high) // 2
         if any(read(middle * PAGE, PAGE)):
@@ -103,23 +105,21 @@ def find_last(read: Callable[[int, int], bytes], segment_id: bytes, size: int) -
     head = None
     page = low
     while page >= 0 and head is None:
-        head = _last_head_in(read(page * PAGE, PAGE + FRAME_HEADER), segment_id, page * PAGE)
+        head = _last_head_in(read(page * PAGE, PAGE + FRAME_HEADER), segment_id, page * PAGE, limit)
         page -= 1
-    if head is None:
-        head = decode_head(segment_id, HEADER.size, read(HEADER.size, FRAME_HEADER))
     while head is not None:
         following = decode_head(segment_id, head.end, read(head.end, FRAME_HEADER))
-        if following is None:
+        if following is None or following.end > limit:
             return head
         head = following
     return None
 
 
-def _last_head_in(data: bytes, segment_id: bytes, offset: int) -> Head | None:
+def _last_head_in(data: bytes, segment_id: bytes, offset: int, limit: int) -> Head | None:
     end = len(data)
     while (found := data.rfind(FRAME_MAGIC, 0, end)) >= 0:
         head = decode_head(segment_id, offset + found, data, found)
-        if head is not None:
+        if head is not None and head.end <= limit:
             return head
         end = found + len(FRAME_MAGIC) - 1
     return None

@@ -219,7 +219,7 @@ class _Writer:
     def finish(self, base: int) -> None:
         """Header, flush, close; then the empty segment."""
         self._drain()
-        header = Header(self.size, *FULL, self._id, 0)
+        header = Header(self.size, *FULL, self._id, 0, compacted=True)
         try:
             _fs.pwrite_all(self._fs, self._fd, header.encode(), 0)
             self._fs.fsync(self._fd)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final, TypeAlias
 
+    from landed.engine import Position
+
     Range: TypeAlias = tuple[int, int]
     """The numbers of the first and the last segment that a segment stands for."""
 
@@ -138,6 +140,10 @@ class Segment:
     def path(self) -> str:
         return os.path.join(self.directory, name_of(self.span))
 
+    def position_of(self, offset: int) -> Position:
+        """Where the frame at `offset` stands, for `Log.fetch`."""
+        return (*self.span, int.from_bytes(self.header.id, "little"), self.header.compacted, offset)
+
     @property
     def tail(self) -> int:
         """The highest sequence number given out up to `end`."""
@@ -244,13 +250,18 @@ class Segment:
             frame = self.frame_at(head.offset) if head is not None and head.boot == running else None
             if frame is not None:
                 self.take(frame.head)
-                if self.advance():
+                if self.advance() and (self.sealed or self._is_zero_from(self.end)):
                     return recovery.SEALED if self.sealed else recovery.END
         self.end, self.last = HEADER.size, None
         data = self.read(0, self.header.size)
         for frame in recovery.frames(self.header.id, data):
             self.take(frame.head)
-        return recovery.judge(self.header.id, data, self.end, self.last, running)
+        return recovery.judge(self.header, data, self.end, self.last, running)
+
+    def _is_zero_from(self, offset: int) -> bool:
+        """Whether nothing follows: a page that was lost in the middle must not pass for the end."""
+        rest = self.read(offset, self.header.size - offset)
+        return rest == bytes(len(rest))
 
     @property
     def sealed(self) -> bool:

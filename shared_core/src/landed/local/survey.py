@@ -320,9 +320,9 @@ def settle(file: SegmentFile, lock: Hold, running: int) -> tuple[bytes, bool]:
 
 
 def _looks_broken(file: SegmentFile, data: bytes, running: int) -> bool:
-    if file.id is None:
+    if file.id is None or file.header is None:
         return False
     end, last = HEADER.size, None
     for frame in recovery.frames(file.id, data):
         end, last = frame.head.end, frame.head
-    return recovery.judge(file.id, data, end, last, running) in {recovery.TORN, recovery.DAMAGE}
+    return recovery.judge(file.header, data, end, last, running) in {recovery.TORN, recovery.DAMAGE}

@@ -11,7 +11,7 @@ import struct
 from landed import entries
 from landed.local import identity, recovery, segments
 from landed.local.directory import LOCK
-from landed.local.frames import BATCH, HEADER, NO_BOOT, SEAL, Frame, boot_tag
+from landed.local.frames import BATCH, HEADER, NO_BOOT, SEAL, Frame, Header, boot_tag
 from landed.local.survey import SegmentFile, settle
 from landed.process import boot_id
 from landed.publish import DEVICE, READ
@@ -229,9 +229,9 @@ def _bounds(file: SegmentFile, following: SegmentFile | None) -> tuple[int | Non
     if following is None:
         return None, None
     size = file.header.size if file.header is not None else file.size
-    compacted = file.span[0] < file.span[1]
+    compacted = file.header.compacted if file.header is not None else file.span[0] < file.span[1]
     if following.header is not None:
-        stop = following.header.previous_end if _names(following, file) else size
+        stop = following.header.previous_end if _names(following, file) and not compacted else size
         adjacent = following.span[0] == file.span[1] + 1
         return stop if adjacent or compacted else None, following.header.base
     following.id = following.id or identity.find(following, None)
@@ -263,6 +263,11 @@ def _last_tail(file: SegmentFile, start: int, stop: int) -> int:
 # The newest segment.
 
 
+def _stand_in(file: SegmentFile, segment_id: bytes) -> Header:
+    """For a header that does not check: what the name and the frames say."""
+    return Header(file.size, *file.span, segment_id, 0)
+
+
 def _newest(survey: Survey, file: SegmentFile, segment_id: bytes) -> Iterator[Frame | Damage | Tail]:
     running = NO_BOOT if survey.suspect else boot_tag(boot_id())
     data, busy = settle(file, survey.hold(LOCK), running)
@@ -271,7 +276,7 @@ def _newest(survey: Survey, file: SegmentFile, segment_id: bytes) -> Iterator[Fr
         for frame in recovery.frames(segment_id, data, at):
             yield frame
             at, last = frame.head.end, frame.head
-        found = recovery.judge(segment_id, data, at, last, running)
+        found = recovery.judge(file.header or _stand_in(file, segment_id), data, at, last, running)
         if found == recovery.END:
             return
         if found == recovery.SEALED:
