@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import frame
 from contenders import WRITERS, ByHand, Landed, Writer, installed, not_installed
-from frame import Contender, Flushes, Report
+from frame import Contender, Device, Report
 from imports import report_imports
 from locks import report_locks
 from survival import report_survival
@@ -29,20 +29,20 @@ LIMIT = 1.25
 """landed.write over the same system calls written by hand, for 4 KiB."""
 
 
-def report_ratio(report: Report, directory: str, rounds: int, flushes: Flushes) -> None:
+def report_ratio(report: Report, directory: str, rounds: int, device: Device) -> None:
     """The ratio that is required: the two alone, and first, while few inodes were freed on this disk (see `Writer`)."""
     size, _ = SIZES["4 KiB"]
     place = os.path.join(directory, "pair")
     os.mkdir(place)
     writers = (ByHand(place), Landed(place))
     contenders = [Contender(writer.name, _writing(writer, size), writer.settle) for writer in writers]
-    samples = frame.measure("writes of 4 KiB, landed and by hand", contenders, rounds, flushes)
+    samples = frame.measure("writes of 4 KiB, landed and by hand", contenders, rounds, device)
     report.samples("Replace a file of 4 KiB: landed and the same system calls by hand", samples, ByHand.name)
     ratio = samples[Landed.name].median / samples[ByHand.name].median
     report.require("landed.write of 4 KiB over the same system calls by hand", LIMIT, ratio)
 
 
-def report_writes(report: Report, directory: str, label: str, scale: int, flushes: Flushes) -> None:
+def report_writes(report: Report, directory: str, label: str, scale: int, device: Device) -> None:
     """Replace one file over and over, each writer its own."""
     size, rounds = SIZES[label]
     place = os.path.join(directory, label.replace(" ", ""))
@@ -53,7 +53,7 @@ def report_writes(report: Report, directory: str, label: str, scale: int, flushe
             servers.enter_context(kind.serve(place))
             writers.append(kind(place))
         contenders = [Contender(writer.name, _writing(writer, size), writer.settle) for writer in writers]
-        samples = frame.measure(f"writes of {label}", contenders, rounds // scale, flushes)
+        samples = frame.measure(f"writes of {label}", contenders, rounds // scale, device)
     report.samples(f"Replace a file of {label}", samples, ByHand.name, not_installed())
 
 
@@ -62,12 +62,12 @@ def _writing(writer: Writer, size: int) -> Callable[[int], object]:
     return lambda number: writer.write(number.to_bytes(8, "big", signed=True) * (size // 8))
 
 
-def report_creates(report: Report, directory: str, rounds: int, flushes: Flushes) -> None:
+def report_creates(report: Report, directory: str, rounds: int, device: Device) -> None:
     """A new file each time, under a name that must be free."""
     place = os.path.join(directory, "create")
     os.mkdir(place)
     contenders = [Contender(writer.name, _creating(writer)) for writer in (ByHand(place), Landed(place))]
-    samples = frame.measure("creations", contenders, rounds, flushes)
+    samples = frame.measure("creations", contenders, rounds, device)
     report.samples(
         "Create a file of 4 KiB, put-if-absent",
         samples,
@@ -90,11 +90,11 @@ def main() -> None:
         print("\nHow each is called\n")
         for writer in WRITERS:
             print(f"  {writer.name}: {writer.how}")
-        flushes = Flushes(directory)
-        report_ratio(report, directory, PAIR_ROUNDS // scale, flushes)
+        device = Device(directory)
+        report_ratio(report, directory, PAIR_ROUNDS // scale, device)
         for label in SIZES:
-            report_writes(report, directory, label, scale, flushes)
-        report_creates(report, directory, CREATE_ROUNDS // scale, flushes)
+            report_writes(report, directory, label, scale, device)
+        report_creates(report, directory, CREATE_ROUNDS // scale, device)
         report_locks(report, directory, 200 // scale, 4 / scale)
         report_imports(report, 60 // scale)
         report_survival(report, directory)

@@ -81,8 +81,11 @@ class Sample:
         return statistics.median(self.flushes) if self.flushes else None
 
 
-class Flushes:
-    """Counts the flush requests that the block device under a directory has completed."""
+class Device:
+    """Counts what the block device under a directory has done since boot, for everybody.
+
+    The answers are None where the kernel does not say: other platforms, btrfs, overlays.
+    """
 
     def __init__(self, directory: str) -> None:
         device = os.stat(directory).st_dev
@@ -93,10 +96,18 @@ class Flushes:
                 node = node.parent
         self._path = node / "stat"
 
-    def count(self) -> int | None:
-        """Flushes since boot, by everybody; None where the kernel does not say (other platforms, btrfs, overlays)."""
+    def flushes(self) -> int | None:
+        """Flush requests completed."""
+        return self._field(15)
+
+    def written(self) -> int | None:
+        """Bytes written."""
+        sectors = self._field(6)
+        return None if sectors is None else sectors * 512  # of this size whatever the device's own are
+
+    def _field(self, index: int) -> int | None:
         try:
-            return int(self._path.read_text().split()[15])
+            return int(self._path.read_text().split()[index])
         except (OSError, IndexError):
             return None
 
@@ -126,16 +137,14 @@ class Progress:
         print(f"\r  [{bar}] {self._what}{end}", end="", file=sys.stderr, flush=True)
 
 
-def measure(
-    what: str, contenders: Sequence[Contender], rounds: int, flushes: Flushes | None = None
-) -> dict[str, Sample]:
+def measure(what: str, contenders: Sequence[Contender], rounds: int, device: Device | None = None) -> dict[str, Sample]:
     """Run every contender once a round.
 
     Args:
         what: for the progress bar.
         contenders: in any order; their names are distinct.
         rounds: that count; `WARM_UP` more come first.
-        flushes: counts the device's flushes around each call.
+        device: whose flushes are counted around each call.
 
     Returns:
         Each contender's sample, under its name.
@@ -145,11 +154,11 @@ def measure(
     progress = Progress(what, rounds + WARM_UP)
     for number in range(-WARM_UP, rounds):
         for contender in order.sample(contenders, len(contenders)):
-            before = flushes.count() if flushes is not None else None
+            before = device.flushes() if device is not None else None
             started = time.perf_counter()
             contender.call(number)
             seconds = time.perf_counter() - started
-            after = flushes.count() if flushes is not None else None
+            after = device.flushes() if device is not None else None
             contender.settle()
             if number >= 0:
                 samples[contender.name].seconds.append(seconds / contender.times)
@@ -210,18 +219,19 @@ class Report:
             header, rows = header[:-1], [row[:-1] for row in rows]
         self.table(title, header, rows, notes)
 
-    def require(self, what: str, limit: float, measured: float, unit: str = "") -> None:
-        """Keep a requirement for the closing table: at most `limit`."""
-        self._required.append(
-            {"what": what, "required": limit, "measured": measured, "unit": unit, "ok": measured <= limit}
-        )
+    def require(self, what: str, limit: float, measured: float, unit: str = "", *, at_least: bool = False) -> None:
+        """Keep a requirement for the closing table: at most `limit`, or at least."""
+        ok = measured >= limit if at_least else measured <= limit
+        relation = ">=" if at_least else "<="
+        row = {"what": what, "required": limit, "relation": relation, "measured": measured, "unit": unit, "ok": ok}
+        self._required.append(row)
 
     def close(self, json_file: str | None) -> None:
         """Print required against measured, and write everything to `json_file` if there is one."""
         rows = [
             [
                 str(row["what"]),
-                f"<= {row['required']} {row['unit']}".rstrip(),
+                f"{row['relation']} {row['required']} {row['unit']}".rstrip(),
                 f"{row['measured']:.2f} {row['unit']}".rstrip(),
                 "ok" if row["ok"] else "MISSED",
             ]
