@@ -16,6 +16,7 @@ from landed.engine import Commit
 from landed.entries import Entry, Record, encode_records
 from landed.errors import LandedError
 from landed.journal import Journal
+from landed.local import directory
 from landed.local import log as local_log
 from landed.local.log import LocalLog
 
@@ -48,7 +49,8 @@ BOOT = Boot()
 @pytest.fixture
 def model_machine(monkeypatch: pytest.MonkeyPatch) -> Boot:
     """A machine whose boots the test decides; nobody there waits for a lock, because nobody else runs meanwhile."""
-    monkeypatch.setattr(local_log, "boot_id", BOOT.id)
+    for module in (local_log, directory):
+        monkeypatch.setattr(module, "boot_id", BOOT.id)
     monkeypatch.setattr(local_log, "DEFAULT_TIMEOUT", 0.0)
     monkeypatch.setattr(process, "_me", process.Owner(1, "boot.1", "model", "model"))
     BOOT.number = 1
@@ -302,8 +304,9 @@ def judge(found: list[str], known: dict[str, str] | None = None) -> None:
         known: the problems that are known, with the reason of each.
     """
     known = known or {}
-    assert [each for each in found if not each.startswith(tuple(known))][:3] == []
+    unexpected = [each for each in found if not each.startswith(tuple(known))]
+    assert not unexpected, f"{len(unexpected)} problems, first " + "\n".join(unexpected[:3])
     mended = [problem for problem in known if not any(each.startswith(problem) for each in found)]
-    assert mended == [], "no longer found: it need not be expected any more"
+    assert not mended, f"no longer found, and need not be expected any more: {mended}"
     if known:
         pytest.xfail("; ".join(sorted(set(known.values()))))

@@ -30,22 +30,7 @@ class TestMemory(LogConformance):
         return open_
 
 
-KNOWN = {
-    "test_compaction_of_one_batch": "the compacted segment has the name of the one segment that it replaces",
-    "test_compaction_again_without_an_append": "the compacted segment has the name of the one that it replaces",
-    "test_full_log_can_be_compacted": "the roll before a compaction counts against the growth limit",
-    "test_claim_shuts_others_out": "a handle that was refused once does not look at the claim again",
-}
-"""What is known to fail, and why."""
-
-
 class TestLocalFiles(LogConformance):
-    @pytest.fixture(autouse=True)
-    def known(self, request: pytest.FixtureRequest) -> None:
-        reason = KNOWN.get(request.node.originalname)
-        if reason is not None:
-            request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
-
     @pytest.fixture
     def open_log(self, tmp_path: Path) -> OpenLog:
         return lambda max_bytes=None: LocalLog(str(tmp_path / "journal"), max_bytes=max_bytes)

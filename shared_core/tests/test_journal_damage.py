@@ -24,6 +24,9 @@ LOG_OFF = 60
 RIGHT, TOLD, SHORT = "right", "Corrupt", "all but the last append"
 
 
+BACKWARDS = pytest.mark.xfail(strict=True, reason="newest first, damage of a sealed segment's last frames hides them")
+
+
 class Victim:
     """A journal on a model disk, whose files a test may damage and mend.
 
@@ -62,13 +65,11 @@ class Victim:
         finally:
             node.now.data = before
 
-    def outcome(self, *, both_ways: bool = True) -> str:
+    def outcome(self) -> str:
         """What a new process makes of the journal: RIGHT, TOLD, SHORT, or what is wrong."""
         program = Process(self.disk)
         try:
-            answers = {program.run(self._read), program.run(self._tail)}
-            if both_ways:
-                answers.add(program.run(lambda each: self._read(each, newest_first=True)))
+            answers = {program.run(self._read), program.run(self._tail), program.run(self._read_newest_first)}
         finally:
             program.die()
         answers -= {RIGHT}
@@ -88,6 +89,9 @@ class Victim:
             return RIGHT
         short = self.right[: -self.last]
         return SHORT if got == (short[::-1] if newest_first else short) else f"silently {len(got)} records"
+
+    def _read_newest_first(self, program: Process) -> str:
+        return self._read(program, newest_first=True)
 
     def _tail(self, program: Process) -> str:
         try:
@@ -121,9 +125,9 @@ def frames_end(data: bytes) -> int:
 
 def outcomes(victim: Victim, mutants: Iterator[tuple[str, bytes]], name: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for index, (what, data) in enumerate(mutants):
+    for what, data in mutants:
         with victim.damaged(name, data):
-            found.setdefault(victim.outcome(both_ways=index % 5 == 0), []).append(what)
+            found.setdefault(victim.outcome(), []).append(what)
     return found
 
 
@@ -143,7 +147,7 @@ def zeroed(data: bytes, unit: int) -> Iterator[tuple[str, bytes]]:
             yield f"zeros from {at}", (data[:at] + bytes(unit) + data[at + unit :])[: len(data)]
 
 
-@pytest.mark.parametrize("index", [0, 1, 2])
+@pytest.mark.parametrize("index", [pytest.param(0, marks=BACKWARDS), pytest.param(1, marks=BACKWARDS), 2])
 def test_every_byte_flipped(several: Victim, index: int) -> None:
     name = several.segments[index]
     data = several.data(name)
@@ -155,7 +159,7 @@ def test_every_byte_flipped(several: Victim, index: int) -> None:
     assert set(after) <= {RIGHT, TOLD}
 
 
-@pytest.mark.parametrize("index", [0, 1, 2])
+@pytest.mark.parametrize("index", [pytest.param(0, marks=BACKWARDS), pytest.param(1, marks=BACKWARDS), 2])
 def test_every_byte_flipped_and_rebooted(several: Victim, index: int) -> None:
     name = several.segments[index]
     data = several.data(name)
@@ -169,7 +173,6 @@ def test_every_byte_flipped_and_rebooted(several: Victim, index: int) -> None:
         assert all(int(what.split()[1]) >= last for what in found[SHORT])
 
 
-@pytest.mark.xfail(strict=True, reason="the only frame of a segment has no other to say in which boot it was")
 def test_every_byte_of_a_single_append_flipped(one: Victim) -> None:
     (name,) = one.segments
     found = outcomes(one, flips(one.data(name), range(frames_end(one.data(name)))), name)
@@ -196,6 +199,7 @@ def test_a_longer_file_is_corrupt(several: Victim, extra: int) -> None:
             assert several.outcome() == TOLD
 
 
+@BACKWARDS
 @pytest.mark.parametrize("unit", [512, 64])
 def test_lost_sectors(several: Victim, unit: int) -> None:
     """A lost part is told, unless it is the end of the last append: that looks like a dead writer's."""
@@ -204,6 +208,7 @@ def test_lost_sectors(several: Victim, unit: int) -> None:
         assert set(found) <= ({RIGHT, TOLD} if index < 2 else {RIGHT, TOLD, SHORT})
 
 
+@BACKWARDS
 @pytest.mark.parametrize("unit", [512, 64])
 def test_lost_sectors_and_rebooted(several: Victim, unit: int) -> None:
     """The last append may be gone, and with it the proof that the one before it was flushed, if both are hit."""
@@ -216,7 +221,7 @@ def test_lost_sectors_and_rebooted(several: Victim, unit: int) -> None:
             assert all(int(what.split()[-1]) + unit > last for what in found[answer]), answer
 
 
-@pytest.mark.xfail(strict=True, reason="a page of zeros between frames is taken for the end when the journal is opened")
+@BACKWARDS
 def test_lost_page_between_frames(model_machine: Boot, caplog: pytest.LogCaptureFixture) -> None:
     """Frames that end just where pages do, and a page in the middle that has become zeros."""
     caplog.set_level(LOG_OFF)
@@ -255,7 +260,6 @@ def test_exchanged_segments(several: Victim) -> None:
                     assert several.outcome() == TOLD
 
 
-@pytest.mark.xfail(strict=True, reason="whether a segment is the one that its successor names is not looked at")
 def test_segment_of_another_journal(several: Victim) -> None:
     other = Victim([901, 700, 400, 800, 600, 500, 300, 250])
     for name in several.segments[:-1]:
@@ -277,7 +281,6 @@ def test_frames_exchanged_or_copied(several: Victim) -> None:
         assert several.outcome() == TOLD
 
 
-@pytest.mark.xfail(strict=True, reason="before the first frame of a segment nothing says in which boot it was written")
 def test_all_frames_moved(several: Victim) -> None:
     name = several.segments[-1]
     data = several.data(name)
