@@ -14,6 +14,7 @@ from __future__ import annotations
 import _thread
 import errno
 import os
+import stat
 from time import monotonic, sleep, time
 
 from landed import _fs
@@ -265,6 +266,8 @@ class Lock:
             slot.fd = self._fs.open(self.path, os.O_RDWR | os.O_CREAT | _fs.NOFOLLOW | _fs.NONBLOCK, self._mode)
             _descriptors.add(slot.fd)
         status = self._fs.fstat(slot.fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", self.path)
         slot.identity = (status.st_dev, status.st_ino)
         if self._mode != PRIVATE and status.st_mode & 0o777 != self._mode and _fs.is_ours(status):
             self._fs.fchmod(slot.fd, self._mode)  # the umask took bits that the users of a shared directory need

@@ -49,6 +49,9 @@ def newest_first(log: LocalLog) -> Iterator[Batch]:
                 try:
                     stop = end if index == len(spans) - 1 else _sealed_end(log, spans, index, segment)
                     last = recovery.find_last(segment.read, segment.header.id, stop)
+                    reached = last.end if last is not None else HEADER.size
+                    if reached != stop:
+                        raise segment.corrupt(reached, "a frame does not check")
                     for frame in segment.backward(last) if last is not None else ():
                         if frame.head.type == BATCH and (before is None or frame.head.tail < before):
                             yield Batch(frame.head.sequence, frame.payload, segment.position_of(frame.head.offset))
