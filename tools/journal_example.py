@@ -31,7 +31,9 @@ HEADER = (
     (8, "base", ""),
     (8, "id of the segment before", "none"),
     (8, "end of the segment before", ""),
-    (60, "zero", ""),
+    (4, "boot tag", "as in the frame"),
+    (4, "compacted", "no"),
+    (52, "zero", ""),
     (4, "crc32 of bytes 0 to 123", ""),
 )
 FRAME = (

@@ -37,6 +37,8 @@ class Header(NamedTuple):
     base: int
     previous_id: bytes
     end: int
+    boot: int
+    compacted: int
 
 
 class Frame(NamedTuple):
@@ -59,9 +61,9 @@ class Record(NamedTuple):
 
 
 def header_of(data: bytes) -> Header:
-    if len(data) < 128 or crc32(data[:124]) != int.from_bytes(data[124:128], "little") or any(data[64:124]):
+    if len(data) < 128 or crc32(data[:124]) != int.from_bytes(data[124:128], "little") or any(data[72:124]):
         raise Damaged("header")
-    header = Header(*struct.unpack_from("<8sQQQ8sQ8sQ", data))
+    header = Header(*struct.unpack_from("<8sQQQ8sQ8sQII", data))
     if header.magic != b"LANDEDJ1" or header.size != len(data):
         raise Damaged("header")
     return header
@@ -113,18 +115,21 @@ def live_segments(names: list[str]) -> list[tuple[int, int]]:
 
 def read_segment(data: bytes, successor: Header | None) -> list[Frame]:
     header = header_of(data)
+    end = None
+    if successor is not None:
+        if successor.previous_id != header.id:
+            raise Damaged("another segment follows")
+        end = header.size if header.compacted else successor.end
     frames: list[Frame] = []
     at = 128
-    while (frame := frame_at(data, at, header.id)) is not None:
+    while at != end and (frame := frame_at(data, at, header.id)) is not None:
         assert frame.back == (at - frames[-1].offset if frames else 0)
         assert frame.flushed <= at
         frames.append(frame)
         at = frame.next
-    sealed = bool(frames) and frames[-1].type == 2
-    if successor is None:
-        if sealed or any(data[at:]):
-            raise Damaged("the newest segment does not end in zeros")
-    elif not sealed and at != (successor.end if successor.previous_id == header.id else header.size):
+    if end is None and (any(data[at:]) or (frames and frames[-1].type == 2)):
+        raise Damaged("the newest segment does not end in zeros")
+    if end is not None and at != end:
         raise Damaged("a sealed segment does not reach its end")
     return frames
 
@@ -138,7 +143,7 @@ def read_journal(directory: Path) -> list[Record]:
     for index, data in enumerate(datas):
         assert headers[index].base >= (records[-1].sequence if records else 0)
         for frame in read_segment(data, headers[index + 1] if index + 1 < len(datas) else None):
-            assert frame.type in {1, 2}
+            assert frame.type == 1
             found = records_of(frame)
             assert all(record.sequence < frame.sequence + frame.count for record in found)
             records += found
@@ -182,6 +187,7 @@ def test_the_example_says_what_its_bytes_are() -> None:
         24: header.last,
         40: header.base,
         56: header.end,
+        68: header.compacted,
         132: frame.type,
         136: len(frame.payload),
         140: frame.count,
@@ -193,6 +199,7 @@ def test_the_example_says_what_its_bytes_are() -> None:
     for offset, number in said.items():
         assert fields[offset][1].partition(":")[0] == str(number), fields[offset]
     assert fields[133][1].startswith(f"{frame.boot:#x}: ")
+    assert fields[64][1].startswith(f"{header.boot:#x}: ")
     boot_id = re.search(r"`(.+)`", fields[133][1])
     assert boot_id
     assert crc32(boot_id[1].encode()) & 0xFFFFFF == frame.boot

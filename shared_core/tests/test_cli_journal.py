@@ -178,7 +178,6 @@ def test_compact_as_json(journal):
     assert after < before
 
 
-@pytest.mark.xfail(strict=True, reason="a journal of one segment cannot be compacted: its own name is taken")
 def test_compact_a_journal_of_one_segment(work):
     with landed.Journal(work / "j") as opened:
         opened.append([b"one"])

@@ -339,7 +339,7 @@ def test_a_segment_of_another_journal(work):
     make(work / "other", 40)
     shutil.copy(work / "other" / SECOND, work / "j" / SECOND)
     report = inspection.examine(work / "j")
-    assert {one.what for one in report.damage} == {"it follows another segment than the one before it"}
+    assert {one.what for one in report.damage} == {"it is not the segment that the next one follows"}
 
 
 def test_a_frame_out_of_order(work):

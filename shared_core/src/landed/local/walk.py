@@ -193,6 +193,8 @@ def _segment(
 
 
 def _sealed(file: SegmentFile, following: SegmentFile | None) -> Iterator[Frame | Damage | Tail]:
+    if _broken(file, following):
+        yield Damage(file.name, 0, HEADER.size, "it is not the segment that the next one follows")
     stop, ceiling = _bounds(file, following)
     at = HEADER.size
     while at != stop:
@@ -207,21 +209,20 @@ def _sealed(file: SegmentFile, following: SegmentFile | None) -> Iterator[Frame 
         at = frame.head.end
         if frame.head.type == SEAL:
             yield frame
-            break
+            return
         if ceiling is None or frame.head.tail <= ceiling:
             yield frame
         else:
             what = f"its sequence number {frame.head.tail} belongs to the next segment"
             yield Damage(file.name, frame.head.offset, at - frame.head.offset, what)
-    else:
-        yield from _after(file, at)
-        return
-    if stop is not None and following is not None and file.header is not None and not _names(following, file):
-        yield Damage(following.name, 0, HEADER.size, "it follows another segment than the one before it")
+    yield from _after(file, at)
 
 
-def _names(following: SegmentFile, file: SegmentFile) -> bool:
-    return following.header is not None and following.header.previous_id == file.id
+def _broken(file: SegmentFile, following: SegmentFile | None) -> bool:
+    """Whether two headers that check belong to neighbours, and the later one names another segment."""
+    if following is None or following.header is None or file.header is None or following.span[0] != file.span[1] + 1:
+        return False
+    return following.header.previous_id != file.header.id
 
 
 def _bounds(file: SegmentFile, following: SegmentFile | None) -> tuple[int | None, int | None]:
@@ -231,9 +232,9 @@ def _bounds(file: SegmentFile, following: SegmentFile | None) -> tuple[int | Non
     size = file.header.size if file.header is not None else file.size
     compacted = file.header.compacted if file.header is not None else file.span[0] < file.span[1]
     if following.header is not None:
-        stop = following.header.previous_end if _names(following, file) and not compacted else size
-        adjacent = following.span[0] == file.span[1] + 1
-        return stop if adjacent or compacted else None, following.header.base
+        named = following.header.previous_id == file.id
+        stop = size if compacted else min(size, following.header.previous_end) if named else None
+        return stop, following.header.base
     following.id = following.id or identity.find(following, None)
     first = following.next_frame(HEADER.size, following.limit)
     return size if compacted else None, first.head.sequence - 1 if first is not None else None
