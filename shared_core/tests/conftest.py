@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,9 +10,10 @@ from programs import Programs
 from recording import Recording
 
 import landed
+from landed import process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -48,3 +50,9 @@ def programs() -> Iterator[Programs]:
     """Starts other processes; those that still run when the test ends are killed."""
     with Programs() as started:
         yield started
+
+
+@pytest.fixture
+def rebooted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Lets the machine boot."""
+    return lambda: monkeypatch.setattr(process, "_boot_id", os.urandom(8).hex())

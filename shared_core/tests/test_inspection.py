@@ -6,23 +6,32 @@ import errno
 import fcntl
 import os
 import shutil
-import struct
 from pathlib import Path
 from time import monotonic
 
 import pytest
+from damaged_journals import (
+    FIRST,
+    SECOND,
+    change,
+    contents,
+    crashed,
+    flip,
+    frame_offsets,
+    make,
+    records_of,
+    salvaged,
+    unflushed,
+)
 
 import landed
-from landed import _fs, inspection, process
+from landed import _fs, inspection
 from landed.errors import Corrupt, LandedError
 from landed.local import frames, identity, survey
 from landed.local.frames import HEADER
 from landed.local.recovery import CRASH, TORN
 from landed.local.salvage import salvage
 from landed.local.walk import BUSY
-
-FIRST = "0000000001-0000000001.seg"
-SECOND = "0000000002-0000000002.seg"
 
 
 class ReadOnly(_fs.FileOps):
@@ -52,68 +61,6 @@ class ReadOnly(_fs.FileOps):
     def mkdir(self, path: str, mode: int = 0o777) -> None:
         self._refuse(path)
         super().mkdir(path, mode)
-
-
-def contents(directory: Path) -> list[tuple[str, bytes, int]]:
-    return [(path.name, path.read_bytes(), path.stat().st_mtime_ns) for path in sorted(directory.iterdir())]
-
-
-def make(directory: Path, batches: int, size: int = 600) -> list[tuple[int, bytes]]:
-    """A journal of `batches` appends of two records each; its records."""
-    with landed.Journal(directory) as journal:
-        for number in range(batches):
-            journal.append([b"%d" % number * (size // 4), landed.Record(b"", key=b"key %d" % number, kind=3)])
-    return records_of(directory)
-
-
-def records_of(directory: Path) -> list[tuple[int, bytes]]:
-    with landed.Journal(directory) as journal:
-        return [(entry.sequence, entry.data) for entry in journal.read()]
-
-
-def salvaged(directory: Path, output: Path) -> list[tuple[int, bytes]]:
-    shutil.rmtree(output, ignore_errors=True)
-    salvage(directory, output)
-    return records_of(output)
-
-
-def frame_offsets(path: Path) -> list[int]:
-    """Where the frames of a segment begin, by the page's table alone."""
-    data, at, offsets = path.read_bytes(), 128, []
-    while data[at : at + 4] == b"LFR1":
-        offsets.append(at)
-        (length,) = struct.unpack_from("<I", data, at + 8)
-        at += 40 + -(-length // 8) * 8 + 8
-    return [*offsets, at]
-
-
-def change(path: Path, offset: int, data: bytes) -> None:
-    with open(path, "r+b") as file:
-        file.seek(offset)
-        file.write(data)
-
-
-def flip(path: Path, offset: int) -> None:
-    change(path, offset, bytes([path.read_bytes()[offset] ^ 0x10]))
-
-
-def unflushed(path: Path, offset: int) -> None:
-    """Write a frame again, as by a process that did not know that anything before it was flushed."""
-    data = path.read_bytes()
-    segment_id = frames.Header.decode(data).id
-    frame = frames.decode_frame(segment_id, offset, data, offset)
-    frame.head.flushed = 128
-    change(path, offset, frame.head.encode(segment_id, frame.payload))
-
-
-@pytest.fixture
-def rebooted(monkeypatch: pytest.MonkeyPatch):
-    """Lets the machine boot."""
-
-    def boot() -> None:
-        monkeypatch.setattr(process, "_boot_id", os.urandom(8).hex())
-
-    return boot
 
 
 # Whole journals.
@@ -432,15 +379,6 @@ def test_a_page_that_cannot_be_read_is_not_taken_for_the_end(work):
 # Crash tails.
 
 
-def crashed(directory: Path) -> tuple[Path, int]:
-    """A journal whose last frame did not reach the device whole; its newest segment, and where that frame begins."""
-    make(directory, 4, size=40)
-    path = directory / FIRST
-    at = frame_offsets(path)[-2]
-    flip(path, at + 50)
-    return path, at
-
-
 def test_a_crash_tail_is_no_damage(work, rebooted):
     _, at = crashed(work / "j")
     assert inspection.examine(work / "j").damage
@@ -513,106 +451,6 @@ def test_a_failed_flush_is_read_as_a_crash(work):
     report = inspection.examine(work / "j")
     assert (report.suspect, report.damage) == (True, [])
     assert [tail.kind for tail in report.tails] == [CRASH]
-
-
-# Salvage: where it writes.
-
-
-def test_salvage_keeps_numbers_and_goes_on_above_all_that_was_seen(work, rebooted):
-    crashed(work / "j")
-    rebooted()
-    with landed.Journal(work / "j") as journal:
-        journal.append([b"one", b"two"])
-        tail = journal.tail
-    done = salvage(work / "j", work / "out")
-    assert done.base == max(tail, 8)
-    with landed.Journal(work / "out") as journal:
-        assert journal.append([b"next"]).first == done.base + 1
-        assert journal.compact(lambda entry: True).dropped == 0
-    assert inspection.examine(work / "out").damage == []
-
-
-@pytest.mark.parametrize("where", ["j", "j/out", "there"])
-def test_salvage_refuses_to_write_there(work, where):
-    make(work / "j", 1)
-    (work / "there").mkdir()
-    before = contents(work / "j")
-    with pytest.raises(landed.Refused):
-        salvage(work / "j", work / where)
-    assert contents(work / "j") == before
-    assert os.listdir(work / "there") == []
-
-
-class Fails(_fs.FileOps):
-    """Fails the Nth call that changes something, whichever it is."""
-
-    def __init__(self, number: int) -> None:
-        self.left = number
-
-    def _count(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def mkdir(self, path: str, mode: int = 0o777) -> None:
-        self._count()
-        super().mkdir(path, mode)
-
-    def write(self, fd: int, data: bytes | memoryview) -> int:
-        self._count()
-        return super().write(fd, data)
-
-    def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
-        self._count()
-        return super().pwrite(fd, data, offset)
-
-    def fsync(self, fd: int) -> None:
-        self._count()
-        super().fsync(fd)
-
-    def link(self, source: str, target: str, *, dir_fd: int | None = None) -> None:
-        self._count()
-        super().link(source, target, dir_fd=dir_fd)
-
-    def rename(self, source: str, target: str, *, dir_fd: int | None = None) -> None:
-        self._count()
-        super().rename(source, target, dir_fd=dir_fd)
-
-
-def test_salvage_leaves_all_or_nothing(work):
-    records = make(work / "j", 20)
-    for number in range(1, 100):
-        fs = Fails(number)
-        try:
-            salvage(work / "j", work / "out", fs=fs)
-        except landed.OutcomeUnknown:
-            assert records_of(work / "out") == records
-            shutil.rmtree(work / "out")
-        except landed.NotLanded:
-            assert sorted(os.listdir(work)) == ["j"], number
-        else:
-            assert number > 8
-            assert fs.left > 0
-            assert records_of(work / "out") == records
-            break
-    else:
-        pytest.fail("it never succeeded")
-
-
-class Garbles(_fs.FileOps):
-    """A device that changes what it is given."""
-
-    def write(self, fd: int, data: bytes | memoryview) -> int:
-        garbled = bytearray(data)
-        garbled[len(garbled) // 2] ^= len(data) > 4096  # the segment with the records
-        return super().write(fd, bytes(garbled))
-
-
-def test_salvage_reads_back_what_it_wrote(work):
-    make(work / "j", 20)
-    with pytest.raises(landed.NotLanded, match="reads back otherwise"):
-        salvage(work / "j", work / "out", fs=Garbles())
-    assert os.listdir(work) == ["j"]
 
 
 # Finding journals.
