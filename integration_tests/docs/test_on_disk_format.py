@@ -45,7 +45,7 @@ class Frame(NamedTuple):
     offset: int
     type: int
     boot: int
-    count: int
+    numbers: int
     sequence: int
     flushed: int
     back: int
@@ -145,7 +145,7 @@ def read_journal(directory: Path) -> list[Record]:
         for frame in read_segment(data, headers[index + 1] if index + 1 < len(datas) else None):
             assert frame.type == 1
             found = records_of(frame)
-            assert all(record.sequence < frame.sequence + frame.count for record in found)
+            assert all(record.sequence < frame.sequence + frame.numbers for record in found)
             records += found
     assert all(one.sequence < other.sequence for one, other in itertools.pairwise(records))
     return records
@@ -190,7 +190,7 @@ def test_the_example_says_what_its_bytes_are() -> None:
         68: header.compacted,
         132: frame.type,
         136: len(frame.payload),
-        140: frame.count,
+        140: frame.numbers,
         144: frame.sequence,
         152: frame.flushed,
         160: frame.back,

@@ -60,8 +60,9 @@ def flip(path: Path, offset: int) -> None:
 def unflushed(path: Path, offset: int) -> None:
     """Write a frame again, as by a process that did not know that anything before it was flushed."""
     data = path.read_bytes()
-    segment_id = frames.Header.decode(data).id
+    segment_id = data[32:40]
     frame = frames.decode_frame(segment_id, offset, data, offset)
+    assert frame is not None
     frame.head.flushed = 128
     change(path, offset, frame.head.encode(segment_id, frame.payload))
 

@@ -29,6 +29,7 @@ from landed import _fs, inspection
 from landed.errors import Corrupt, LandedError
 from landed.local import frames, identity, survey
 from landed.local.frames import HEADER
+from landed.local.log import LocalLog
 from landed.local.recovery import CRASH, TORN
 from landed.local.salvage import salvage
 from landed.local.walk import BUSY
@@ -133,7 +134,7 @@ def test_nothing_is_touched(work, damaged):
 def test_the_check_of_that_can_fail(work):
     make(work / "j", 1)
     with pytest.raises(LandedError):
-        landed.Journal(work / "j", log=landed.journal.LocalLog(str(work / "j"), fs=ReadOnly(work / "j"))).append([b"x"])
+        landed.Journal(work / "j", log=LocalLog(str(work / "j"), fs=ReadOnly(work / "j"))).append([b"x"])
 
 
 def test_a_copy_without_its_lock_file(work):
@@ -294,11 +295,12 @@ def test_a_frame_out_of_order(work):
     make(work / "j", 1, size=40)
     path = work / "j" / FIRST
     data = path.read_bytes()
-    header = frames.Header.decode(data)
+    segment_id = data[32:40]
     offsets = frame_offsets(path)
-    frame = frames.decode_frame(header.id, 128, data, 128)
+    frame = frames.decode_frame(segment_id, 128, data, 128)
+    assert frame is not None
     again = frames.Head(offsets[1], 1, frame.head.length, count=2, sequence=1, flushed=128, back=0, boot=0)
-    change(path, offsets[1], again.encode(header.id, frame.payload))
+    change(path, offsets[1], again.encode(segment_id, frame.payload))
     report = inspection.examine(work / "j")
     assert [(one.offset, "comes after 2" in one.what) for one in report.damage] == [(offsets[1], True)]
     assert salvaged(work / "j", work / "out") == [(1, b"0" * 10), (2, b"")]

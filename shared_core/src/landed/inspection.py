@@ -148,13 +148,14 @@ def examine(
         NotLanded: it changed time and again while it was read.
         OSError: it cannot be read.
     """
+    path = os.fspath(directory)
     for _ in range(RELOADS):
-        survey = Survey(os.fspath(directory), fs)
+        survey = Survey(path, fs)
         try:
             return _examine(survey, level, watch)
         except Moved:
             continue
-    raise _restless(survey)
+    raise _restless(path)
 
 
 def _examine(survey: Survey, level: str, watch: Callable[[int, int], None] | None) -> Report:
@@ -187,10 +188,11 @@ def records(
         fs: the file operations to use.
 
     Raises:
-        As `examine`.
+        LandedError: as `examine`.
     """
+    path = os.fspath(directory)
     for _ in range(RELOADS):
-        survey = Survey(os.fspath(directory), fs)
+        survey = Survey(path, fs)
         try:
             for file, event in walk(survey):
                 if file is None or not isinstance(event, Frame) or event.head.type == SEAL:
@@ -203,11 +205,11 @@ def records(
             return
         except Moved:
             continue
-    raise _restless(survey)
+    raise _restless(path)
 
 
-def _restless(survey: Survey) -> NotLanded:
-    return NotLanded(f"changed {RELOADS} times while it was read", path=survey.path, step="read", hint="Try again.")
+def _restless(path: str) -> NotLanded:
+    return NotLanded(f"changed {RELOADS} times while it was read", path=path, step="read", hint="Try again.")
 
 
 def journals(directory: str, fs: _fs.FileOps = _fs.LOCAL) -> Iterator[str]:

@@ -283,7 +283,8 @@ def _newest(survey: Survey, file: SegmentFile, segment_id: bytes) -> Iterator[Fr
         if found == recovery.SEALED:
             if survey.changed():
                 raise Moved
-            yield Damage(segments.name_of((file.span[1] + 1,) * 2), 0, 0, "the segment after a sealed one is missing")
+            number = file.span[1] + 1
+            yield Damage(segments.name_of((number, number)), 0, 0, "the segment after a sealed one is missing")
             return
         used = len(data.rstrip(b"\0"))
         if found in {recovery.CRASH, recovery.TORN} or busy:
