@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 HERE = Path(__file__).parent
-SOURCE = str(Path(landed.__file__).parents[1])
 WORKERS = 2
 GUARD = 60
 """Seconds after which a process that should take a tenth of one counts as hung."""
@@ -88,19 +88,23 @@ def strace(output: str | Path, *options: str) -> list[str]:
 
 
 @cache
-def compiled() -> str:
+def copied() -> str:
+    """A directory of our own that holds landed.
+
+    Whether a module is compiled already changes the calls that its import makes, and nobody else may change that
+    between the recording and the run.
+    """
     directory = tempfile.mkdtemp(prefix="landed-faults-")
     atexit.register(shutil.rmtree, directory)
+    shutil.copytree(Path(landed.__file__).parent, Path(directory) / "landed", ignore=shutil.ignore_patterns("*.pyc"))
     return directory
 
 
 def environment(state: Path) -> dict[str, str]:
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
         "LANDED_STATE_DIR": str(state),
-        "PYTHONPATH": SOURCE,
-        # Importing a module that is compiled makes fewer calls: nobody else may compile one meanwhile.
-        "PYTHONPYCACHEPREFIX": compiled(),
+        "PYTHONPATH": copied(),
         "PYTHONHASHSEED": "0",
     }
 
@@ -138,6 +142,13 @@ class Place:
         command = [sys.executable, "-S", "-s", "-c", text]
         done = subprocess.run(command, timeout=GUARD, env=environment(self.state), check=False)
         assert done.returncode == returncode, (done, program)
+
+    def die(self, call: str, when: str, program: str) -> None:
+        """Run `program` in a process that is killed just ``"before"`` or ``"after"`` its first `call` of FileOps."""
+        kill = f"os.kill(os.getpid(), {signal.SIGKILL:d})"
+        steps = f"({kill}, real(*a, **k))" if when == "before" else f"(real(*a, **k), {kill})"
+        seam = f"real = landed._fs.FileOps.{call}; landed._fs.FileOps.{call} = lambda *a, **k: {steps};"
+        self.python(seam + program, returncode=-signal.SIGKILL)
 
     def run(self, *options: str, then: bool = False) -> Ran:
         """Run the operation under strace with `options`, from the beginning."""

@@ -79,8 +79,9 @@ class Disk:
     def history(self) -> list[tuple[str, bool]]:
         return [(write.version, landed) for write, landed in Artifact(self.path).shelf.history()]
 
-    def verdicts(self) -> list[str]:
-        return [finding.verdict for finding in landed.audit.audit(*landed.audit.stores(str(self.mountpoint)))]
+    def verdicts(self) -> dict[str, str]:
+        findings = landed.audit.audit(*landed.audit.stores(str(self.mountpoint)))
+        return {finding.path: finding.verdict for finding in findings}
 
 
 @pytest.fixture(params=["tmpfs", "ext4"])
@@ -128,7 +129,7 @@ def test_full(disk: Disk) -> None:
     landed.verify(disk.path)
     disk.empty()
     landed.write(disk.path, LARGE)
-    assert disk.verdicts() == ["intact"]
+    assert list(disk.verdicts().values()) == ["intact"]
 
 
 def attempt(path: Path, data: bytes) -> landed.NotLanded | None:
@@ -150,7 +151,18 @@ def test_full_to_the_last_byte(disk: Disk) -> None:
     disk.empty()
     receipt = landed.write(disk.path, LARGE, expect=landed.ANY)
     assert landed.verify(disk.path).version == receipt.version
-    assert set(disk.verdicts()) == {"intact"}
+    assert disk.verdicts()[str(disk.path)] == "intact"
+
+
+@pytest.mark.xfail(strict=True, reason="a record that is still empty is taken for a damaged one")
+def test_audit_of_a_file_that_never_had_room(disk: Disk) -> None:
+    """On a disk that is full from the start a first write is refused; that is no damage."""
+    disk.fill()
+    other = disk.path.with_name("other.txt")
+    refusals = [attempt(other, OLD) for _ in range(3)]
+    assert all(refusals)
+    disk.empty()
+    assert "damaged record" not in disk.verdicts().values()
 
 
 def test_history_after_a_full_disk(disk: Disk) -> None:
@@ -177,7 +189,7 @@ def test_out_of_inodes(disk: Disk) -> None:
     disk.empty()
     landed.write(disk.path, b"new")
     landed.write(disk.path.with_name("another"), b"new")
-    assert disk.verdicts() == ["intact", "intact"]
+    assert list(disk.verdicts().values()) == ["intact", "intact"]
 
 
 def test_read_only_in_the_middle(disk: Disk) -> None:
@@ -200,4 +212,4 @@ def test_read_only_in_the_middle(disk: Disk) -> None:
     with landed.edit(disk.path) as draft:
         draft.data = b"new"
     assert landed.read(disk.path).data == b"new"
-    assert disk.verdicts() == ["intact"]
+    assert list(disk.verdicts().values()) == ["intact"]

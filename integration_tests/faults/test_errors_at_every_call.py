@@ -46,11 +46,7 @@ def old_in_a_shared_directory(place: Place) -> None:
 def dead(place: Place) -> None:
     """A writer died after its rename."""
     old(place)
-    place.python(
-        "landed._fs.Directory.sync = lambda _: os.kill(os.getpid(), 9);"
-        f"landed.write(path, {DEAD!r}, expect=landed.ANY)",
-        returncode=-9,
-    )
+    place.die("rename", "after", f"landed.write(path, {DEAD!r}, expect=landed.ANY)")
 
 
 DEAD = b"bytes of a writer that died\n"

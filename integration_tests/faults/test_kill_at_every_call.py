@@ -36,17 +36,13 @@ def old_in_a_shared_directory(place: Place) -> None:
     old(place)
 
 
-def dead_writer(call: str, bytes_before: bytes | None) -> Callable[[Place], None]:
-    """What a writer of other bytes leaves that was killed as it entered `call`."""
+def dead_writer(call: str, when: str, bytes_before: bytes | None) -> Callable[[Place], None]:
+    """What a writer of other bytes leaves that was killed just before or after its `call`."""
 
     def prepare(place: Place) -> None:
         if bytes_before is not None:
             place.python(f"landed.write(path, {bytes_before!r})")
-        place.python(
-            f"landed._fs.{call} = lambda *_, **__: os.kill(os.getpid(), {signal.SIGKILL:d});"
-            f"landed.write(path, {DEAD!r}, expect=landed.ANY)",
-            returncode=-signal.SIGKILL,
-        )
+        place.die(call, when, f"landed.write(path, {DEAD!r}, expect=landed.ANY)")
 
     return prepare
 
@@ -72,16 +68,16 @@ SCENARIOS = {
     "edit a new file": Scenario("edit", nothing, None, ()),
     "delete": Scenario("delete", old, OLD, (True,)),
     "write after a death before the rename": Scenario(
-        "write", dead_writer("FileOps.rename", OLD), OLD, (True, False), dead=True
+        "write", dead_writer("rename", "before", OLD), OLD, (True, False), dead=True
     ),
     "edit after a death after the rename": Scenario(
-        "edit", dead_writer("Directory.sync", OLD), DEAD, (True, True), dead=True
+        "edit", dead_writer("rename", "after", OLD), DEAD, (True, True), dead=True
     ),
     "delete after a death between link and unlink": Scenario(
-        "delete", dead_writer("FileOps.unlink", None), DEAD, (True,), dead=True
+        "delete", dead_writer("link", "after", None), DEAD, (True,), dead=True
     ),
     "verify after a death after the rename": Scenario(
-        "verify", dead_writer("Directory.sync", OLD), DEAD, (True, True), dead=True
+        "verify", dead_writer("rename", "after", OLD), DEAD, (True, True), dead=True
     ),
 }
 
@@ -182,10 +178,12 @@ def test_flushed_before_it_is_acknowledged(name: str, tmp_path: Path) -> None:
     assert any(re.match(rf"fsync\({directory}\)", text) for text in calls[published:]), "the name is not flushed"
     if scenario.operation == "delete":
         return
-    temp = _descriptor(calls, r"\.landed-[\w.-]+\.tmp")
-    flush = next(n for n, text in enumerate(calls) if re.match(rf"fsync\({temp}\)", text))
-    last = max(n for n, text in enumerate(calls[:published]) if re.match(rf"(write|fsetxattr|fchmod)\({temp},", text))
-    assert last < flush < published, "the bytes are not flushed before they get the name"
+    opened = next(n for n, text in enumerate(calls) if re.match(r'openat\(.*"\.landed-[\w.-]+\.tmp", O_WRONLY', text))
+    temp = calls[opened].rpartition("= ")[2]
+    fills = rf"(write|pwrite64|fsetxattr|fchmod|fchown|ftruncate)\({temp},"
+    last = max(n for n in range(opened, published) if re.match(fills, calls[n]))
+    flushes = [n for n in range(last, published) if re.match(rf"fsync\({temp}\)", calls[n])]
+    assert flushes, "the bytes are not flushed before they get the name"
     reads = [n for n, text in enumerate(calls) if n > published and text.startswith("read(") and "the bytes of" in text]
     assert reads, "the bytes are not read back"
 
@@ -209,10 +207,10 @@ def test_audit_of_a_first_write(tmp_path: Path) -> None:
 @pytest.mark.xfail(strict=True, reason="the log is emptied before its newer half is written back")
 def test_log_survives_a_death_while_it_is_shortened(tmp_path: Path) -> None:
     place = Place(tmp_path / "place", "write", old)
-    place.python(
-        "import landed.records; landed.records.LOG_LIMIT = 100; cut = landed._fs.FileOps.ftruncate;"
-        f"landed._fs.FileOps.ftruncate = lambda *given: (cut(*given), os.kill(os.getpid(), {signal.SIGKILL:d}));"
+    place.die(
+        "ftruncate",
+        "after",
+        "import landed.records; landed.records.LOG_LIMIT = 100;"
         "[landed.write(path, str(n), expect=landed.ANY) for n in range(9)]",
-        returncode=-signal.SIGKILL,
     )
     assert True in [landed for _, landed in place.witness()["history"]][:-1]
