@@ -101,7 +101,7 @@ class Files:
         writes nothing. Other writers wait meanwhile.
 
         Raises:
-            As `write`, on entry (lock, target) and on exit (everything else).
+            LandedError: as `write`, on entry (lock, target) and on exit (everything else).
         """
         return Edit(self, path, verify, timeout, this_thread())
 
