@@ -195,8 +195,8 @@ def holder(crowd: Crowd) -> Iterator[subprocess.Popen[str]]:
     """A process that is in the middle of an edit, until it is given a line."""
     command = [sys.executable, "-c", HOLDER, str(crowd.path)]
     environment = {**os.environ, "PYTHONPATH": SOURCE, "LANDED_PROGRAM": "the-holder"}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, text=True, env=environment) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "\n"
         yield process

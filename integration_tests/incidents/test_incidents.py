@@ -94,7 +94,7 @@ def directory_vanishes(path: Path) -> None:
     path.parent.rmdir()
 
 
-MISHAPS = {
+MISHAPS: dict[Callable[[Path], None], str] = {
     vanish: "lost",
     other_bytes_in_place: "bypassed",
     other_file: "bypassed",
@@ -138,6 +138,7 @@ for _name in [name for name in vars(FileOps) if not name.startswith("_")]:
 @pytest.mark.parametrize("create", [False, True], ids=["replace", "create"])
 def test_mishap_before_the_acknowledgement(path: Path, mishap: Callable[[Path], None], create: bool) -> None:
     told: list[landed.VerifyFailed] = []
+    n = 0
     for n in count():
         path.unlink(missing_ok=True)
         if not create:
@@ -317,8 +318,9 @@ def test_one_kill_takes_many_writes(path: Path, existed: bool) -> None:
             assert str(fleet.pid) in finding["detail"]
             assert "dead" in finding["detail"]
     for journal in begun:
-        owner = Artifact(journal).shelf.load().begun.owner
-        assert (owner.pid, owner.alive()) == (fleet.pid, False)
+        write = Artifact(journal).shelf.load().begun
+        assert write is not None
+        assert (write.owner.pid, write.owner.alive()) == (fleet.pid, False)
         if existed:
             assert journal.read_text() == "before"
 
