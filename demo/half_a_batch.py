@@ -12,7 +12,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from demo.scene import Outcome, Program, Scene, tell
-from landed import edit
+from landed import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,13 +33,12 @@ BOUND = 200
 def stock(scene: Scene, _case: str) -> Outcome:
     def attempt(outcome: Outcome) -> None:
         store = scene.empty() / "memory.jsonl"
-        batches = _run_and_kill(scene, stock_agent, store)
-        whole, unreadable = _records(store)
-        part = whole % BATCH
-        outcome.acknowledged = f"{batches} batches"
-        outcome.found = f"{whole // BATCH} batches, {part} records of the next" + (", one torn" if unreadable else "")
+        accepted, _ = _run_and_kill(scene, stock_agent, store)
+        whole, unreadable = _records_in(store)
+        outcome.acknowledged = f"{accepted:,} records"
+        outcome.found = f"{whole:,} records" + (", one torn" if unreadable else "")
         outcome.heard = "nothing"
-        outcome.shown = part > 0 or unreadable > 0
+        outcome.shown = whole % BATCH > 0 or unreadable > 0
         outcome.kept = not outcome.shown
 
     return scene.until_shown(Outcome('open("a").write()'), BOUND, attempt)
@@ -47,50 +46,44 @@ def stock(scene: Scene, _case: str) -> Outcome:
 
 def landed(scene: Scene, _case: str) -> Outcome:
     def attempt(outcome: Outcome) -> None:
-        store = scene.empty() / "memory.jsonl"
-        batches = _run_and_kill(scene, landed_agent, store)
-        whole, unreadable = _records(store)
-        with edit(store) as doc:
-            doc.text += "".join(_lines(batches + 2))
-        settled = doc.receipt.settled if doc.receipt is not None else ""
-        after, _ = _records(store)
-        stored = whole // BATCH
-        outcome.acknowledged = f"{batches} batches"
-        outcome.found = f"{stored} batches" + (", the one begun among them" if stored > batches else "")
-        outcome.heard = f"the next writer: {_in_words(settled)}"
-        outcome.shown = settled != ""
-        outcome.kept = (
-            unreadable == 0 and whole % BATCH == 0 and stored in {batches, batches + 1} and after == whole + BATCH
-        )
+        store = scene.empty() / "memory"
+        accepted, begun = _run_and_kill(scene, landed_agent, store)
+        with Journal(store) as journal:
+            stored = journal.tail
+            found = [entry.data for entry in journal.read()]
+            journal.append(_records(stored // BATCH + 1), expect=stored)
+            whole = len(list(journal.read())) == stored + BATCH
+        landed = stored - accepted == BATCH
+        outcome.acknowledged = f"{accepted:,} records"
+        outcome.found = f"{stored:,} records, " + ("the whole batch begun among them" if landed else "whole batches")
+        outcome.heard = f"the next writer: the tail says that the batch begun is {'there' if landed else 'not there'}"
+        outcome.shown = begun
+        outcome.kept = stored in {accepted, accepted + BATCH} and found == list(_all_records(stored // BATCH)) and whole
 
-    return scene.until_shown(Outcome("landed.edit()"), BOUND, attempt)
+    return scene.until_shown(Outcome("Journal.append()"), BOUND, attempt)
 
 
-def _in_words(settled: str) -> str:
-    """What became of the batch that was begun, without the writer's name and time."""
-    return f"the batch begun was {settled.rpartition(': ')[2]}" if settled else "nothing was under way"
-
-
-def _run_and_kill(scene: Scene, agent: Callable[[str], None], store: Path) -> int:
+def _run_and_kill(scene: Scene, agent: Callable[[str], None], store: Path) -> tuple[int, bool]:
     """Kill the agent some time after it began a batch, but before it can end it if it takes as long as the last.
 
     Returns:
-        How many batches it had acknowledged by then.
+        How many records it had been told are stored by then, and whether a batch was begun and not ended.
     """
-    done, began, took = 0, 0.0, 0.0
+    done, began, took, begun = 0, 0.0, 0.0, False
     with Program(agent, str(store)) as program:
         for line in program.lines():
-            if line == "done":
+            begun = line == "begin"
+            if not begun:
                 done, took = done + 1, monotonic() - began
             else:
                 began = monotonic()
                 if done == BEFORE:
                     sleep(scene.chance.uniform(0, took))
                     program.kill()
-    return done
+    return done * BATCH, begun
 
 
-def _records(store: Path) -> tuple[int, int]:
+def _records_in(store: Path) -> tuple[int, int]:
     """How many records a reader finds, and how many lines are none."""
     whole = [_is_record(line) for line in store.read_bytes().splitlines()]
     return whole.count(True), whole.count(False)
@@ -107,20 +100,25 @@ def _is_record(line: bytes) -> bool:
 def stock_agent(store: str) -> None:
     for batch in count(1):
         tell("begin")
-        with open(store, "a", encoding="utf-8") as file:
-            file.writelines(_lines(batch))
+        with open(store, "ab") as file:
+            file.writelines(record + b"\n" for record in _records(batch))
         tell("done")
 
 
 def landed_agent(store: str) -> None:
+    journal = Journal(store)
     for batch in count(1):
-        text = "".join(_lines(batch))
+        records = list(_records(batch))
         tell("begin")
-        with edit(store) as doc:
-            doc.text += text
+        journal.append(records)
         tell("done")
 
 
-def _lines(batch: int) -> Iterator[str]:
+def _records(batch: int) -> Iterator[bytes]:
     for number in range(BATCH):
-        yield json.dumps({"batch": batch, "record": number, "text": "the user prefers tea to coffee, " * 2}) + "\n"
+        yield json.dumps({"batch": batch, "record": number, "text": "the user prefers tea to coffee, " * 2}).encode()
+
+
+def _all_records(batches: int) -> Iterator[bytes]:
+    for batch in range(1, batches + 1):
+        yield from _records(batch)

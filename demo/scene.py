@@ -65,6 +65,11 @@ class Program:
         self._watchdog.daemon = True
         self._watchdog.start()
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def lines(self) -> Iterator[str]:
         """What it says, line by line, until it ends. A line that the kill cut off was not said."""
         assert self._process.stdout is not None

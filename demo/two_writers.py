@@ -1,7 +1,10 @@
-"""(c) Two processes share a data directory, and each overwrites what the other was told is stored.
+"""(c) Two processes share a data directory.
 
-Both add notes to one store: read it, add a note, write it back. Renaming a finished file into place keeps the store
-whole, and loses notes all the same.
+Either both are meant to be there, and each overwrites what the other was told is stored: both read a store, add a note
+and write it back. Renaming a finished file into place keeps the store whole, and loses notes all the same.
+
+Or one of them is a second copy that nobody meant to start. Both do the same work, every record is there twice, and the
+directory grows until somebody looks.
 """
 
 from __future__ import annotations
@@ -13,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demo.scene import Outcome, Program, Scene, tell
-from landed import edit
+from landed import Claimed, Entry, Full, Journal, Record, edit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 TITLE = "Two processes on one data directory"
 REPORTS = "thedotmack/claude-mem #3012, #2638; MemPalace #344"
@@ -24,17 +27,35 @@ REPORTS = "thedotmack/claude-mem #3012, #2638; MemPalace #344"
 WRITERS = ("left", "right")
 NOTES = 100
 """That each of them adds."""
-CASES = (f"each adds {NOTES} notes to one store",)
+TOGETHER = f"each adds {NOTES} notes to one store"
+SECOND_COPY = "a second copy is started on it"
+CASES = (TOGETHER, SECOND_COPY)
 BOUND = 20
-"""Tries. Two processes at the same file collide within the first few notes."""
+"""Tries. Two processes at the same file collide within the first few notes; a second copy doubles every record."""
+
+TASKS = 20
+FEWEST, MORE = 6, 2
+"""Updates of the first task, and how many more each next one has; the last of each counts. The first tasks end early:
+what compaction drops of them, nothing puts back."""
+TEXT = "the user prefers tea to coffee, " * 8
+LIMIT = 64 << 10
+"""Bytes that the data directory may take: less than half of what all updates take, and many times the last of each."""
 
 
-def stock(scene: Scene, _case: str) -> Outcome:
+def stock(scene: Scene, case: str) -> Outcome:
+    if case == SECOND_COPY:
+        return scene.until_shown(Outcome('open("a").write()'), BOUND, lambda outcome: _two_stock_copies(scene, outcome))
     return scene.until_shown(Outcome("read, change, os.replace()"), BOUND, _attempt(scene, stock_writer))
 
 
-def landed(scene: Scene, _case: str) -> Outcome:
+def landed(scene: Scene, case: str) -> Outcome:
+    if case == SECOND_COPY:
+        means = "Journal.claim(), max_bytes"
+        return scene.until_shown(Outcome(means), 1, lambda outcome: _two_landed_copies(scene, outcome))
     return scene.until_shown(Outcome("landed.edit()"), 1, _attempt(scene, landed_writer))
+
+
+# Both are meant to be there.
 
 
 def _attempt(scene: Scene, writer: Callable[[str, str], None]) -> Callable[[Outcome], None]:
@@ -90,3 +111,112 @@ def _add_notes(name: str, add: Callable[[str], None]) -> None:
         note = f"{name}-{number}"
         add(note)
         tell(note)
+
+
+# One of them is a second copy.
+
+
+def _two_stock_copies(scene: Scene, outcome: Outcome) -> None:
+    store = scene.empty() / "updates.jsonl"
+    first, second = (Program(stock_copy, str(store)) for _ in range(2))
+    with first, second:
+        for program in (first, second):
+            program.say("go")
+        told = [line for program in (first, second) for line in program.lines()]
+    stored = [json.loads(line)["update"] for line in store.read_bytes().splitlines()]
+    doubled = len(stored) - len(set(stored))
+    outcome.acknowledged = f"{len(told)} updates, by two"
+    outcome.found = f"{len(stored)} updates, {doubled} twice, {_kib(store.stat().st_size)}"
+    outcome.heard = "nothing"
+    outcome.shown = doubled > 0
+    outcome.kept = not outcome.shown
+
+
+def _two_landed_copies(scene: Scene, outcome: Outcome) -> None:
+    store = scene.empty() / "updates"
+    with Program(landed_copy, str(store)) as first, Program(landed_copy, str(store)) as second:
+        # Whichever claims first; the other one must hear who that is.
+        answers = {program.pid: program.hear() for program in (first, second)}
+        owners = [pid for pid, answer in answers.items() if answer == "owner"]
+        refused = [answer for answer in answers.values() if answer != "owner"]
+        for program in (first, second):
+            program.say("go")
+        told = [line for program in (first, second) for line in program.lines()]
+    stored = [line.removeprefix("stored ") for line in told if line.startswith("stored ")]
+    full = [line for line in told if line.startswith("full ")]
+    with Journal(store) as journal:
+        found = [entry.data.decode().split()[0] for entry in journal.read()]
+        size = journal.size
+    named = len(owners) == 1 and refused == [f"Claimed {owners[0]}"]
+    outcome.acknowledged = f"{len(stored)} updates"
+    doubled = len(found) - len(set(found))
+    outcome.found = f"the last of each of {len(_last_of_each(found))} tasks, {doubled} twice, {_kib(size)}"
+    refusal = "Claimed, naming the first" if named else " ".join(refused) or "nothing"
+    outcome.heard = f"the second copy: {refusal}; the first: Full {len(full)} times, went on compacted"
+    outcome.shown = named and len(full) > 0
+    outcome.kept = (
+        named
+        and size <= LIMIT
+        and all(line == "full intact" for line in full)
+        and stored == list(_updates())
+        and not doubled
+        and set(found) <= set(stored)
+        and _last_of_each(found) == _last_of_each(stored)
+    )
+
+
+def _kib(size: int) -> str:
+    return f"{size / 1024:.0f} KiB"
+
+
+def _last_of_each(updates: list[str]) -> dict[str, str]:
+    """The last update of each task."""
+    return {update.partition(".")[0]: update for update in updates}
+
+
+def stock_copy(store: str) -> None:
+    sys.stdin.readline()
+    for update in _updates():
+        with open(store, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"update": update, "text": TEXT}) + "\n")
+        tell(update)
+
+
+def landed_copy(store: str) -> None:
+    try:
+        journal = Journal(store, max_bytes=LIMIT).claim()
+    except Claimed as claimed:
+        tell("Claimed", (claimed.holder or "nobody").partition("pid ")[2].partition(" ")[0])
+        sys.stdin.readline()
+        return
+    tell("owner")
+    sys.stdin.readline()
+    with journal:
+        tail = 0
+        for update in _updates():
+            record = Record(f"{update} {TEXT}".encode(), key=update.partition(".")[0].encode())
+            try:
+                tail = journal.append([record]).tail
+            except Full:
+                intact = [entry.sequence for entry in journal.read()][-1:] == [tail] == [journal.tail]
+                tell("full", "intact" if intact else "changed")
+                _make_room(journal)
+                tail = journal.append([record]).tail
+            tell("stored", update)
+
+
+def _make_room(journal: Journal) -> None:
+    """Keep the last update of each task."""
+    last = {entry.key: entry.sequence for entry in journal.read()}
+
+    def keep(entry: Entry) -> bool:
+        return last[entry.key] == entry.sequence
+
+    journal.compact(keep)
+
+
+def _updates() -> Iterator[str]:
+    for number in range(FEWEST + MORE * TASKS):
+        for task in range(TASKS):
+            if number < FEWEST + MORE * task:
+                yield f"{task}.{number}"
