@@ -154,7 +154,6 @@ def test_full_to_the_last_byte(disk: Disk) -> None:
     assert disk.verdicts()[str(disk.path)] == "intact"
 
 
-@pytest.mark.xfail(strict=True, reason="a record that is still empty is taken for a damaged one")
 def test_audit_of_a_file_that_never_had_room(disk: Disk) -> None:
     """On a disk that is full from the start a first write is refused; that is no damage."""
     disk.fill()

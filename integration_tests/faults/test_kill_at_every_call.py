@@ -193,7 +193,6 @@ def _descriptor(calls: list[str], opened: str) -> str:
     return found
 
 
-@pytest.mark.xfail(strict=True, reason="a log or a record that is still empty is taken for a damaged one")
 def test_audit_of_a_first_write(tmp_path: Path) -> None:
     """Before the first record there is nothing to audit but a line in the log, and that has a dead owner."""
     place = Place(tmp_path / "place", "write", nothing)
@@ -204,13 +203,12 @@ def test_audit_of_a_first_write(tmp_path: Path) -> None:
         assert [finding[:2] for finding in place.witness()["audit"]] in ([], [["unfinished", False]]), call
 
 
-@pytest.mark.xfail(strict=True, reason="the log is emptied before its newer half is written back")
-def test_log_survives_a_death_while_it_is_shortened(tmp_path: Path) -> None:
+def test_log_survives_a_death_while_it_is_set_aside(tmp_path: Path) -> None:
     place = Place(tmp_path / "place", "write", old)
     place.die(
-        "ftruncate",
+        "rename",
         "after",
-        "import landed.records; landed.records.LOG_LIMIT = 100;"
+        "import landed.records; landed.records.LOG_LIMIT = 100; landed.records.LOG_CHECKS = 8;"
         "[landed.write(path, str(n), expect=landed.ANY) for n in range(9)]",
     )
     assert True in [landed for _, landed in place.witness()["history"]][:-1]

@@ -196,7 +196,6 @@ def test_verify_when_the_directory_vanished(path: Path) -> None:
         landed.verify(path)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a directory that is gone is taken for a file's name")
 def test_audit_when_the_directory_vanished(path: Path) -> None:
     landed.write(path, NEW)
     directory_vanishes(path)

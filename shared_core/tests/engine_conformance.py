@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
@@ -31,7 +32,7 @@ OpenLog: TypeAlias = "Callable[..., Log]"
 
 def land(log: Log, *payloads: bytes, count: int = 1, expect: int | None = None) -> list[Commit]:
     """Commit payloads, however many calls the log takes for that; all must land."""
-    commits = [Commit(payload, count, expect if index == 0 else None) for index, payload in enumerate(payloads)]
+    commits = [Commit(payload, count, expect if index == 0 else None, inf) for index, payload in enumerate(payloads)]
     decide(log, commits)
     for commit in commits:
         assert commit.error is None
@@ -122,7 +123,7 @@ class LogConformance:
     def test_expectation_not_met(self, open_log: OpenLog, expect: int) -> None:
         log = open_log()
         land(log, b"one", b"two")
-        commit = Commit(b"stale", 1, expect)
+        commit = Commit(b"stale", 1, expect, inf)
         assert log.commit([commit], TIMEOUT) == 1
         assert isinstance(commit.error, StaleWrite)
         assert (commit.error.expected, commit.error.found) == (str(expect), "2")
@@ -133,13 +134,13 @@ class LogConformance:
         here, there = open_log(), open_log()
         land(here, b"one")
         land(there, b"two")
-        commit = Commit(b"stale", 1, 1)
+        commit = Commit(b"stale", 1, 1, inf)
         here.commit([commit], TIMEOUT)
         assert isinstance(commit.error, StaleWrite)
 
     def test_expectations_within_a_group(self, open_log: OpenLog) -> None:
         log = open_log()
-        commits = [Commit(b"%d" % n, 1, expect) for n, expect in enumerate([7, 0, 0, None, 2, 2])]
+        commits = [Commit(b"%d" % n, 1, expect, inf) for n, expect in enumerate([7, 0, 0, None, 2, 2])]
         decide(log, commits)
         assert [isinstance(commit.error, StaleWrite) for commit in commits] == [True, False, True, False, False, True]
         assert payloads(log) == [b"1", b"3", b"4"]
@@ -319,7 +320,7 @@ class LogConformance:
         assert landed > 10
         before = payloads(log)
         with pytest.raises(Full):
-            log.commit([Commit(bytes(LIMIT), 1, None)], TIMEOUT)
+            log.commit([Commit(bytes(LIMIT), 1, None, inf)], TIMEOUT)
         assert payloads(open_log(max_bytes=LIMIT)) == before
         assert log.size() <= LIMIT
 
@@ -327,7 +328,7 @@ class LogConformance:
         log = open_log(max_bytes=LIMIT)
         land(log, b"small")
         with pytest.raises(Full):
-            log.commit([Commit(bytes(LIMIT), 1, None)], TIMEOUT)
+            log.commit([Commit(bytes(LIMIT), 1, None, inf)], TIMEOUT)
         assert land(log, b"small too", expect=1)[0].sequence == 2
 
     def test_full_log_can_be_compacted(self, open_log: OpenLog) -> None:
@@ -340,7 +341,7 @@ class LogConformance:
     def _fill(log: Log, size: int) -> int:
         for landed in range(10_000):
             try:
-                log.commit([Commit(bytes(size), 1, None)], TIMEOUT)
+                log.commit([Commit(bytes(size), 1, None, inf)], TIMEOUT)
             except Full:
                 return landed
         raise AssertionError("no limit")
@@ -355,12 +356,12 @@ class LogConformance:
         for _ in range(3):
             time.sleep(MOMENT)
             with pytest.raises(Claimed) as refused:
-                other.commit([Commit(b"no", 1, None)], TIMEOUT)
+                other.commit([Commit(b"no", 1, None, inf)], TIMEOUT)
             assert refused.value.holder
         with pytest.raises(Claimed):
             other.claim()
         with pytest.raises(Claimed):
-            open_log().commit([Commit(b"no", 1, None)], TIMEOUT)
+            open_log().commit([Commit(b"no", 1, None, inf)], TIMEOUT)
         land(owner, b"mine")
         assert payloads(owner) == [b"before", b"mine"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Any, NamedTuple
 
 import pytest
@@ -168,7 +169,7 @@ def batch_of(number: int, count: int = 1, size: int = 20) -> list[bytes]:
 
 def commit_of(number: int, count: int = 1, size: int = 20, expect: int | None = None) -> Commit:
     records = [Record(data) for data in batch_of(number, count, size)]
-    return Commit(encode_records(enumerate(records)), count, expect)
+    return Commit(encode_records(enumerate(records)), count, expect, inf)
 
 
 def keep_odd(entry: Entry) -> bool:

@@ -337,12 +337,13 @@ def test_a_stale_match_is_corrected_under_the_lock(work):
 @pytest.mark.parametrize("block", [b"", b"landed-record 1 nonsense", bytes(40_000)], ids=["empty", "torn", "zeros"])
 def test_a_damaged_record(work, block):
     landed.write(work / "a", b"one")
+    landed.write(work / "a", b"two")  # after one write an empty record is one whose writer died before it was written
     record = Artifact(work / "a").shelf.record_path
     with open(record, "wb") as file:
         file.write(block)
     finding = only()
     assert (finding.verdict, finding.path, finding.bad, finding.told) == (DAMAGED, record, False, False)
-    assert landed.read(work / "a").data == b"one"
+    assert landed.read(work / "a").data == b"two"
 
 
 @pytest.mark.parametrize(("newest", "verdict"), [(False, INTACT), (True, UNFINISHED)])

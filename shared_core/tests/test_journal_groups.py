@@ -20,7 +20,6 @@ from landed.local.log import LocalLog
 from landed.lock import Lock
 
 THREADS, TURNS = 8, 10
-CLOSED = pytest.mark.xfail(strict=True, reason="the descriptor is closed while it is being flushed")
 
 
 class Appender(threading.Thread):
@@ -225,7 +224,6 @@ def test_timeout_while_another_process_has_the_lock(tmp_path: Path) -> None:
     assert [entry.data for entry in journal.read()] == [b"one", b"two"]
 
 
-@pytest.mark.xfail(strict=True, reason="those that a leader took along are measured by the leader's deadline")
 def test_each_append_has_its_own_time(tmp_path: Path) -> None:
     """Whoever came later may wait longer; that the leader's time is over is no reason to give up."""
     path = tmp_path / "journal"
@@ -323,7 +321,6 @@ def test_a_flush_that_fails_fails_all_that_it_covered_and_no_one_else(stage: Sta
     assert len(stage.fs.named("fdatasync")) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="the others of a group are told that nothing of them was written")
 def test_a_group_of_which_a_part_was_written_and_cannot_be_erased(stage: Stage) -> None:
     """What may be there must not be said not to be."""
     stage.hold()
@@ -398,7 +395,6 @@ def test_interrupt_of_a_follower(stage: Stage) -> None:
 # Readers, compactions and closing beside a flush.
 
 
-@CLOSED
 def test_reader_beside_a_flush_when_another_process_has_rolled(stage: Stage, programs: Programs) -> None:
     stage.hold()
     leader = stage.leader()
@@ -409,7 +405,6 @@ def test_reader_beside_a_flush_when_another_process_has_rolled(stage: Stage, pro
     assert stage.journal.append([b"after"]).first == 4
 
 
-@CLOSED
 def test_compaction_beside_a_flush(stage: Stage) -> None:
     """Thread one has written and is flushing; thread two compacts the same journal meanwhile."""
     stage.hold()
@@ -421,7 +416,6 @@ def test_compaction_beside_a_flush(stage: Stage) -> None:
     stage.journal.append([b"after"])
 
 
-@pytest.mark.xfail(strict=True, reason="a segment that is the last of those compacted counts as gone")
 def test_compaction_of_another_process_beside_a_flush(stage: Stage, programs: Programs) -> None:
     stage.hold()
     leader = stage.leader()
@@ -431,7 +425,6 @@ def test_compaction_of_another_process_beside_a_flush(stage: Stage, programs: Pr
     assert [entry.data for entry in stage.journal.read()] == [b"first", b"leader"]
 
 
-@CLOSED
 def test_close_beside_a_flush(stage: Stage) -> None:
     """Whoever closes too early hurts at most this append, and no other process."""
     stage.hold()

@@ -10,7 +10,6 @@ import pytest
 import landed
 
 
-@pytest.mark.xfail(strict=True, reason="the lock file of the removed directory is still the one that is locked")
 def test_a_new_journal_in_a_removed_ones_place(tmp_path: Path) -> None:
     directory = tmp_path / "journal"
     for data in (b"first life", b"second life"):
@@ -20,7 +19,6 @@ def test_a_new_journal_in_a_removed_ones_place(tmp_path: Path) -> None:
         shutil.rmtree(directory)
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="giving back a lock whose file was forgotten fails")
 def test_a_replaced_lock_file_is_said_before_anything_is_written(tmp_path: Path) -> None:
     with landed.Journal(tmp_path / "journal") as journal:
         journal.append([b"one"])

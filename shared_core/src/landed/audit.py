@@ -346,6 +346,8 @@ def _without_record(store: Store, key: str, fs: _fs.FileOps) -> list[Finding]:
     """A log without a record: its first writer died between the two, or the record was removed."""
     stem = os.path.join(store.artifacts, key)
     writes = [write for write, _ in Shelf(store, "", key, fs).history()]
+    if not writes:
+        return []  # nothing was begun
     if len(writes) == 1:
         first = writes[0]
         what = f"{_said(first)}: its writer died before it touched the file, whose name was not written down yet"
@@ -411,14 +413,23 @@ def _load(store: Store, key: str, fs: _fs.FileOps) -> Record | None:
         record = read_record(path, fs)
     except FileNotFoundError:
         return None
-    except (KeyError, ValueError):
-        record = None  # the checksum holds and the fields do not: another format
+    if record is None and _never_written(path, fs):
+        return None
     if record is None:
         raise Corrupt("neither of its two copies can be read", path=path, step="record", hint=_START_AGAIN)
     if sha256(os.fsencode(record.name)) != key:
         what = f"it stands under another file's key and says {record.name!r}"
         raise Corrupt(what, path=path, step="record", hint=f"Move it away. {_START_AGAIN}")
     return record
+
+
+def _never_written(path: str, fs: _fs.FileOps) -> bool:
+    """Whether a record was created, and its first state never reached it: the disk was full, or the writer died."""
+    fd = fs.open(path, os.O_RDONLY | _fs.NOFOLLOW)
+    try:
+        return not any(_fs.read_all(fs, fd, fs.fstat(fd).st_size))
+    finally:
+        _fs.close_read(fs, fd)
 
 
 def _clean(findings: list[Finding]) -> bool:

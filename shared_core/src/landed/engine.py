@@ -25,17 +25,19 @@ class Commit:
         payload: the batch's records, encoded.
         count: how many records it has.
         expect: the tail it relies on; None for any.
+        deadline: when it gives up waiting, in seconds of time.monotonic().
         sequence: of its first record, once it landed.
         position: where it stands, once it landed.
         error: why it did not land, or None.
     """
 
-    __slots__ = ("count", "error", "expect", "payload", "position", "sequence")
+    __slots__ = ("count", "deadline", "error", "expect", "payload", "position", "sequence")
 
-    def __init__(self, payload: bytes, count: int, expect: int | None) -> None:
+    def __init__(self, payload: bytes, count: int, expect: int | None, deadline: float) -> None:
         self.payload = payload
         self.count = count
         self.expect = expect
+        self.deadline = deadline
         self.sequence = 0
         self.position: Position = ()
         self.error: LandedError | None = None

@@ -154,8 +154,8 @@ class Journal:
         """
         started = monotonic()
         self._check_open()
-        commit = self._commit_of(records, expect)
-        self._submit(commit, started + self._timeout)
+        commit = self._commit_of(records, expect, started + self._timeout)
+        self._submit(commit)
         if commit.error is not None:
             raise commit.error
         tail = commit.sequence + commit.count - 1
@@ -241,7 +241,7 @@ class Journal:
         if self._closed:
             raise Refused("the journal is closed", path=self._log.name, step="open", hint="Open it again.")
 
-    def _commit_of(self, records: Iterable[Record | bytes], expect: int | None) -> Commit:
+    def _commit_of(self, records: Iterable[Record | bytes], expect: int | None, deadline: float) -> Commit:
         batch = [record if isinstance(record, Record) else Record(record) for record in records]
         for record in batch:
             what = record.fault()
@@ -254,14 +254,14 @@ class Journal:
             raise self._refused(f"a batch has at most {entries.PAYLOAD_LIMIT} bytes, not {len(payload)}")
         if expect is not None and expect < 0:
             raise self._refused(f"expect is the number of a record or 0, not {expect!r}")
-        return Commit(payload, len(batch), expect)
+        return Commit(payload, len(batch), expect, deadline)
 
     def _refused(self, what: str) -> Refused:
         return Refused(what, path=self._log.name, step="argument")
 
     # Group commit.
 
-    def _submit(self, commit: Commit, deadline: float) -> None:
+    def _submit(self, commit: Commit) -> None:
         """Commit, alone or in a group; on return the commit is decided."""
         if self._pid != os.getpid():
             self._forked()
@@ -274,13 +274,13 @@ class Journal:
                 self._queue.append(waiting)
             else:
                 raise self._queue_timeout(f"{QUEUE_LIMIT} appends wait already")
-        if waiting is None or self._wait(waiting, deadline):
-            self._lead(commit, deadline)
+        if waiting is None or self._wait(waiting):
+            self._lead(commit)
 
-    def _wait(self, waiting: _Waiting, deadline: float) -> bool:
+    def _wait(self, waiting: _Waiting) -> bool:
         """Wait until another thread has decided the commit, or it is this one's turn to lead; whether it is."""
         try:
-            got = waiting.turn.acquire(timeout=max(0.0, deadline - monotonic()))
+            got = waiting.turn.acquire(timeout=max(0.0, waiting.commit.deadline - monotonic()))
         except BaseException:
             if not self._leave(waiting) and not waiting.commit.decided:
                 self._hand_over()
@@ -301,14 +301,14 @@ class Journal:
     def _queue_timeout(self, what: str) -> LockTimeout:
         return LockTimeout(what, path=self._log.name, step="queue", hint="Try again, or allow a longer timeout.")
 
-    def _lead(self, own: Commit, deadline: float) -> None:
+    def _lead(self, own: Commit) -> None:
         """Commit ours and whatever is queued by now, then hand over to the next in the queue."""
         with self._guard:
             followers, self._queue = self._queue, []
         commits = [own, *(waiting.commit for waiting in followers)]
         try:
             while commits:
-                commits = commits[self._commit_some(commits, deadline) :]
+                commits = commits[self._commit_some(commits) :]
         except BaseException as error:
             for commit in commits:
                 commit.error = OutcomeUnknown(f"interrupted: {error!r}", path=self._log.name, step="append")
@@ -318,9 +318,9 @@ class Journal:
                 waiting.turn.release()
             self._hand_over()
 
-    def _commit_some(self, commits: list[Commit], deadline: float) -> int:
+    def _commit_some(self, commits: list[Commit]) -> int:
         try:
-            return self._log.commit(commits, max(0.0, deadline - monotonic()))
+            return self._log.commit(commits, max(0.0, commits[0].deadline - monotonic()))
         except LandedError as error:
             commits[0].error = error  # the others are asked for again: what stopped the first may not stop them
             return 1

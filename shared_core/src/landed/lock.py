@@ -99,16 +99,17 @@ class Lock:
     Args:
         path: the lock file; created when missing, never removed. Its directory must exist.
         mode: permission bits for a lock file that is created.
-        watched: the caller itself notices when the lock file is unlinked or replaced; spares a look each time.
+        watched: the caller itself notices when the lock file is unlinked or replaced; spares every look but the first.
         fs: the file operations to use.
     """
 
-    __slots__ = ("_fs", "_generation", "_held", "_mode", "_watched", "path")
+    __slots__ = ("_fs", "_generation", "_held", "_mode", "_seen", "_watched", "path")
 
     def __init__(self, path: str, *, mode: int = PRIVATE, watched: bool = False, fs: _fs.FileOps = _fs.LOCAL) -> None:
         self.path = path if path.startswith(os.sep) else os.path.abspath(path)
         self._mode = mode
         self._watched = watched
+        self._seen = (0, 0)
         self._fs = fs
         self._held: _Turn | None = None
         self._generation = -1
@@ -154,7 +155,7 @@ class Lock:
         if turn is not None and self._generation == _generation:
             closed = False
             try:
-                if turn.slot is not None and turn.slot.turn is turn:
+                if turn.slot is not None and turn.slot.turn is turn and turn.slot.fd >= 0:
                     self._fs.funlock(turn.slot.fd)
             except OSError:
                 closed = True  # which gives the lock back as well
@@ -236,7 +237,8 @@ class Lock:
                     self._open(slot)
                 if not self._try_briefly(slot, deadline) and not _Waiter(slot, self._fs).wait(deadline):
                     raise self._timeout()
-                if self._watched or self._leads_to(slot):
+                if (self._watched and self._seen == slot.identity) or self._leads_to(slot):
+                    self._seen = slot.identity
                     self._sign(slot.fd)
                     return
                 with _guard:  # somebody unlinked or replaced it: lock the one that others will find

@@ -40,7 +40,11 @@ def scope_of(target: str | None) -> Scope:
     """
     if target is not None and not os.path.isdir(target):
         artifact = Artifact(target)
-        return Scope([(artifact.store, artifact.key)], "", artifact.path, artifact.path)
+        if os.path.lexists(target) or artifact.shelf.load().sequence:
+            return Scope([(artifact.store, artifact.key)], "", artifact.path, artifact.path)
+        # Never a file that landed wrote: a directory, then, that is gone with all that was in it.
+        entries = [(artifact.store, key) for key in keys(artifact.store, _fs.LOCAL)]
+        return Scope(entries, artifact.path, None, artifact.path)
     found = stores(target)
     entries = [(store, key) for store in found for key in keys(store, _fs.LOCAL)]
     if target is None:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 CLAIM: Final = "claim"
 TIMEOUT: Final = 1.0
-"""Seconds; longer than another opener takes to see that nobody has claimed."""
+"""Seconds; longer than others take to see that nobody has claimed."""
+GLANCE: Final = 0.2
+"""Seconds that an opener waits to see that; others may be looking at the same moment, and each holds it to look."""
 
 
 class Claim:
@@ -44,7 +46,7 @@ class Claim:
     def refuse_if_taken(self) -> None:
         """Raise `Claimed` if somebody else owns the journal."""
         if not self._lock.held:
-            self._acquire(0.0)
+            self._acquire(GLANCE)
             self._lock.release()
 
     def give_up(self) -> None:

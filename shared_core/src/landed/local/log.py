@@ -69,7 +69,6 @@ class LocalLog:
         self._spans: list[Range] = []
         self._newest: Segment | None = None
         self._found = recovery.END
-        self._users = 0
         self._recover_if_suspect()
         self.view()
 
@@ -187,6 +186,7 @@ class LocalLog:
 
     def commit(self, commits: Sequence[Commit], timeout: float) -> int:
         """Decide the first of `commits`, and with them all that fit the segment and the group."""
+        landing: list[Commit] = []
         self.lock.acquire(timeout)
         try:
             with self._state:
@@ -199,7 +199,13 @@ class LocalLog:
                         self._make_durable(segment)
                     self._write(segment, data, start)
                     segment.take(heads[-1])
-                self._users += 1  # until the flush: the descriptor must not be put to rest
+                segment.hold()  # until the flush
+        except OutcomeUnknown as error:
+            if not landing:
+                raise
+            for commit in landing:  # half-written, and not to be erased
+                commit.error = error
+            return decided
         finally:
             self.lock.release()
         try:
@@ -207,7 +213,7 @@ class LocalLog:
                 self._acknowledge(segment, data, start, landing)
         finally:
             with self._state:
-                self._users -= 1
+                segment.let_go()
         return decided
 
     def _ready(self) -> Segment:
@@ -341,9 +347,13 @@ class LocalLog:
             return False
         if segment.leads_here():
             return True
-        # Another process may have rolled and compacted since: then its frames live on in a wider segment.
-        spans = segments.live(self.fs.listdir(self.name), self.name)
-        return any(first <= segment.span[0] and segment.span[1] < last for first, last in spans)
+        # Another process may have rolled and compacted since: then its frames live on in a compacted segment.
+        for span in segments.live(self.fs.listdir(self.name), self.name):
+            if span[0] <= segment.span[0] and segment.span[1] <= span[1]:
+                covering = self.open_segment(span)
+                covering.close()
+                return covering.header.compacted
+        return False
 
     # Rolling.
 
@@ -538,9 +548,12 @@ class LocalLog:
         if not self._state.acquire(blocking=False):
             return False
         try:
-            if self._users == 0 and self._newest is not None:
-                self._newest.close()
-            return self._users == 0
+            if self._newest is None:
+                return True
+            if self._newest.in_use:
+                return False
+            self._newest.close()
+            return True
         finally:
             self._state.release()
 

@@ -98,7 +98,7 @@ class Segment:
         flushed: below this offset everything is on the device, as far as this process knows.
     """
 
-    __slots__ = ("_flags", "_fs", "directory", "end", "fd", "flushed", "header", "last", "span")
+    __slots__ = ("_flags", "_fs", "_retired", "_users", "directory", "end", "fd", "flushed", "header", "last", "span")
 
     def __init__(self, directory: str, span: Range, fs: _fs.FileOps, *, writable: bool) -> None:
         self.directory = directory
@@ -106,6 +106,8 @@ class Segment:
         self._fs = fs
         self._flags = (os.O_RDWR if writable else os.O_RDONLY) | _fs.NOFOLLOW
         self.fd = -1
+        self._users = 0
+        self._retired = False
         self.header = self._open()
         self.end = HEADER.size
         self.flushed = HEADER.size
@@ -296,7 +298,24 @@ class Segment:
     def drop_cache(self) -> None:
         self._fs.drop_cache(self.fd)
 
+    def hold(self) -> None:
+        """Keep the descriptor open, whoever closes the segment, until `let_go`."""
+        self._users += 1
+
+    def let_go(self) -> None:
+        self._users -= 1
+        if self._retired:
+            self.close()
+
+    @property
+    def in_use(self) -> bool:
+        return self._users > 0
+
     def close(self) -> None:
+        """Give back the descriptor, as soon as nobody holds it."""
+        self._retired = self.in_use
+        if self._retired:
+            return
         fd, self.fd = self.fd, -1
         if fd >= 0:
             _fs.close_read(self._fs, fd)  # what was written to it was flushed, or its failure told
