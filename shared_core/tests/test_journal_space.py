@@ -1,0 +1,134 @@
+"""How large a journal grows: its limit, and compaction beside others that append and read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from journal_programs import APPEND, READ, data, journal, path, used
+from programs import Programs
+
+from landed.entries import Entry, Record
+from landed.errors import Full
+from landed.journal import Journal
+
+__all__ = ["journal", "path"]
+
+
+# Growth limit.
+
+
+def fill(journal: Journal) -> Full:
+    """Append until it is full; what was raised."""
+    for _ in range(1000):
+        try:
+            journal.append([bytes(500)])
+        except Full as error:
+            return error
+    raise AssertionError("no limit")
+
+
+def test_full(path: Path) -> None:
+    journal = Journal(path, max_bytes=20_000)
+    told = fill(journal)
+    before = data(journal)
+    assert len(before) >= 15
+    assert journal.size <= 20_000
+    assert told.expected == "20000"
+    assert int(told.found or 0) > 20_000
+    with pytest.raises(Full):
+        journal.append([bytes(500)])
+    assert data(Journal(path)) == before
+    Journal(path).append([bytes(500)])  # one that has no limit
+    with pytest.raises(Full):
+        Journal(path, max_bytes=10_000).append([bytes(50_000)])
+
+
+def test_smaller_appends_still_fit(path: Path) -> None:
+    journal = Journal(path, max_bytes=8192)
+    journal.append([bytes(2000)])
+    with pytest.raises(Full):
+        journal.append([bytes(20_000)])
+    assert journal.append([bytes(1000)], expect=1).first == 2
+
+
+def test_compacting_a_full_journal_makes_room(path: Path) -> None:
+    journal = Journal(path, max_bytes=20_000)
+    fill(journal)
+    last = journal.tail
+    result = journal.compact(lambda entry: entry.sequence == last)
+    assert (result.kept, result.dropped) == (1, last - 1)
+    for _ in range(10):
+        journal.append([bytes(500)])
+    assert journal.size <= 20_000
+
+
+# Compaction.
+
+
+def test_compact(journal: Journal, path: Path) -> None:
+    for number in range(1, 101):
+        journal.append([Record(b"%d" % number * 100, b"key", number % 3)])
+    before = used(path)
+    result = journal.compact(
+        lambda entry: entry.kind == 0 or (entry.sequence == 100 and Record(b"replaced", b"new", 9))
+    )
+    assert (result.kept, result.dropped) == (34, 66)
+    assert result.after < result.before
+    assert result.after == journal.size
+    assert used(path) < before
+    expected = [*range(3, 100, 3), 100]
+    for each in (journal, Journal(path)):
+        assert [entry.sequence for entry in each.read()] == expected
+        assert [entry.sequence for entry in each.read(newest_first=True)] == expected[::-1]
+        newest = next(each.read(newest_first=True))
+        assert (newest.data, newest.key, newest.kind) == (b"replaced", b"new", 9)
+        assert each.tail == 100
+    assert journal.append([b"next"], expect=100).first == 101
+    assert len(list(path.glob("*.seg"))) == 2
+
+
+def test_keep_that_raises(journal: Journal, path: Path) -> None:
+    for _ in range(10):
+        journal.append([bytes(1000)])
+    with pytest.raises(ZeroDivisionError):
+        journal.compact(lambda entry: bool(1 // (entry.sequence - 5)))
+    assert len(data(journal)) == 10
+    assert [file.name for file in path.iterdir() if file.name.startswith(".")] == []
+
+
+def test_compaction_beside_other_processes(journal: Journal, path: Path, programs: Programs) -> None:
+    for number in range(1, 41):
+        journal.append([b"%d" % number * 100])
+    writer, reader = programs.start(APPEND, path), programs.start(READ, path)
+    assert (writer.hear(), reader.hear()) == ("open", "40")
+
+    def keep(entry: Entry) -> bool:
+        if entry.sequence % 10 == 0:
+            writer.say("meanwhile")
+            assert writer.hear() == str(40 + entry.sequence // 10)
+            reader.say()
+            assert reader.hear() == f"{40 + entry.sequence // 10} {40 + entry.sequence // 10} meanwhile " + str(
+                40 + entry.sequence // 10
+            )
+        return entry.sequence > 30
+
+    journal.compact(keep)
+    reader.say()
+    assert reader.hear() == "44 44 meanwhile 14"
+    writer.say("after")
+    assert writer.hear() == "45"
+
+
+def test_leftovers_of_a_dead_compaction(journal: Journal, path: Path, programs: Programs) -> None:
+    for _ in range(10):
+        journal.append([bytes(1000)])
+    dying = (
+        "import os, sys, landed.journal as j; j.Journal(sys.argv[1]).compact(lambda e: e.sequence < 8 or os._exit(0))"
+    )
+    programs.run(dying, path)
+    assert [file.name for file in path.iterdir() if file.name.startswith(".")] != []
+    assert len(data(Journal(path))) == 10
+    journal.compact(lambda _: True)
+    assert [file.name for file in path.iterdir() if file.name.startswith(".")] == []
+    assert len(data(Journal(path))) == 10
