@@ -21,18 +21,7 @@ OPEN = "(open)"
 """What a row says whose tests have cases that are known to fail."""
 
 
-BROKEN = {
-    "shared_core/README.md": "its example reads a plan.md that nothing has written",
-}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=BROKEN[name])) if name in BROKEN else name
-        for name in (str(page.relative_to(ROOT)) for page in READMES)
-    ],
-)
+@pytest.mark.parametrize("name", [str(page.relative_to(ROOT)) for page in READMES])
 def test_examples_run(name: str, tmp_path: Path) -> None:
     page = ROOT / name
     assert any(block.language == "python" for block in blocks_of(page)), "a README shows how it is used"
