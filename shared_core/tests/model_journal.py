@@ -10,14 +10,14 @@ import pytest
 from model_crash import survivor
 from model_disk import Disk, Node
 from model_fs import ModelFS
-from model_world import Program, new_disk
+from model_world import Killed, Program, new_disk
 
 from landed import process
 from landed.engine import Commit
 from landed.entries import Entry, Record, encode_records
 from landed.errors import LandedError
 from landed.journal import Journal
-from landed.local import directory
+from landed.local import claim, directory
 from landed.local import log as local_log
 from landed.local.log import LocalLog
 
@@ -53,6 +53,8 @@ def model_machine(monkeypatch: pytest.MonkeyPatch) -> Boot:
     for module in (local_log, directory):
         monkeypatch.setattr(module, "boot_id", BOOT.id)
     monkeypatch.setattr(local_log, "DEFAULT_TIMEOUT", 0.0)
+    for name in ("TIMEOUT", "GLANCE"):
+        monkeypatch.setattr(claim, name, 0.0)
     monkeypatch.setattr(process, "_me", process.Owner(1, "boot.1", "model", "model"))
     BOOT.number = 1
     return BOOT
@@ -124,8 +126,12 @@ class Process(Program):
 
     def run(self, operation: Callable[[Process], Any]) -> Any:
         """Let the process do something."""
-        with self.running():
-            return operation(self)
+        try:
+            with self.running():
+                return operation(self)
+        except Killed:
+            self.die()
+            raise
 
     def append(self, number: int, count: int = 1, size: int = 20, expect: int | None = None) -> int:
         """Append one of our batches; its first sequence number."""
