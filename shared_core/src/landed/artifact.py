@@ -90,7 +90,7 @@ class Artifact:
         Refused: the path cannot be an artifact's.
     """
 
-    __slots__ = ("fs", "key", "name", "path", "shelf", "store")
+    __slots__ = ("_loaded", "fs", "key", "name", "path", "shelf", "store")
 
     def __init__(self, path: str | os.PathLike[str], fs: _fs.FileOps = _fs.LOCAL) -> None:
         self.path = resolve(path)
@@ -103,14 +103,18 @@ class Artifact:
         true_name = store.name_of(self.path)
         self.key = sha256(os.fsencode(true_name))
         self.shelf = Shelf(store, true_name, self.key, self.fs)
+        self._loaded: Record | None = None
 
     def follow(self) -> bool:
-        """Go to the store that keeps the path now, if a shared directory was made meanwhile; whether it did.
+        """Load the record, and go to the store that keeps the path now if a shared directory was made meanwhile.
 
         Needs the lock of the store it was in, and gives it back when it goes.
+
+        Returns:
+            Whether it went.
         """
-        moved = self.shelf.load().moved
-        if not moved:
+        self._loaded = self.shelf.load()
+        if not self._loaded.moved:
             return False
         store = store_for(os.path.dirname(self.path), self.fs)
         if store.root == self.store.root:
@@ -213,7 +217,7 @@ class Artifact:
             NotLanded: the record or the file cannot be read.
             Corrupt: the record is another artifact's.
         """
-        record = self.shelf.load()
+        record, self._loaded = self._loaded or self.shelf.load(), None
         begun = record.begun
         if begun is None:
             return self._adopt_tag(record, directory)

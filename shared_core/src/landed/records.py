@@ -58,7 +58,7 @@ class Write:
         at: when it began, in seconds since the epoch.
     """
 
-    __slots__ = ("at", "base", "digest", "owner", "size", "version")
+    __slots__ = ("_line", "at", "base", "digest", "owner", "size", "version")
 
     def __init__(self, version: str, digest: str, size: int, base: str, owner: Owner, at: float) -> None:
         self.version = version
@@ -67,9 +67,14 @@ class Write:
         self.base = base
         self.owner = owner
         self.at = at
+        self._line = ""
 
     def encode(self) -> str:
-        return f"{self.version} {self.digest or '-'} {self.size} {self.base or '-'} {self.at:.3f} {self.owner.encode()}"
+        """As one line; `Write.decode` reads it."""
+        if not self._line:
+            fields = f"{self.version} {self.digest or '-'} {self.size} {self.base or '-'} {self.at:.3f}"
+            self._line = f"{fields} {self.owner.encode()}"
+        return self._line
 
     @classmethod
     def decode(cls, line: str) -> Write | None:
