@@ -148,11 +148,12 @@ _user_stores: dict[tuple[str | None, ...], Store] = {}
 
 def user_store() -> Store:
     """The store of this user: ``LANDED_STATE_DIR``, else the platform's state directory."""
-    chosen, xdg, local, home = map(os.environ.get, ("LANDED_STATE_DIR", "XDG_STATE_HOME", "LOCALAPPDATA", "HOME"))
-    settings = (sys.platform, chosen, xdg, local, home)
+    chosen = os.environ.get("LANDED_STATE_DIR")
+    others = (None,) * 3 if chosen else tuple(map(os.environ.get, ("XDG_STATE_HOME", "LOCALAPPDATA", "HOME")))
+    settings = (sys.platform, chosen, *others)
     store = _user_stores.get(settings)
     if store is None:
-        store = _user_stores[settings] = Store(os.path.realpath(_user_root(chosen, xdg, local)))
+        store = _user_stores[settings] = Store(os.path.realpath(_user_root(*settings[1:4])))
     return store
 
 
