@@ -130,11 +130,22 @@ class Node:
         for operation in self.pending:
             if isinstance(operation, Entries):
                 operation.apply(self.saved_entries)
+                self._settle({name for name, _ in operation.changes})
             elif metadata or not isinstance(operation, Meta):
                 operation.apply(self.saved)
             else:
                 kept.append(operation)
         self.pending = kept
+
+    def _settle(self, names: set[str]) -> None:
+        """What became of names that a failed flush dropped no longer matters once later changes of them are durable."""
+        lost: list[Operation] = []
+        for operation in self.lost:
+            if not isinstance(operation, Entries):
+                lost.append(operation)
+            elif kept := [change for change in operation.changes if change[0] not in names]:
+                lost.append(Entries(*kept))
+        self.lost = lost
 
     def forget(self) -> None:
         """What a failed flush does."""

@@ -68,10 +68,11 @@ class Call:
         path: what it is about, or "" when that is an open file.
         node: the open file, or None.
         owed: whether that file had anything to flush.
+        lost: whether a failed flush of that file dropped anything that no later flush made good.
         error: what was raised.
     """
 
-    __slots__ = ("error", "name", "node", "number", "owed", "path")
+    __slots__ = ("error", "lost", "name", "node", "number", "owed", "path")
 
     def __init__(self, number: int, name: str, path: str, node: Node | None) -> None:
         self.number = number
@@ -79,6 +80,7 @@ class Call:
         self.path = path
         self.node = node
         self.owed = node is not None and bool(node.pending)
+        self.lost = node is not None and bool(node.lost)
         self.error: BaseException | None = None
 
     def __repr__(self) -> str:

@@ -12,7 +12,7 @@ from model_crash import crash_states, fingerprint, survivor
 from model_disk import Disk
 from model_fs import Call, Fault, ModelFS
 
-from landed import lock
+from landed import lock, state
 from landed.files import Files
 from landed.publish import TEMP_PREFIX
 
@@ -33,16 +33,17 @@ class Program:
         self.files = Files(fs=self.fs)
         self._slots: dict[str, Any] = {}
         self._descriptors: set[int] = set()
+        self._stores: dict[Any, Any] = {}
 
     @contextmanager
     def running(self) -> Iterator[Files]:
         """What landed keeps for the whole process is this program's for the length of the block."""
-        before = lock._slots, lock._descriptors
-        lock._slots, lock._descriptors = self._slots, self._descriptors
+        before = lock._slots, lock._descriptors, state._user_stores
+        lock._slots, lock._descriptors, state._user_stores = self._slots, self._descriptors, self._stores
         try:
             yield self.files
         finally:
-            lock._slots, lock._descriptors = before
+            lock._slots, lock._descriptors, state._user_stores = before
 
     def call(self, operation: Callable[[Files], Any]) -> Any:
         with self.running() as files:
@@ -127,8 +128,8 @@ def power_cuts(program: Program, operation: Callable[[Files], Any], limit: int, 
     disks: dict[object, Disk] = {}
 
     def gather(_: Call | None = None) -> None:
-        for state in crash_states(program.fs.disk, limit, rng):
-            disks.setdefault(fingerprint(state), state)
+        for disk in crash_states(program.fs.disk, limit, rng):
+            disks.setdefault(fingerprint(disk), disk)
 
     gather()
     program.fs.boundary = gather

@@ -8,9 +8,10 @@ said by `model_faults.Trial`.
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
-from model_faults import CASES, KINDS, problems_of
+from model_faults import CASES, KINDS, LOST, RETRIED, problems_of
 from model_world import STATE
 
 from landed import process
@@ -22,10 +23,37 @@ def model_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_me", process.Owner(os.getpid(), "boot.1", "model", "model"))
 
 
+STORE = "the store's directories stay when the flush of their names fails, and are taken for durable"
+UNREADABLE = "the name of a new directory is not flushed when the directory above it may not be read"
+STAYS = "a new directory stays when both the flush of its name and its removal fail, and is taken for durable"
+KNOWN = {
+    STORE: (RETRIED, r"fsync\(#3\).*directory for locks and records cannot be made"),
+    UNREADABLE: (LOST, r"^\d+:open\(/model/work(/a)?\) -> PermissionError.* None$"),
+    STAYS: (RETRIED, r"fsync\(#(4|12)\).* \d+:rmdir\(/model/work/a.*directories above cannot be flushed"),
+}
+"""What remains: the problem, and the places where it is met."""
+EXPECTED = {
+    ("create", "one failure"): {STORE},
+    ("create", "two failures"): {STORE},
+    ("create in new directories", "one failure"): {UNREADABLE},
+    ("create in new directories", "two failures"): {STAYS},
+}
+
 RUNS = [(kind, xattrs) for kind in KINDS for xattrs in (True, False) if xattrs or kind == "one failure"]
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize(("kind", "xattrs"), RUNS)
 def test_whatever_fails(name: str, kind: str, xattrs: bool) -> None:
-    assert {problem: places[:3] for problem, places in problems_of(name, KINDS[kind], xattrs=xattrs).items()} == {}
+    new: dict[str, list[str]] = {}
+    reasons = set()
+    for problem, places in problems_of(name, KINDS[kind], xattrs=xattrs).items():
+        for place in places:
+            known = [why for why, (what, where) in KNOWN.items() if what == problem and re.search(where, place)]
+            reasons.update(known)
+            if not known:
+                new.setdefault(problem, []).append(place)
+    assert {problem: places[:3] for problem, places in new.items()} == {}
+    assert reasons == EXPECTED.get((name, kind), set()), "no longer fails: take it out of `KNOWN`"
+    if reasons:
+        pytest.xfail("; ".join(sorted(reasons)))

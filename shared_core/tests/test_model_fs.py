@@ -11,8 +11,8 @@ from random import Random
 import pytest
 from model_crash import crash_states, survivor
 from model_disk import Disk
-from model_fs import Fault, ModelFS
-from model_world import content, new_disk
+from model_fs import Fault, ModelFS, oserror
+from model_world import WORK, content, new_disk
 
 from landed._fs import DIRECTORY, NOFOLLOW, FileOps
 
@@ -264,3 +264,23 @@ def test_the_model_answers_as_the_real_system(script: object, work: object, monk
 def test_no_call_reaches_the_operating_system() -> None:
     calls = {name for name in vars(FileOps) if not name.startswith("_")}
     assert calls <= set(vars(ModelFS)), "not modelled"
+
+
+def test_a_later_flush_settles_what_became_of_a_name_that_a_failed_flush_dropped() -> None:
+    disk = new_disk()
+    fs = ModelFS(disk)
+    directory = fs.open(WORK, os.O_RDONLY)
+    fs.mkdir(f"{WORK}/settled")
+    fs.mkdir(f"{WORK}/lost")
+    fs.fault = lambda call: Fault(oserror(errno.EIO)) if call.name == "fsync" else None
+    with pytest.raises(OSError, match="Input/output"):
+        fs.fsync(directory)
+    fs.fault = None
+    fs.rmdir(f"{WORK}/settled")
+    fs.mkdir(f"{WORK}/settled")
+    fs.close(fs.open(f"{WORK}/settled/file", os.O_CREAT))
+    fs.fsync(fs.open(f"{WORK}/settled", os.O_RDONLY))
+    fs.fsync(directory)
+    names = [ModelFS(state).listdir(WORK) for state in crash_states(disk, 100, Random(1))]
+    assert sorted(map(sorted, names)) == [["lost", "settled"], ["settled"]]
+    assert all(content(state, f"{WORK}/settled/file") == b"" for state in crash_states(disk, 100, Random(1)))
