@@ -31,8 +31,8 @@ NONE: set[str] = set()
 # The checks: cheap parts of the other modules of the model layer, and what must happen when somebody interferes.
 
 
-def power_cut(*steps: Step, xattrs: bool = True) -> set[str]:
-    return {found.problem for found in History(limit=5, xattrs=xattrs).run(list(steps))}
+def power_cut(*steps: Step, limit: int = 5) -> set[str]:
+    return {found.problem for found in History(limit=limit).run(list(steps))}
 
 
 def death(*steps: Step) -> set[str]:
@@ -144,7 +144,8 @@ def inheritance() -> set[str]:
 
 REPLACE = (Step(PATH, b"old"), Step(PATH, LONG))
 CHECKS: dict[str, Callable[[], set[str]]] = {
-    "power cut: create": lambda: power_cut(Step(PATH, LONG)),
+    # The first write leaves much unflushed in the store: a small sample misses that the new file is torn.
+    "power cut: create": lambda: power_cut(Step(PATH, LONG), limit=20),
     "power cut: replace": lambda: power_cut(*REPLACE),
     "power cut: delete": lambda: power_cut(Step(PATH, LONG), Step(PATH, None)),
     "power cut: create in new directories": lambda: power_cut(Step(f"{PATH}.d/a", LONG)),
@@ -219,16 +220,16 @@ def _sync_too_late(patch: pytest.MonkeyPatch) -> None:
 def _directory_sync_too_early(patch: pytest.MonkeyPatch) -> None:
     original = publish._put_in_place
 
-    def put(directory: _fs.Directory, *args: Any) -> None:
+    def put(directory: _fs.Directory, *args: Any, **kwargs: Any) -> None:
         directory.sync()
-        original(directory, *args)
+        original(directory, *args, **kwargs)
         patch.setattr(_fs.Directory, "sync", lambda _: None)
 
     sync = _fs.Directory.sync
 
-    def put_and_restore(directory: _fs.Directory, *args: Any) -> None:
+    def put_and_restore(directory: _fs.Directory, *args: Any, **kwargs: Any) -> None:
         patch.setattr(_fs.Directory, "sync", sync)
-        put(directory, *args)
+        put(directory, *args, **kwargs)
 
     patch.setattr(publish, "_put_in_place", put_and_restore)
 
@@ -291,7 +292,7 @@ def _not_begun(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(files.Files, "_begin", begin)
 
 
-def _by_rename(directory: _fs.Directory, temp: str, name: str, *_: Any) -> None:
+def _by_rename(directory: _fs.Directory, temp: str, name: str, *_: Any, **__: Any) -> None:
     directory.rename(temp, name)
 
 
@@ -307,23 +308,6 @@ def _same_version(counter: int, digest: str, size: int, base: str) -> records.Wr
     return records.Write("1-abcdefabcdef", digest, size, base, process.me(), 0.0)
 
 
-class _Unsynced:
-    """Stands in for a directory inside a `with`, where parents and stores are flushed."""
-
-    def __init__(self, directory: Any) -> None:
-        self._directory = directory
-
-    def sync(self) -> None:
-        """Forgotten."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._directory, name)
-
-
-def _unsynced(directory: Any) -> _Unsynced:
-    return _Unsynced(directory)
-
-
 BUGS: dict[str, tuple[Plant, str]] = {
     "no flush of the bytes": (_skipping("fsync", stat.S_IFREG), "power cut: replace"),
     "no flush of the bytes of a new file": (_skipping("fsync", stat.S_IFREG), "power cut: create"),
@@ -331,7 +315,7 @@ BUGS: dict[str, tuple[Plant, str]] = {
     "no flush of the directory of a new file": (_skipping("fsync", stat.S_IFDIR), "power cut: create"),
     "no flush of the directory of a deleted file": (_skipping("fsync", stat.S_IFDIR), "power cut: delete"),
     "no flush of new directories' parents": (
-        _replacing(_fs, "Directory", type("Directory", (_fs.Directory,), {"__enter__": _unsynced})),
+        _replacing(files, "flush_ancestors", lambda *_: None),
         "power cut: create in new directories",
     ),
     "rename before the flush of the bytes": (_sync_too_late, "power cut: replace"),
