@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from model_promise import LOST, OUTSIDE, History, Step
+from model_promise import OUTSIDE, History, Step
 from model_world import PATH, STATE, WORK, Killed, Program, content, new_disk
 
 from landed import process
@@ -61,12 +61,11 @@ def test_death_at_every_call(name: str, xattrs: bool) -> None:
     history = History(xattrs=xattrs, limit=4)
     found = history.run(HISTORIES[name], kill=True)
     assert history.examined > 30
-    known = {LOST} if name == "create in new directories" else set()
-    known |= {OUTSIDE} if not xattrs else set()
+    known = {OUTSIDE} if not xattrs else set()
     assert [at for at in found if at.problem not in known][:5] == []
     assert {at.problem for at in found} == known, "no longer fails: take it out of `known`"
     if known:
-        pytest.xfail("directories whose maker died before it flushed their names are taken for durable")
+        pytest.xfail("names in the store whose giver died before it flushed them are taken for durable")
 
 
 @pytest.mark.parametrize("xattrs", [True, False], ids=["xattrs", "no xattrs"])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 import landed
 
 if TYPE_CHECKING:
@@ -14,7 +12,6 @@ if TYPE_CHECKING:
     from recording import Recording
 
 
-@pytest.mark.xfail(strict=True, reason="the name of a record is flushed with its first two states only, flushed or not")
 def test_the_name_of_the_record_is_flushed_before_the_file_is_removed(fs: Recording, work: Path) -> None:
     files = landed.Files(fs)
     files.write(work / "a", "one")  # its record needs no flush, and has none

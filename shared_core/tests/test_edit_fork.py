@@ -36,6 +36,5 @@ print("parent", refused or "wrote")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
-@pytest.mark.xfail(strict=True, reason="the last look before the rename does not ask whose lock it is")
 def test_a_forked_child_cannot_write_under_its_parents_lock(programs: Programs, tmp_path: Path) -> None:
     assert programs.run(SOURCE, str(tmp_path / "file")) == ["child refused", "parent wrote"]
