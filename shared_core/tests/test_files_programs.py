@@ -117,8 +117,12 @@ DIE_AT = """
     import landed
     from landed._fs import FileOps
     class Dies(FileOps):
+        renamed = False
+        def rename(self, *args, **kwargs):
+            super().rename(*args, **kwargs)
+            self.renamed = True
         def fsync(self, fd):
-            if os.path.isdir(f"/proc/self/fd/{fd}"):
+            if self.renamed:
                 os.kill(os.getpid(), signal.SIGKILL)
             super().fsync(fd)
     landed.Files(Dies()).write(sys.argv[1], b"published", expect=landed.ANY)

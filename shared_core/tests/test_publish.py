@@ -183,9 +183,16 @@ KILLED = """
     from landed._fs import FileOps
     operation, path = sys.argv[1:]
     class Killed(FileOps):
-        pass
-    def die(self, *args, **kwargs):
-        os.kill(os.getpid(), signal.SIGKILL)
+        temp = None
+        def open(self, path, *args, **kwargs):
+            fd = super().open(path, *args, **kwargs)
+            if path.endswith(".tmp"):
+                self.temp = fd
+            return fd
+    def die(self, subject, *args, **kwargs):
+        if operation != "fsync" or subject == self.temp:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return getattr(FileOps, operation)(self, subject, *args, **kwargs)
     setattr(Killed, operation, die)
     landed.Files(Killed()).write(path, b"never seen", expect=landed.ANY)
 """

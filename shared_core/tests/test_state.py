@@ -142,7 +142,7 @@ def test_case_and_forms_are_folded_on_windows(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(("sensitive", "key"), [(1, "A"), (0, "a")])
 def test_a_file_system_on_macos_says_whether_it_tells_case_apart(
-    monkeypatch: pytest.MonkeyPatch, sensitive: int, key: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sensitive: int, key: str
 ) -> None:
     on(monkeypatch, "darwin")
     asked: list[object] = []
@@ -152,5 +152,6 @@ def test_a_file_system_on_macos_says_whether_it_tells_case_apart(
         return sensitive
 
     monkeypatch.setattr(os, "pathconf", pathconf)
-    assert case_key("/x/A", "A") == key
-    assert asked == [("/x", 11)]
+    assert case_key(str(tmp_path / "A"), "A") == key
+    assert case_key(str(tmp_path / "missing" / "deep" / "A"), "A") == key  # the nearest directory that is there answers
+    assert asked == [(str(tmp_path), 11)] * 2
