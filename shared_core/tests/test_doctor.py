@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 import pytest
 
@@ -11,6 +12,7 @@ import landed
 from landed import _fs, doctor
 from landed.doctor import FAIL, NOTE, OK, STATUSES, WARN, examine
 from landed.sharing import share
+from landed.state import user_store
 
 
 def statuses(directory, fs=_fs.LOCAL) -> dict[str, str]:
@@ -63,7 +65,9 @@ def open_that_follows(self, path, flags, mode=0o600, *, dir_fd=None):
 
 
 def no_directory_sync(self, fd):
-    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    if stat.S_ISDIR(os.fstat(fd).st_mode):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    os.fsync(fd)
 
 
 def no_xattr(self, fd, name, value):
@@ -84,6 +88,7 @@ def no_xattr(self, fd, name, value):
     ],
 )
 def test_what_is_broken_is_found(work, call, broken, name, status):
+    user_store().make(_fs.LOCAL)  # so that what is broken is met in the directory first
     # The writes that are broken on purpose use these operations too, and may fail before they begin.
     fs = type("Broken", (_fs.FileOps,), {call: broken})()
     found = []

@@ -136,7 +136,6 @@ landed.Files(Dies()).write({str(path)!r}, b"2", expect=landed.ANY)
     assert sorted(os.listdir(work)) == [".landed", "a"]  # nor is its temp file left
 
 
-@pytest.mark.xfail(strict=True, reason="a writer that waited for the old lock does not look again for the file's store")
 def test_a_writer_that_waited_meanwhile_goes_to_the_new_store(work):
     path = work / "a"
     first = landed.write(path, b"1")
