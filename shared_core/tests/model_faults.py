@@ -60,6 +60,10 @@ LOST_REPLIES: dict[str, int] = {"rename": errno.EIO, "link": errno.EEXIST, "unli
 """What a remote file system answers to a call that it carried out, when the reply was lost and the call sent again."""
 
 
+class Known(Exception):
+    """Only problems that are known to remain were found: what a case that is marked as such has to raise."""
+
+
 class Case(NamedTuple):
     """An operation, what is there before, and what there is after it; `after` is `before` for a read.
 

@@ -11,7 +11,7 @@ import os
 import re
 
 import pytest
-from model_faults import CASES, KINDS, LOST, RETRIED, problems_of
+from model_faults import CASES, KINDS, LOST, RETRIED, Known, problems_of
 from model_world import STATE
 
 from landed import process
@@ -39,11 +39,18 @@ EXPECTED = {
     ("create in new directories", "two failures"): {STAYS},
 }
 
-RUNS = [(kind, xattrs) for kind in KINDS for xattrs in (True, False) if xattrs or kind == "one failure"]
+RUNS = [
+    pytest.param(
+        *(name, kind, xattrs),
+        marks=[pytest.mark.xfail(strict=True, raises=Known, reason=why) for why in EXPECTED.get((name, kind), ())],
+    )
+    for name in CASES
+    for kind in KINDS
+    for xattrs in ((True, False) if kind == "one failure" else (True,))
+]
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize(("kind", "xattrs"), RUNS)
+@pytest.mark.parametrize(("name", "kind", "xattrs"), RUNS)
 def test_whatever_fails(name: str, kind: str, xattrs: bool) -> None:
     new: dict[str, list[str]] = {}
     reasons = set()
@@ -56,4 +63,4 @@ def test_whatever_fails(name: str, kind: str, xattrs: bool) -> None:
     assert {problem: places[:3] for problem, places in new.items()} == {}
     assert reasons == EXPECTED.get((name, kind), set()), "no longer fails: take it out of `KNOWN`"
     if reasons:
-        pytest.xfail("; ".join(sorted(reasons)))
+        raise Known(reasons)
