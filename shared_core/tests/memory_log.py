@@ -145,6 +145,9 @@ class MemoryLog:
             self._refuse_if_claimed()
             self._store.owner = self
 
+    def forked(self) -> None:
+        """There is nothing of another process in here."""
+
     def close(self) -> None:
         if self._store.owner is self:
             self._store.owner = None

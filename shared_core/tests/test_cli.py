@@ -245,9 +245,6 @@ def test_log_of_a_write_that_is_begun(work):
     assert [line["outcome"] for line in run("log", "--json", work / "a").document["lines"]] == ["begun"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a write after landed's own delete is shown as if a change from outside came before it"
-)
 def test_log_of_a_file_that_was_deleted_and_came_back(work):
     landed.write(work / "a", b"one")
     landed.delete(work / "a")

@@ -25,7 +25,6 @@ class MarksDuringFlush(_fs.FileOps):
         (self.path / "suspect").touch()
 
 
-@pytest.mark.xfail(strict=True, reason="the look after the flush does not see the mark")
 def test_a_flush_that_failed_elsewhere_meanwhile_leaves_ours_unknown(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with (
@@ -54,7 +53,6 @@ def wide(path: Path) -> list[str]:
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc to tell a directory's descriptor")
-@pytest.mark.xfail(strict=True, reason="the next append flushes the directory again and trusts that")
 def test_old_segments_outlive_a_failed_flush_of_the_name_that_replaces_them(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with landed.Journal(path) as journal:

@@ -215,7 +215,6 @@ def test_replaced_lock_file(opened: Journal, path: Path) -> None:
     assert read(path) == [b"one", b"three"]
 
 
-@pytest.mark.xfail(strict=True, reason="the segment before it is opened as the newest")
 def test_newest_segment_removed_where_no_seal_tells_of_it(path: Path) -> None:
     """In the process that had it open: the one before it must not take its place."""
     sealed(path, seal=False)

@@ -108,5 +108,8 @@ if TYPE_CHECKING:
         def claim(self) -> None:
             """Own the log alone until `close`: everybody else's appends raise `Claimed`."""
 
+        def forked(self) -> None:
+            """In a forked child: forget what threads of the parent were doing."""
+
         def close(self) -> None:
             """Give back descriptors and the claim."""

@@ -43,8 +43,8 @@ class Record:
             return "data and key of a record are bytes"
         if len(self.key) > KEY_LIMIT:
             return f"a key has at most {KEY_LIMIT} bytes, not {len(self.key)}"
-        if not 0 <= self.kind <= 0xFF:  # noqa: PLR2004 - one byte
-            return f"a kind is 0 to 255, not {self.kind}"
+        if type(self.kind) is not int or not 0 <= self.kind <= 0xFF:  # noqa: PLR2004 - one byte
+            return f"a kind is 0 to 255, not {self.kind!r}"
         return ""
 
     def __eq__(self, other: object) -> bool:

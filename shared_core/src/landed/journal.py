@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from landed.engine import Batch, Log, Position
 
 QUEUE_LIMIT: Final = 1024
-"""Appends that may wait in one process for the flush before theirs; the next one is refused after its timeout."""
+"""Appends that may wait in one process for the flush before theirs; the next one is refused."""
 
 
 class Appended:
@@ -238,6 +238,8 @@ class Journal:
         self.close()
 
     def _check_open(self) -> None:
+        if self._pid != os.getpid():
+            self._forked()
         if self._closed:
             raise Refused("the journal is closed", path=self._log.name, step="open", hint="Open it again.")
 
@@ -263,8 +265,6 @@ class Journal:
 
     def _submit(self, commit: Commit) -> None:
         """Commit, alone or in a group; on return the commit is decided."""
-        if self._pid != os.getpid():
-            self._forked()
         waiting = None
         with self._guard:
             if not self._committing:
@@ -336,3 +336,4 @@ class Journal:
         """In a forked child the queue and its threads are the parent's."""
         self._guard = _thread.allocate_lock()
         self._queue, self._committing, self._pid = [], False, os.getpid()
+        self._log.forked()

@@ -66,7 +66,7 @@ def temp_name(unique: str) -> str:
     return f"{TEMP_PREFIX}{unique}{TEMP_SUFFIX}"
 
 
-def publish(
+def publish(  # noqa: PLR0913 - each says something else of the file
     directory: _fs.Directory,
     name: str,
     data: bytes,
@@ -74,6 +74,7 @@ def publish(
     temp: str,
     replaced: Replaced | None,
     tag: bytes | None = None,
+    mode: int | None = None,
     verify: str = READ,
     before_rename: Callable[[], None] | None = None,
     fs: _fs.FileOps = _fs.LOCAL,
@@ -84,6 +85,7 @@ def publish(
         temp: the temp file's name; whatever has it is a dead writer's, and is removed.
         replaced: the file that is there now; None if none may be there (put-if-absent).
         tag: the value of the file's own ``user.landed`` attribute; None for none.
+        mode: permission bits of a new file; None for what the umask leaves.
         verify: `READ` or `DEVICE`.
         before_rename: last check; whatever it raises stops the write.
 
@@ -108,6 +110,8 @@ def publish(
             step = "attributes"
             ours = fs.fstat(fd)
             _hand_on(fs, fd, ours, replaced)
+            if mode is not None:
+                fs.fchmod(fd, mode)
             tagged = _tag(fs, fd, tag)
             # 3. The flush. Without it a power cut after the rename leaves a file of the right size full of zeros.
             step = "sync"

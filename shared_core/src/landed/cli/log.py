@@ -78,8 +78,9 @@ def _lines(store: Store, key: str, path: str) -> list[Line]:
     record = read_record(os.path.join(store.artifacts, key + ".record"), _fs.LOCAL) or Record("")
     history = Shelf(store, record.name, key).history()
     lines = []
+    deletes = {write.version for write, _ in history if not write.digest}
     for write, landed in history:
-        if write.base != base_of(write.base) and landed:
+        if write.base != base_of(write.base) and landed and base_of(write.base) not in deletes:
             lines.append(Line(path, OUTSIDE_CHANGE, write.at, None, write.base))  # some time before the write
         lines.append(Line(path, _outcome(write, record, landed=landed), write.at, write.at, write.version, write))
     try:

@@ -55,7 +55,7 @@ class JournalDirectory:
                 flush_ancestors(self.fs, self.path)
             try:
                 first = Header(segments.FIRST_SIZE, 1, 1, os.urandom(8), 0, boot=boot_tag(boot_id()))
-                segments.create(self.path, first, self.fs)
+                segments.create(self.path, first, self.mode, self.fs)
             except NotLanded:
                 if not self._has_journal():  # else another process was first
                     raise

@@ -147,6 +147,8 @@ class LocalLog:
                 raise self._poison("another file has taken the newest segment's name")
             return before
         if before is not None:
+            if before.span > spans[-1]:
+                raise segments.missing(before.span, self.name)
             self._check_succession(before, spans)
         segment = Segment(self.name, spans[-1], self.fs, writable=True)
         self._found = segment.find_end(self._boot)
@@ -330,7 +332,13 @@ class LocalLog:
         if held != data:
             raise VerifyFailed("the frame reads back otherwise", path=segment.path, step="verify", hint=_REOPEN)
         try:
-            if not self.directory.unchanged() and not self._still_reachable(segment):
+            if self.directory.unchanged():
+                return
+            if SUSPECT in self.fs.listdir(self.name):
+                raise OutcomeUnknown(
+                    "a flush failed in another process meanwhile", path=self.name, step="sync", hint=_REOPEN
+                )
+            if not self._still_reachable(segment):
                 raise VerifyFailed(
                     "the path no longer leads to the segment that was written",
                     path=segment.path,
@@ -372,7 +380,7 @@ class LocalLog:
         size = self._next_size(needed, wanted) if limited else segments.FIRST_SIZE
         header = Header(size, number, number, os.urandom(8), segment.tail, segment.header.id, segment.end, self._boot)
         try:
-            segments.create(self.name, header, self.fs)
+            segments.create(self.name, header, self.directory.mode, self.fs)
         except OutcomeUnknown as error:
             raise self._poison(error.what) from error
         if self._found == recovery.END:
@@ -453,7 +461,7 @@ class LocalLog:
         number, size = segment.span[1] + 1, segment.header.size
         base = max(seen, segment.tail)
         header = Header(size, number, number, os.urandom(8), base, segment.header.id, segment.end, self._boot)
-        segments.create(self.name, header, self.fs)
+        segments.create(self.name, header, self.directory.mode, self.fs)
 
     def _poison(self, why: str) -> OutcomeUnknown:
         self._poisoned = why
@@ -529,13 +537,23 @@ class LocalLog:
         self.lock.acquire(timeout)
         try:
             with self._state:
-                publish()
+                try:
+                    publish()
+                except OutcomeUnknown as error:
+                    self._poisoned = error.what  # the old segments stay until it is known
+                    raise
                 self.directory.forget()
                 self._reload(locked=True)
         finally:
             self.lock.release()
 
     # Owning, resting, closing.
+
+    def forked(self) -> None:
+        """In a forked child: another thread of the parent may have been at work in here, and lives on there only."""
+        self._state = _thread.allocate_lock()
+        self._newest = None
+        self.directory.forget()
 
     def claim(self) -> None:
         self._claim.take()

@@ -15,6 +15,7 @@ from landed.local import frames, segments
 from landed.local.frames import BATCH, HEADER, SEAL, Frame, Head, Header
 from landed.local.survey import Survey
 from landed.local.walk import Damage, Moved, Tail, walk
+from landed.lock import PRIVATE
 from landed.publish import READ, temp_name
 
 TYPE_CHECKING = False
@@ -227,7 +228,7 @@ class _Writer:
         except OSError as error:
             raise self._failed(error) from error
         following = Header(segments.FIRST_SIZE, *EMPTY, os.urandom(8), base, self._id, self.size)
-        segments.create(self.path, following, self._fs)
+        segments.create(self.path, following, PRIVATE, self._fs)
 
     def rename(self) -> None:
         """Give the directory its name."""

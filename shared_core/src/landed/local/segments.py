@@ -53,16 +53,16 @@ def live(names: list[str], path: str) -> list[Range]:
             continue  # replaced by a compaction
         expected = kept[-1][1] + 1 if kept else 1
         if span[0] != expected:
-            raise Corrupt(
-                f"segment {expected} is missing",
-                path=path,
-                step="open",
-                expected=name_of((expected, expected)),
-                found=name_of(span),
-                hint=SALVAGE,
-            )
+            raise missing((expected, expected), path)
         kept.append(span)
     return kept
+
+
+def missing(span: Range, path: str) -> Corrupt:
+    """The error for a segment that is not there."""
+    return Corrupt(
+        f"segment {span[0]} is missing", path=path, step="open", expected=name_of(span), found="no file", hint=SALVAGE
+    )
 
 
 def replaced(names: list[str], kept: list[Range]) -> list[str]:
@@ -321,20 +321,19 @@ class Segment:
             _fs.close_read(self._fs, fd)  # what was written to it was flushed, or its failure told
 
 
-def create(directory: str, header: Header, fs: _fs.FileOps, body: bytes = b"") -> None:
-    """Publish a segment: `body` after the header, zeros to its size. Put-if-absent.
+def create(directory: str, header: Header, mode: int, fs: _fs.FileOps) -> None:
+    """Publish an empty segment: zeros after the header to its size. Put-if-absent.
 
     Raises:
         StaleWrite: it exists.
         NotLanded: nothing was changed.
         OutcomeUnknown: it may or may not survive a crash.
     """
-    data = b"".join((header.encode(), body, bytes(header.size - HEADER.size - len(body))))
+    data = header.encode() + bytes(header.size - HEADER.size)
     try:
         place = _fs.Directory(directory, fs)
     except OSError as error:
         raise from_os_error(NotLanded, error, "the journal's directory is gone", path=directory, step="open") from error
     with place:
-        publish(
-            place, name_of((header.first, header.last)), data, temp=temp_name(os.urandom(6).hex()), replaced=None, fs=fs
-        )
+        temp = temp_name(os.urandom(6).hex())
+        publish(place, name_of((header.first, header.last)), data, temp=temp, replaced=None, mode=mode, fs=fs)
