@@ -34,13 +34,13 @@ class Slice:
         shares: appends that each worker finished before the end.
         appended: appends of all, with those that were under way at the end and finished later.
         seconds: how long it was.
-        waits: seconds that each append took, of all workers.
+        waits: for each worker, the seconds that each of its appends took.
     """
 
     shares: list[int]
     appended: int
     seconds: float
-    waits: array[float]
+    waits: list[array[float]]
 
     @property
     def rate(self) -> float:
@@ -71,12 +71,12 @@ class Crew:
         start = time.monotonic() + HEAD_START
         for link in self._links:
             link.send((start, start + seconds))
-        whole = Slice([], 0, seconds, array("d"))
+        whole = Slice([], 0, seconds, [])
         for link in self._links:
             for finished, waits in _answer(link, seconds + PATIENCE):
                 whole.shares.append(finished)
                 whole.appended += len(waits)
-                whole.waits.extend(waits)
+                whole.waits.append(waits)
         return whole
 
     def close(self) -> None:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RECORDS = 1_000_000
-GROUP = 10_000
-"""Records of one write while the long journal is made; each is a frame of its own, as if appended alone."""
+STEP = 10_000
+"""Records between two steps of the progress bar."""
 SMALL = bytes(32)
 OPEN_LIMIT_MS = 50.0
 JOURNALS = 10_000
@@ -74,21 +74,21 @@ def report_cold_open(report: Report, directory: str, records: int, rounds: int) 
 
 def _make_long(place: str, records: int) -> int:
     """A journal as `records` single appends leave it, without a flush for each; its size."""
-    from landed.engine import Commit
-    from landed.entries import Record, encode_records
+    import landed
+    from landed._fs import FileOps
     from landed.local.log import LocalLog
 
-    payload = encode_records([(0, Record(SMALL))])
-    log = LocalLog(place)
-    progress = Progress("making the long journal", records // GROUP)
-    for _ in range(records // GROUP):
-        commits = [Commit(payload, 1, None) for _ in range(GROUP)]
-        while commits:
-            commits = commits[log.commit(commits, 60.0) :]
-        progress.step()
-    size = log.size()
-    log.close()
-    return size
+    class Unflushed(FileOps):
+        def fdatasync(self, fd: int) -> None:
+            """Nothing: nobody cuts the power."""
+
+    with landed.Journal(place, log=LocalLog(place, fs=Unflushed())) as journal:
+        progress = Progress("making the long journal", records // STEP)
+        for _ in range(records // STEP):
+            for _ in range(STEP):
+                journal.append([SMALL])
+            progress.step()
+        return journal.size
 
 
 def _open_fresh(place: str, boot: str, *, drop: bool = False) -> list[float]:
