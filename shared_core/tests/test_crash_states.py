@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from model_faults import Known
-from model_promise import OUTSIDE, History, Step
+from model_promise import History, Step
 from model_world import PATH, STATE, WORK, Killed, Program, content, new_disk
 
 from landed import process
@@ -56,24 +55,13 @@ def test_power_cut_at_every_call(name: str, xattrs: bool) -> None:
     assert history.examined > 30, "too few states to mean anything"
 
 
-FORGOTTEN = "names in the store whose giver died before it flushed them are taken for durable"
-
-
 @pytest.mark.parametrize("name", HISTORIES)
-@pytest.mark.parametrize(
-    "xattrs",
-    [True, pytest.param(False, marks=pytest.mark.xfail(strict=True, raises=Known, reason=FORGOTTEN))],
-    ids=["xattrs", "no xattrs"],
-)
+@pytest.mark.parametrize("xattrs", [True, False], ids=["xattrs", "no xattrs"])
 def test_death_at_every_call(name: str, xattrs: bool) -> None:
     history = History(xattrs=xattrs, limit=4)
     found = history.run(HISTORIES[name], kill=True)
     assert history.examined > 30
-    known = {OUTSIDE} if not xattrs else set()
-    assert [at for at in found if at.problem not in known][:5] == []
-    assert {at.problem for at in found} == known, "no longer fails: take it out of `known`"
-    if known:
-        raise Known(known)
+    assert found[:5] == []
 
 
 @pytest.mark.parametrize("xattrs", [True, False], ids=["xattrs", "no xattrs"])

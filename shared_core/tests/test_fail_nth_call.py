@@ -11,7 +11,7 @@ import os
 import re
 
 import pytest
-from model_faults import CASES, KINDS, LOST, RETRIED, Known, problems_of
+from model_faults import CASES, KINDS, RETRIED, Known, problems_of
 from model_world import STATE
 
 from landed import process
@@ -23,26 +23,27 @@ def model_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_me", process.Owner(os.getpid(), "boot.1", "model", "model"))
 
 
-STORE = "the store's directories stay when the flush of their names fails, and are taken for durable"
-UNREADABLE = "the name of a new directory is not flushed when the directory above it may not be read"
+STORE = "a directory of the store stays when both the flush of its name and its removal fail, and is taken for durable"
+NAMES = "without extended attributes, the record's name is flushed again after that has failed"
 STAYS = "a new directory stays when both the flush of its name and its removal fail, and is taken for durable"
 KNOWN = {
     STORE: (RETRIED, r"fsync\(#3\).*directory for locks and records cannot be made"),
-    UNREADABLE: (LOST, r"^\d+:open\(/model/work(/a)?\) -> PermissionError.* None$"),
+    NAMES: (RETRIED, r"fsync\(#\d+\).*the record cannot be written"),
     STAYS: (RETRIED, r"fsync\(#(4|12)\).* \d+:rmdir\(/model/work/a.*directories above cannot be flushed"),
 }
 """What remains: the problem, and the places where it is met."""
 EXPECTED = {
-    ("create", "one failure"): {STORE},
-    ("create", "two failures"): {STORE},
-    ("create in new directories", "one failure"): {UNREADABLE},
-    ("create in new directories", "two failures"): {STAYS},
+    ("create", "one failure", False): {NAMES},
+    ("create", "two failures", True): {STORE},
+    ("create in new directories", "one failure", False): {NAMES},
+    ("create in new directories", "two failures", True): {STAYS},
+    ("write after a writer that died between link and unlink", "one failure", False): {NAMES},
 }
 
 RUNS = [
     pytest.param(
         *(name, kind, xattrs),
-        marks=[pytest.mark.xfail(strict=True, raises=Known, reason=why) for why in EXPECTED.get((name, kind), ())],
+        marks=[pytest.mark.xfail(strict=True, raises=Known, reason=why) for why in EXPECTED.get((name, kind, xattrs), ())],
     )
     for name in CASES
     for kind in KINDS
@@ -61,6 +62,6 @@ def test_whatever_fails(name: str, kind: str, xattrs: bool) -> None:
             if not known:
                 new.setdefault(problem, []).append(place)
     assert {problem: places[:3] for problem, places in new.items()} == {}
-    assert reasons == EXPECTED.get((name, kind), set()), "no longer fails: take it out of `KNOWN`"
+    assert reasons == EXPECTED.get((name, kind, xattrs), set()), "no longer fails: take it out of `KNOWN`"
     if reasons:
         raise Known(reasons)

@@ -25,7 +25,7 @@ from landed.errors import (
 from landed.lock import DEFAULT_TIMEOUT
 from landed.publish import DEVICE, LEVELS, READ, identity_of, publish, refuse_hard_link, remove
 from landed.records import Record, Write, next_write
-from landed.state import flush_ancestors, make_directories
+from landed.state import flush_ancestors, make_directories, remove_directories
 from landed.values import SEEN, Any_, Draft, Receipt, Seen, Snapshot, to_bytes
 
 TYPE_CHECKING = False
@@ -173,7 +173,7 @@ class Files:
             record, sight, settled = self._settle(artifact, directory)
             verdict = artifact.judge(record, sight)
             self._check(artifact, record, verdict, expect, actor)
-            self._make_durable(artifact, directory)
+            self._make_durable(artifact, directory, locked.created)
             written = self._publish(artifact, directory, record, sight, verdict, content, verify)
             locked.landed = True
             self._remember(artifact.path, written.version, actor)
@@ -251,14 +251,14 @@ class Files:
 
     # One write, once the path is locked and the expectation holds.
 
-    def _make_durable(self, artifact: Artifact, directory: _fs.Directory) -> None:
+    def _make_durable(self, artifact: Artifact, directory: _fs.Directory, made: list[str]) -> None:
         """Flush the names of the directories above, once for each directory that this program writes to."""
         try:
             status = directory.status()
             identity = (status.st_dev, status.st_ino)
             if identity in self._durable:
                 return
-            flush_ancestors(self._fs, directory.path)
+            flush_ancestors(self._fs, directory.path, made)
         except OSError as error:
             raise from_os_error(
                 NotLanded, error, "the directories above cannot be flushed", path=artifact.path, step="directory"
@@ -481,7 +481,7 @@ class Edit:
         if sight is None or content != sight.data:
             if sight is None and not content:
                 return
-            self._files._make_durable(artifact, directory)
+            self._files._make_durable(artifact, directory, self._locked.created)
             written = self._files._publish(artifact, directory, record, sight, verdict, content, self._verify)
             version = written.version
             draft.receipt = Receipt(
@@ -505,14 +505,14 @@ class _Locked:
     Without it a missing directory is a FileNotFoundError.
     """
 
-    __slots__ = ("_actor", "_artifact", "_created", "_directory", "_make", "_timeout", "landed")
+    __slots__ = ("_actor", "_artifact", "_directory", "_make", "_timeout", "created", "landed")
 
     def __init__(self, artifact: Artifact, timeout: float, actor: Hashable, *, make: bool = False) -> None:
         self._artifact = artifact
         self._timeout = timeout
         self._actor = actor
         self._make = make
-        self._created: list[str] = []
+        self.created: list[str] = []
         self.landed = False
 
     def __enter__(self) -> _fs.Directory:
@@ -546,22 +546,15 @@ class _Locked:
             except FileNotFoundError:
                 if not self._make:
                     raise
-            make_directories(artifact.fs, path, 0o777, self._created)  # flushed with all above them
+            make_directories(artifact.fs, path, 0o777, self.created)  # flushed with all above them
             return _fs.Directory(path, artifact.fs)
         except OSError as error:
-            self._remove_created()
+            remove_directories(self._artifact.fs, self.created)
             if isinstance(error, FileNotFoundError) and not self._make:
                 raise
             raise from_os_error(
                 NotLanded, error, "its directory cannot be opened", path=artifact.path, step="directory"
             ) from error
-
-    def _remove_created(self) -> None:
-        for made in self._created:
-            try:
-                self._artifact.fs.rmdir(made)
-            except OSError:
-                return  # somebody else uses it by now
 
     def _give_back(self) -> None:
         try:
@@ -573,7 +566,7 @@ class _Locked:
         try:
             self._directory.close()
             if not self.landed:
-                self._remove_created()
+                remove_directories(self._artifact.fs, self.created)
         finally:
             self._give_back()
 

@@ -20,6 +20,7 @@ from landed import _fs
 from landed.errors import Corrupt, NotLanded, from_os_error
 from landed.lock import Lock
 from landed.process import Owner, me
+from landed.state import flush_ancestors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -216,21 +217,19 @@ class Shelf:
         Raises:
             OSError: as the system does; the state before stays readable.
         """
-        named = record.named
+        if self._record_fd < 0:
+            self._record_fd = self._open(self.record_path, os.O_RDWR | os.O_CREAT)
+        if flush and not record.named:
+            self._flush_names()
+            record.named = True  # said by the next state only once it is so
         record.sequence += 1
-        record.named = named or flush
         try:
             block = self._block_of(record)
-            if self._record_fd < 0:
-                self._record_fd = self._open(self.record_path, os.O_RDWR | os.O_CREAT)
             _fs.pwrite_all(self._fs, self._record_fd, block, record.sequence % 2 * SLOT_SIZE)
             if flush:
                 self._fs.fdatasync(self._record_fd)
-                if not named:
-                    self._flush_names()
         except BaseException:
             record.sequence -= 1  # the next try takes the same slot: the other one is the last good state
-            record.named = named
             raise
 
     def _block_of(self, record: Record) -> bytes:
@@ -240,8 +239,10 @@ class Shelf:
         return block
 
     def _flush_names(self) -> None:
+        """The record's name, and those of the store's directories: who gave them may have died before."""
         with _fs.Directory(self.store.artifacts, self._fs) as directory:
             directory.sync()
+        flush_ancestors(self._fs, self.store.artifacts)
 
     def log(self, write: Write) -> None:
         """Append a line for a write that begins. Needs the lock.

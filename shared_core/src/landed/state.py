@@ -18,6 +18,7 @@ from landed.errors import NotLanded, Refused, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Final
 
 
@@ -81,10 +82,10 @@ class Store:
         created: list[str] = []
         try:
             make_directories(fs, self.artifacts, directory_mode(self.mode), created)
-            for made in created:
-                with _fs.Directory(os.path.dirname(made), fs) as parent:
-                    parent.sync()
+            if created:
+                flush_ancestors(fs, self.artifacts, created)
         except OSError as error:
+            remove_directories(fs, created)
             raise from_os_error(
                 NotLanded,
                 error,
@@ -124,19 +125,33 @@ def make_directories(fs: _fs.FileOps, path: str, mode: int, created: list[str]) 
         path = missing.pop()
 
 
-def flush_ancestors(fs: _fs.FileOps, path: str) -> None:
+def remove_directories(fs: _fs.FileOps, made: list[str]) -> None:
+    """Remove directories that were made for nothing, deepest first, up to one that somebody uses by now."""
+    for path in made:
+        try:
+            fs.rmdir(path)
+        except OSError:
+            return
+
+
+def flush_ancestors(fs: _fs.FileOps, path: str, made: Sequence[str] = ()) -> None:
     """Flush the names of a directory and of all above it, as far as this user can open them.
 
     Another process may have made one of them and died, or be about to flush it: what is put there is durable only when
     they are. POSIX asks for it; ext4, xfs and btrfs keep the ancestors of a flushed directory by themselves.
 
+    Args:
+        made: the directories that the caller has just made.
+
     Raises:
-        OSError: a flush failed.
+        OSError: a flush failed, or the parent of one that was made cannot be opened for it.
     """
     while (parent := os.path.dirname(path)) != path:
         try:
             directory = _fs.Directory(parent, fs)
         except PermissionError:
+            if path in made:
+                raise
             return  # not a directory that programs of this user make
         with directory:
             directory.sync()
