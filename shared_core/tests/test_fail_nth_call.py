@@ -43,7 +43,9 @@ EXPECTED = {
 RUNS = [
     pytest.param(
         *(name, kind, xattrs),
-        marks=[pytest.mark.xfail(strict=True, raises=Known, reason=why) for why in EXPECTED.get((name, kind, xattrs), ())],
+        marks=[
+            pytest.mark.xfail(strict=True, raises=Known, reason=why) for why in EXPECTED.get((name, kind, xattrs), ())
+        ],
     )
     for name in CASES
     for kind in KINDS
