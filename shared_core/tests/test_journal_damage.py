@@ -24,8 +24,6 @@ LOG_OFF = 60
 RIGHT, TOLD, SHORT = "right", "Corrupt", "all but the last append"
 
 
-
-
 class Victim:
     """A journal on a model disk, whose files a test may damage and mend.
 

@@ -18,7 +18,12 @@ if hasattr(os, "listxattr"):
     setxattr = os.setxattr
     removexattr = os.removexattr
 else:  # pragma: no cover - run on other Unix systems only
-    from landed._no_xattr import getxattr, listxattr, removexattr, setxattr  # type: ignore[assignment]
+    from landed import _no_xattr
+
+    listxattr = _no_xattr.listxattr  # type: ignore[assignment]
+    getxattr = _no_xattr.getxattr  # type: ignore[assignment]
+    setxattr = _no_xattr.setxattr  # type: ignore[assignment]
+    removexattr = _no_xattr.removexattr  # type: ignore[assignment]
 
 
 def flock(fd: int, *, blocking: bool) -> None:

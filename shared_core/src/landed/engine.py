@@ -74,6 +74,7 @@ if TYPE_CHECKING:
         @property
         def name(self) -> str:
             """What messages call this log."""
+            ...
 
         def commit(self, commits: Sequence[Commit], timeout: float) -> int:
             """Append some of `commits`, at least the first, in order, and decide each.
@@ -83,33 +84,43 @@ if TYPE_CHECKING:
             Raises:
                 NotLanded: none was decided and none was written.
             """
+            ...
 
         def tail(self) -> int:
             """The highest sequence number given out; 0 in an empty log. Sees what other processes acknowledged."""
+            ...
 
         def batches(self, start: int) -> Iterator[Batch]:
             """All batches that end at or after sequence number `start`, oldest first, up to the tail."""
+            ...
 
         def newest_first(self) -> Iterator[Batch]:
             """All batches from the tail back."""
+            ...
 
         def fetch(self, position: Position) -> Batch | None:
             """The batch at a position; None when a compaction has moved it."""
+            ...
 
         def rewrite(self, rewrite: Rewrite, timeout: float) -> tuple[int, int]:
             """Compact everything that is there now while others append and read.
 
             Returns the bytes in use before and after.
             """
+            ...
 
         def size(self) -> int:
             """Bytes in use."""
+            ...
 
         def claim(self) -> None:
             """Own the log alone until `close`: everybody else's appends raise `Claimed`."""
+            ...
 
         def forked(self) -> None:
             """In a forked child: forget what threads of the parent were doing."""
+            ...
 
         def close(self) -> None:
             """Give back descriptors and the claim."""
+            ...

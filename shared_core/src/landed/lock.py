@@ -18,6 +18,7 @@ import stat
 from time import monotonic, sleep, time
 
 from landed import _fs
+from landed._fs import LOCAL
 from landed.errors import LockTimeout, NotLanded, Refused, from_os_error
 from landed.process import Owner, me
 
@@ -80,7 +81,7 @@ class _Slot:
 
     def __init__(self) -> None:
         self.fd = -1
-        self.identity = (0, 0)
+        self.identity: tuple[int, int] = (0, 0)
         self.turn: _Turn | None = None
         self.waiters: list[_Turn] = []
 
@@ -105,7 +106,7 @@ class Lock:
 
     __slots__ = ("_fs", "_generation", "_held", "_mode", "_seen", "_watched", "path")
 
-    def __init__(self, path: str, *, mode: int = PRIVATE, watched: bool = False, fs: _fs.FileOps = _fs.LOCAL) -> None:
+    def __init__(self, path: str, *, mode: int = PRIVATE, watched: bool = False, fs: _fs.FileOps = LOCAL) -> None:
         self.path = path if path.startswith(os.sep) else os.path.abspath(path)
         self._mode = mode
         self._watched = watched

@@ -17,6 +17,7 @@ import zlib
 from time import time
 
 from landed import _fs
+from landed._fs import LOCAL
 from landed.errors import Corrupt, NotLanded, from_os_error
 from landed.lock import Lock
 from landed.process import Owner, me
@@ -168,7 +169,7 @@ class Shelf:
 
     __slots__ = ("_fs", "_record_fd", "_stem", "lock", "name", "store")
 
-    def __init__(self, store: Store, name: str, key: str, fs: _fs.FileOps = _fs.LOCAL) -> None:
+    def __init__(self, store: Store, name: str, key: str, fs: _fs.FileOps = LOCAL) -> None:
         self.store = store
         self.name = name
         self._fs = fs

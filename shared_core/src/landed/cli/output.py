@@ -165,8 +165,8 @@ def shown(path: str) -> str:
 
 def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:
     """`text` in a colour of `COLOURS`, where the stream is a terminal and NO_COLOR is not set."""
-    stream = sys.stdout if stream is None else stream
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty():
+    shown: TextIO = stream or sys.stdout
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not shown.isatty():
         return text
     return f"\033[{COLOURS[colour]}m{text}\033[0m"
 

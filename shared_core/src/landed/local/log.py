@@ -188,6 +188,7 @@ class LocalLog:
 
     def commit(self, commits: Sequence[Commit], timeout: float) -> int:
         """Decide the first of `commits`, and with them all that fit the segment and the group."""
+        decided = 0
         landing: list[Commit] = []
         self.lock.acquire(timeout)
         try:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
         def rest(self) -> bool:
             """Give the descriptor back until the next use; False while it is in use."""
+            ...
 
 
 OPEN_SEGMENTS: Final = 256
