@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         return output.fail_plainly(args, error, output.USAGE)
     words: dict[str, Expect] = {"absent": ABSENT, "any": ANY}
-    expect: Expect = words[args.expect] if args.expect in words else args.expect
+    expect: Expect = words[args.expect] if args.expect in words else args.expect  # noqa: SIM401 - its type allows None
     try:
         receipt = files.write(args.path, data, expect=expect, verify=args.verify, timeout=args.timeout)
     except StaleWrite as stale:
