@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from math import inf
 from typing import Any, NamedTuple
 
@@ -12,12 +14,13 @@ from model_disk import Disk, Node
 from model_fs import ModelFS
 from model_world import Killed, Program, new_disk
 
-from landed import process
+from landed import lock, process
 from landed.engine import Commit
 from landed.entries import Entry, Record, encode_records
 from landed.errors import LandedError
+from landed.files import Files
 from landed.journal import Journal
-from landed.local import claim, directory
+from landed.local import claim, directory, pool
 from landed.local import log as local_log
 from landed.local.log import LocalLog
 
@@ -107,6 +110,8 @@ class Process(Program):
     def __init__(self, disk: Disk, path: str = PATH, *, max_bytes: int | None = None) -> None:
         super().__init__(disk)
         self.fs = JournalFS(disk)
+        self._guards = threading.Lock(), threading.Lock()
+        self._open: dict[int, Any] = {}
         self.path = path
         self.max_bytes = max_bytes
         self._journal: Journal | None = None
@@ -123,6 +128,16 @@ class Process(Program):
         log = self.journal._log
         assert isinstance(log, LocalLog)
         return log
+
+    @contextmanager
+    def running(self) -> Iterator[Files]:
+        before = lock._guard, pool._guard, pool._open
+        lock._guard, pool._guard, pool._open = self._guards[0], self._guards[1], self._open
+        try:
+            with super().running() as files:
+                yield files
+        finally:
+            lock._guard, pool._guard, pool._open = before
 
     def run(self, operation: Callable[[Process], Any]) -> Any:
         """Let the process do something."""

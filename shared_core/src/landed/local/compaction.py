@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from landed import _fs
-from landed.errors import NotLanded, VerifyFailed, from_os_error
+from landed.errors import LandedError, NotLanded, VerifyFailed, from_os_error
 from landed.local import frames, reading, segments
 from landed.local.frames import BATCH, HEADER, Head, Header
 from landed.lock import Lock
@@ -45,10 +45,10 @@ def compact(log: LocalLog, rewrite: Rewrite, timeout: float) -> tuple[int, int]:
         _sweep(log)
         before = log.size()
         old = log.seal_all(timeout)
-        if old:
-            output = _write(log, old, rewrite)
-            log.replace_segments(output.publish, timeout)
-        return before, log.size()
+        if not old:
+            return before, before
+        output = _write(log, old, rewrite)
+        return before, output.size + log.replace_segments(output.publish, timeout)
     except OSError as error:
         raise from_os_error(NotLanded, error, "the compaction failed", path=log.name, step="compact") from error
     finally:
@@ -117,34 +117,58 @@ class _Output:
         _fs.write_all(self._log.fs, self._fd, b"".join(self._parts))
         self._parts, self._collected = [], 0
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._offset
+
     def finish(self) -> None:
-        """Header, flush, close."""
+        """Header, flush, and the proof that it reads back: what it replaces goes when it gets its name."""
         self._drain()
-        header = Header(self._offset, *self._span, self._id, 0, compacted=True)
-        self._log.fs.pwrite(self._fd, header.encode(), 0)
+        header = Header(self._offset, *self._span, self._id, 0, compacted=True).encode()
+        _fs.pwrite_all(self._log.fs, self._fd, header, 0)
         self._log.fs.fsync(self._fd)
+        if self._log.fs.pread(self._fd, HEADER.size, 0) != header or not self._reads_back():
+            raise NotLanded("the compacted segment reads back otherwise", path=self._path, step="verify")
         fd, self._fd = self._fd, -1
         self._log.fs.close(fd)
 
+    def _reads_back(self) -> bool:
+        offset = HEADER.size
+        while offset < self._offset:
+            head = frames.decode_head(self._id, offset, self._read(offset, frames.FRAME_HEADER))
+            if head is None or frames.decode_body(head, self._read(offset, head.end - offset), 0) is None:
+                return False
+            offset = head.end
+        return offset == self._offset
+
+    def _read(self, offset: int, size: int) -> bytes:
+        data = b""
+        while len(data) < size and (more := self._log.fs.pread(self._fd, size - len(data), offset + len(data))):
+            data += more
+        return data
+
     def publish(self) -> None:
-        """Give it its name, and show that it reads back. Needs the append lock."""
+        """Give it its name, and show that the name leads to it. Needs the append lock."""
         name = segments.name_of(self._span)
-        with _fs.Directory(self._log.name, self._log.fs) as directory:
-            put_in_place(directory, self._temp, name, replace=self._replaces)
-        segment = self._log.open_segment(self._span)
         try:
-            end = HEADER.size
-            for frame in segment.forward(HEADER.size, segment.header.size):
-                end = frame.head.end
-        finally:
-            segment.close()
-        if end != self._offset or not segment.header.compacted:
-            raise VerifyFailed("the compacted segment reads back otherwise", path=segment.path, step="verify")
+            directory = _fs.Directory(self._log.name, self._log.fs)
+        except OSError as error:
+            raise self._log.directory.failed(error, "the directory cannot be opened", "open") from error
+        with directory:
+            put_in_place(directory, self._temp, name, replace=self._replaces)
+        try:
+            segment = self._log.open_segment(self._span)
+        except (LandedError, OSError) as error:
+            raise self._not_proved() from error
+        segment.close()
+        if not segment.header.compacted or segment.header.size != self._offset:
+            raise self._not_proved()
+
+    def _not_proved(self) -> VerifyFailed:
+        return VerifyFailed("the name does not lead to the compacted segment", path=self._log.name, step="verify")
 
     def discard(self) -> None:
         if self._fd >= 0:
-            self._log.fs.close(self._fd)
-        try:
-            self._log.fs.unlink(self._path)
-        except FileNotFoundError:
-            return
+            _fs.close_read(self._log.fs, self._fd)
+        self._log.directory.remove(self._temp)

@@ -151,7 +151,11 @@ class LocalLog:
                 raise segments.missing(before.span, self.name)
             self._check_succession(before, spans)
         segment = Segment(self.name, spans[-1], self.fs, writable=True)
-        self._found = segment.find_end(self._boot)
+        try:
+            self._found = segment.find_end(self._boot)
+        except BaseException:
+            segment.close()
+            raise
         if self._found == recovery.CRASH:
             self._report(segment)
         if before is not None:
@@ -328,8 +332,9 @@ class LocalLog:
         """The path leads to the segment, and the segment holds our frames."""
         try:
             held = segment.read(start, len(data))
-        except OSError as error:
-            raise self._unknown(error, "the frame cannot be read back", "verify") from error
+        except NotLanded as error:
+            what = f"the frame cannot be read back: {error.what}"
+            raise OutcomeUnknown(what, path=segment.path, step="verify", errno=error.errno, hint=_REOPEN) from error
         if held != data:
             raise VerifyFailed("the frame reads back otherwise", path=segment.path, step="verify", hint=_REOPEN)
         try:
@@ -498,6 +503,8 @@ class LocalLog:
                 total += self.fs.stat(os.path.join(self.name, segments.name_of(span))).st_size
             except FileNotFoundError:
                 continue  # compacted meanwhile
+            except OSError as error:
+                raise self.directory.failed(error, "a segment's size cannot be read", "size") from error
         return total
 
     def batches(self, start: int) -> Iterator[Batch]:
@@ -515,8 +522,14 @@ class LocalLog:
         Raises:
             FileNotFoundError: a compaction has replaced it.
             Corrupt: its header does not check.
+            NotLanded: it cannot be opened.
         """
-        return Segment(self.name, span, self.fs, writable=False)
+        try:
+            return Segment(self.name, span, self.fs, writable=False)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise self.directory.failed(error, "a segment cannot be opened", "open") from error
 
     def rewrite(self, rewrite: Rewrite, timeout: float) -> tuple[int, int]:
         return compaction.compact(self, rewrite, timeout)
@@ -533,8 +546,12 @@ class LocalLog:
         finally:
             self.lock.release()
 
-    def replace_segments(self, publish: Callable[[], None], timeout: float) -> None:
-        """Under the lock: `publish` a compacted segment, then remove the ones that it replaces."""
+    def replace_segments(self, publish: Callable[[], None], timeout: float) -> int:
+        """Under the lock: `publish` a compacted segment, then remove the ones that it replaces.
+
+        Returns:
+            Bytes of the segment after it.
+        """
         self.lock.acquire(timeout)
         try:
             with self._state:
@@ -544,7 +561,16 @@ class LocalLog:
                     self._poisoned = error.what  # the old segments stay until it is known
                     raise
                 self.directory.forget()
-                self._reload(locked=True)
+                try:
+                    return self._reload(locked=True).header.size
+                except NotLanded as error:
+                    raise OutcomeUnknown(
+                        f"the compacted segment is in place, what it replaces is not removed yet: {error.what}",
+                        path=self.name,
+                        step="sweep",
+                        errno=error.errno,
+                        hint="The next append removes it.",
+                    ) from error
         finally:
             self.lock.release()
 

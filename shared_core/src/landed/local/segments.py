@@ -152,13 +152,20 @@ class Segment:
         return self.last.tail if self.last is not None else self.header.base
 
     def read(self, offset: int, size: int) -> bytes:
-        """Bytes from the file, fewer at its end; loops on short reads."""
-        data = self._fs.pread(self.fd, size, offset)
-        while data and len(data) < size:
-            more = self._fs.pread(self.fd, size - len(data), offset + len(data))
-            if not more:
-                break
-            data += more
+        """Bytes from the file, fewer at its end; loops on short reads.
+
+        Raises:
+            NotLanded: the system does not give them.
+        """
+        try:
+            data = self._fs.pread(self.fd, size, offset)
+            while data and len(data) < size:
+                more = self._fs.pread(self.fd, size - len(data), offset + len(data))
+                if not more:
+                    break
+                data += more
+        except OSError as error:
+            raise from_os_error(NotLanded, error, "it cannot be read", path=self.path, step="read") from error
         return data
 
     def write(self, data: bytes, offset: int) -> None:
