@@ -117,7 +117,12 @@ def _run_transcript(block: Block, page: Path) -> None:
             continue
         if command:
             ran = subprocess.run(
-                ["/bin/sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+                ["/bin/sh", "-c", command],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},  # both streams in the order that a terminal shows
+                check=False,
             )
             if ran.returncode != 0:
                 raise Differs(f"{page}:{line}: `{command}` ended with status {ran.returncode}:\n{ran.stdout}")
