@@ -14,7 +14,8 @@ from random import Random
 from typing import Any, NamedTuple
 
 import pytest
-from model_crash import crash_states, survivor
+from model_crash import crash_states
+from model_disk import Disk
 from model_fs import Call, Fault, oserror
 from model_journal import (
     BOOT,
@@ -132,6 +133,9 @@ def dead_compaction_then_a_power_cut() -> list[str]:
     process, expected = Process(fresh_disk()), Expectation()
     for number in (1, 3, 5):
         expected.acknowledged[number] = process.append(number, 1, 3000)
+    other = Process(process.fs.disk)
+    assert len(other.read()) == len(expected.acknowledged)
+    states: list[Disk] = []
 
     def die(call: Call) -> None:
         if call.name in {"link", "rename"} and "-0000000003" in repr(process.fs.listdir(PATH)):
@@ -141,7 +145,6 @@ def dead_compaction_then_a_power_cut() -> list[str]:
     process.fs.boundary = die
     with pytest.raises(Killed):
         process.run(lambda each: each.journal.compact(lambda _: True))
-    other, states = Process(survivor(process.fs.disk)), []
     other.fs.boundary = lambda _: states.extend(crash_states(other.fs.disk, 3, Random(len(states))))
     other.append(7)
     expected.possible.add(7)
