@@ -13,7 +13,8 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from landed.files import FILES, Edit
+from landed.editing import Edit
+from landed.files import FILES
 from landed.lock import DEFAULT_TIMEOUT
 from landed.publish import READ
 from landed.values import SEEN

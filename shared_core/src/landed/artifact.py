@@ -19,10 +19,11 @@ from landed.errors import NotLanded, OutcomeUnknown, from_os_error
 from landed.process import Owner
 from landed.publish import KEPT_XATTRS, XATTR, Replaced, publish, refuse_kind, temp_name
 from landed.records import Record, Shelf, Write, base_of, counter_of
-from landed.state import Store, resolve, store_for
+from landed.state import Store, make_directories, remove_directories, resolve, store_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Hashable
     from typing import Final
 
 LANDED: Final = "landed"
@@ -307,6 +308,79 @@ class Artifact:
             raise from_os_error(
                 NotLanded, error, "the record cannot be written", path=self.shelf.record_path, step="record"
             ) from error
+
+
+class Locked:
+    """The path's lock and its open directory.
+
+    With `make`, missing directories are created, and removed again unless `landed` says that a file stands in them.
+    Without it a missing directory is a FileNotFoundError.
+    """
+
+    __slots__ = ("_actor", "_artifact", "_directory", "_make", "_timeout", "created", "landed")
+
+    def __init__(self, artifact: Artifact, timeout: float, actor: Hashable, *, make: bool = False) -> None:
+        self._artifact = artifact
+        self._timeout = timeout
+        self._actor = actor
+        self._make = make
+        self.created: list[str] = []
+        self.landed = False
+
+    def __enter__(self) -> _fs.Directory:
+        artifact = self._artifact
+        self._lock()
+        try:
+            while artifact.follow():
+                self._lock()
+            self._directory = self._open_directory()
+        except BaseException:
+            self._give_back()
+            raise
+        return self._directory
+
+    def _lock(self) -> None:
+        artifact = self._artifact
+        try:
+            artifact.shelf.lock.acquire(self._timeout, owner=self._actor)
+        except NotLanded as error:
+            if error.errno != _fs.NO_ENTRY:
+                raise
+            artifact.store.make(artifact.fs)
+            artifact.shelf.lock.acquire(self._timeout, owner=self._actor)
+
+    def _open_directory(self) -> _fs.Directory:
+        artifact = self._artifact
+        path = os.path.dirname(artifact.path)
+        try:
+            try:
+                return _fs.Directory(path, artifact.fs)
+            except FileNotFoundError:
+                if not self._make:
+                    raise
+            make_directories(artifact.fs, path, 0o777, self.created)  # flushed with all above them
+            return _fs.Directory(path, artifact.fs)
+        except OSError as error:
+            remove_directories(self._artifact.fs, self.created)
+            if isinstance(error, FileNotFoundError) and not self._make:
+                raise
+            raise from_os_error(
+                NotLanded, error, "its directory cannot be opened", path=artifact.path, step="directory"
+            ) from error
+
+    def _give_back(self) -> None:
+        try:
+            self._artifact.shelf.close()
+        finally:
+            self._artifact.shelf.lock.release()
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._directory.close()
+            if not self.landed:
+                remove_directories(self._artifact.fs, self.created)
+        finally:
+            self._give_back()
 
 
 def describe(version: str | Absent, record: Record) -> str:

@@ -11,7 +11,7 @@ import os
 from time import monotonic
 
 from landed import _fs
-from landed.artifact import ABSENT, LANDED, OUTSIDE, Absent, Artifact, Sight, Verdict, describe
+from landed.artifact import ABSENT, LANDED, OUTSIDE, Absent, Artifact, Locked, Sight, Verdict, describe
 from landed.digest import sha256
 from landed.errors import (
     Bypassed,
@@ -25,14 +25,15 @@ from landed.errors import (
 from landed.lock import DEFAULT_TIMEOUT
 from landed.publish import DEVICE, LEVELS, READ, identity_of, publish, refuse_hard_link, remove
 from landed.records import Record, Write, next_write
-from landed.state import flush_ancestors, make_directories, remove_directories
-from landed.values import SEEN, Any_, Draft, Receipt, Seen, Snapshot, to_bytes
+from landed.state import flush_ancestors
+from landed.values import SEEN, Any_, Receipt, Seen, Snapshot, to_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
     from typing import Final
 
+    from landed.editing import Edit
     from landed.values import Data, Expect, Path
 
 LOOKS: Final = 3
@@ -103,6 +104,8 @@ class Files:
         Raises:
             LandedError: as `write`, on entry (lock, target) and on exit (everything else).
         """
+        from landed.editing import Edit
+
         return Edit(self, path, verify, timeout, this_thread())
 
     def delete(self, path: Path, *, expect: Expect = SEEN, timeout: float = DEFAULT_TIMEOUT) -> Receipt:
@@ -147,7 +150,7 @@ class Files:
 
     def _read_again(self, artifact: Artifact, actor: Hashable) -> Snapshot:
         """Under the lock; from the device if an earlier outcome was unknown, and that is settled then."""
-        with _Locked(artifact, DEFAULT_TIMEOUT, actor) as directory:
+        with Locked(artifact, DEFAULT_TIMEOUT, actor) as directory:
             record, sight, _ = self._settle(artifact, directory)
             if artifact.path in self._poisoned:
                 sight = artifact.look(device=True)
@@ -166,9 +169,9 @@ class Files:
         started = monotonic()
         artifact = Artifact(path, self._fs)
         content = to_bytes(data, artifact.path)
-        _check_arguments(artifact.path, expect, verify)
+        check_arguments(artifact.path, expect, verify)
         self._refuse_poisoned(artifact.path)
-        locked = _Locked(artifact, timeout, actor, make=True)
+        locked = Locked(artifact, timeout, actor, make=True)
         with locked as directory:
             record, sight, settled = self._settle(artifact, directory)
             verdict = artifact.judge(record, sight)
@@ -191,9 +194,9 @@ class Files:
     def _delete(self, path: Path, expect: Expect, timeout: float, actor: Hashable) -> Receipt:
         started = monotonic()
         artifact = Artifact(path, self._fs)
-        _check_arguments(artifact.path, expect, READ)
+        check_arguments(artifact.path, expect, READ)
         self._refuse_poisoned(artifact.path)
-        with _Locked(artifact, timeout, actor) as directory:
+        with Locked(artifact, timeout, actor) as directory:
             record, sight, settled = self._settle(artifact, directory)
             verdict = artifact.judge(record, sight)
             self._check(artifact, record, verdict, expect, actor)
@@ -217,9 +220,9 @@ class Files:
     def _verify(self, path: Path, level: str, timeout: float) -> Receipt:
         started = monotonic()
         artifact = Artifact(path, self._fs)
-        _check_arguments(artifact.path, SEEN, level)
+        check_arguments(artifact.path, SEEN, level)
         try:
-            with _Locked(artifact, timeout, this_thread()) as directory:
+            with Locked(artifact, timeout, this_thread()) as directory:
                 record, sight, settled = self._settle(artifact, directory)
                 if level == DEVICE:
                     sight = artifact.look(device=True)
@@ -434,143 +437,6 @@ class Files:
 _READ_AGAIN: Final = "Read it again, redo the change on what it holds now, then write."
 
 
-class Edit:
-    """The context manager that `Files.edit` gives."""
-
-    __slots__ = ("_actor", "_artifact", "_draft", "_files", "_locked", "_path", "_state", "_timeout", "_verify")
-
-    def __init__(self, files: Files, path: Path, verify: str, timeout: float, actor: Hashable) -> None:
-        self._files = files
-        self._path = path
-        self._verify = verify
-        self._timeout = timeout
-        self._actor = actor
-
-    def __enter__(self) -> Draft:
-        self._artifact = artifact = Artifact(self._path, self._files._fs)
-        _check_arguments(artifact.path, SEEN, self._verify)
-        self._files._refuse_poisoned(artifact.path)
-        self._locked = _Locked(artifact, self._timeout, self._actor, make=True)
-        directory = self._locked.__enter__()
-        try:
-            record, sight, settled = self._files._settle(artifact, directory)
-            if sight is not None:
-                refuse_hard_link(artifact.path, sight.status)
-            verdict = artifact.judge(record, sight)
-        except BaseException as error:
-            self._locked.__exit__(type(error), error, None)
-            raise
-        self._state = (directory, record, sight, verdict, settled, monotonic())
-        self._draft = Draft(sight.data if sight is not None else b"", verdict.version, artifact.path, verdict.origin)
-        return self._draft
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        try:
-            if kind is None:
-                self._write()
-        except BaseException as failed:
-            self._locked.__exit__(type(failed), failed, None)
-            raise
-        self._locked.__exit__(kind, error, trace)
-
-    def _write(self) -> None:
-        directory, record, sight, verdict, settled, started = self._state
-        draft, artifact = self._draft, self._artifact
-        content = to_bytes(draft.data, artifact.path)
-        version = draft.version
-        if sight is None or content != sight.data:
-            if sight is None and not content:
-                return
-            self._files._make_durable(artifact, directory, self._locked.created)
-            written = self._files._publish(artifact, directory, record, sight, verdict, content, self._verify)
-            version = written.version
-            draft.receipt = Receipt(
-                artifact.path,
-                version,
-                written.digest,
-                written.size,
-                self._verify,
-                monotonic() - started,
-                draft.version,
-                settled,
-            )
-            self._locked.landed = True
-        self._files._remember(artifact.path, version, self._actor)
-
-
-class _Locked:
-    """The path's lock and its open directory.
-
-    With `make`, missing directories are created, and removed again unless `landed` says that a file stands in them.
-    Without it a missing directory is a FileNotFoundError.
-    """
-
-    __slots__ = ("_actor", "_artifact", "_directory", "_make", "_timeout", "created", "landed")
-
-    def __init__(self, artifact: Artifact, timeout: float, actor: Hashable, *, make: bool = False) -> None:
-        self._artifact = artifact
-        self._timeout = timeout
-        self._actor = actor
-        self._make = make
-        self.created: list[str] = []
-        self.landed = False
-
-    def __enter__(self) -> _fs.Directory:
-        artifact = self._artifact
-        self._lock()
-        try:
-            while artifact.follow():
-                self._lock()
-            self._directory = self._open_directory()
-        except BaseException:
-            self._give_back()
-            raise
-        return self._directory
-
-    def _lock(self) -> None:
-        artifact = self._artifact
-        try:
-            artifact.shelf.lock.acquire(self._timeout, owner=self._actor)
-        except NotLanded as error:
-            if error.errno != _fs.NO_ENTRY:
-                raise
-            artifact.store.make(artifact.fs)
-            artifact.shelf.lock.acquire(self._timeout, owner=self._actor)
-
-    def _open_directory(self) -> _fs.Directory:
-        artifact = self._artifact
-        path = os.path.dirname(artifact.path)
-        try:
-            try:
-                return _fs.Directory(path, artifact.fs)
-            except FileNotFoundError:
-                if not self._make:
-                    raise
-            make_directories(artifact.fs, path, 0o777, self.created)  # flushed with all above them
-            return _fs.Directory(path, artifact.fs)
-        except OSError as error:
-            remove_directories(self._artifact.fs, self.created)
-            if isinstance(error, FileNotFoundError) and not self._make:
-                raise
-            raise from_os_error(
-                NotLanded, error, "its directory cannot be opened", path=artifact.path, step="directory"
-            ) from error
-
-    def _give_back(self) -> None:
-        try:
-            self._artifact.shelf.close()
-        finally:
-            self._artifact.shelf.lock.release()
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            self._directory.close()
-            if not self.landed:
-                remove_directories(self._artifact.fs, self.created)
-        finally:
-            self._give_back()
-
-
 def this_thread() -> Hashable:
     """A token of the calling thread that no other thread ever has: identifiers are given out again."""
     token = getattr(_threads, "token", None)
@@ -583,7 +449,12 @@ _threads = _thread._local()
 """What `threading.local` is in CPython; importing threading for it would cost a third of what landed may."""
 
 
-def _check_arguments(path: str, expect: object, verify: str) -> None:
+def check_arguments(path: str, expect: object, verify: str) -> None:
+    """Refuse what is no verify level or no expectation.
+
+    Raises:
+        Refused: it is neither. Nothing was looked at.
+    """
     if verify not in LEVELS:
         raise Refused(f"verify is one of {', '.join(map(repr, LEVELS))}, not {verify!r}", path=path, step="argument")
     if not isinstance(expect, (str, Absent, Any_, Seen, Snapshot, Receipt)):

@@ -1,0 +1,81 @@
+"""Read, change and write under one lock: what `landed.edit` gives."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from landed.artifact import Artifact, Locked
+from landed.files import check_arguments
+from landed.publish import refuse_hard_link
+from landed.values import SEEN, Draft, Receipt, to_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from landed.files import Files
+    from landed.values import Path
+
+
+class Edit:
+    """The context manager that `Files.edit` gives."""
+
+    __slots__ = ("_actor", "_artifact", "_draft", "_files", "_locked", "_path", "_state", "_timeout", "_verify")
+
+    def __init__(self, files: Files, path: Path, verify: str, timeout: float, actor: Hashable) -> None:
+        self._files = files
+        self._path = path
+        self._verify = verify
+        self._timeout = timeout
+        self._actor = actor
+
+    def __enter__(self) -> Draft:
+        self._artifact = artifact = Artifact(self._path, self._files._fs)
+        check_arguments(artifact.path, SEEN, self._verify)
+        self._files._refuse_poisoned(artifact.path)
+        self._locked = Locked(artifact, self._timeout, self._actor, make=True)
+        directory = self._locked.__enter__()
+        try:
+            record, sight, settled = self._files._settle(artifact, directory)
+            if sight is not None:
+                refuse_hard_link(artifact.path, sight.status)
+            verdict = artifact.judge(record, sight)
+        except BaseException as error:
+            self._locked.__exit__(type(error), error, None)
+            raise
+        self._state = (directory, record, sight, verdict, settled, monotonic())
+        self._draft = Draft(sight.data if sight is not None else b"", verdict.version, artifact.path, verdict.origin)
+        return self._draft
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if kind is None:
+                self._write()
+        except BaseException as failed:
+            self._locked.__exit__(type(failed), failed, None)
+            raise
+        self._locked.__exit__(kind, error, trace)
+
+    def _write(self) -> None:
+        directory, record, sight, verdict, settled, started = self._state
+        draft, artifact = self._draft, self._artifact
+        content = to_bytes(draft.data, artifact.path)
+        version = draft.version
+        if sight is None or content != sight.data:
+            if sight is None and not content:
+                return
+            self._files._make_durable(artifact, directory, self._locked.created)
+            written = self._files._publish(artifact, directory, record, sight, verdict, content, self._verify)
+            version = written.version
+            draft.receipt = Receipt(
+                artifact.path,
+                version,
+                written.digest,
+                written.size,
+                self._verify,
+                monotonic() - started,
+                draft.version,
+                settled,
+            )
+            self._locked.landed = True
+        self._files._remember(artifact.path, version, self._actor)
