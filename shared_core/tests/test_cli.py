@@ -364,7 +364,10 @@ def plugin(directory: Path, body: str) -> str:
     metadata = directory / "greeting_landed-1.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: greeting-landed\nVersion: 1\n")
-    (metadata / "entry_points.txt").write_text("[landed.commands]\ngreet = greeting_landed\ncat = greeting_landed\n")
+    (metadata / "entry_points.txt").write_text(
+        "[landed.commands]\ngreet = greeting_landed\ncat = greeting_landed\n"
+        "[landed.audits]\ngreetings = greeting_landed:audit\n"
+    )
     return str(directory)
 
 
@@ -387,6 +390,54 @@ def test_a_broken_package_does_not_break_the_command(tmp_path):
     ended = run("--help", PYTHONPATH=path)
     assert (ended.code, "out of order" in ended.err) == (OK, True)
     assert "doctor" in ended.out
+
+
+def test_another_package_adds_to_the_audit(tmp_path, work):
+    path = plugin(
+        tmp_path,
+        "from landed.audit import INTACT, LOST, Finding\n"
+        "def audit(under, *, level):\n"
+        "    yield Finding(INTACT, under, 'here', hint=level)\n"
+        "    yield Finding(LOST, 'greeting', 'gone', hint='Greet again.')\n",
+    )
+    landed.write(work / "a", b"one")
+    ended = run("audit", work, PYTHONPATH=path)
+    assert (ended.code, "lost: greeting\n    gone\n    next: Greet again.\n" in ended.out) == (BAD_NEWS, True)
+    assert "1 file and 2 of other packages in" in ended.out
+    document = run("audit", "--json", "--level", "device", work / "a", PYTHONPATH=path).document
+    assert document["counts"]["lost"] == 1
+    assert [(one["path"], one["hint"]) for one in document["findings"][1:]] == [
+        (str(work / "a"), "device"),
+        ("greeting", "Greet again."),
+    ]
+    assert run("audit", "--json", cwd=work, PYTHONPATH=path).document["findings"][1]["path"] == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            "raise RuntimeError('out of order')\n",
+            "greetings (greeting_landed:audit) failed: RuntimeError",
+        ),
+        (
+            "def audit(under, *, level):\n    yield from ()\n    raise OSError('out of order')\n",
+            "OSError: out of order",
+        ),
+        (
+            "import landed\ndef audit(under, *, level):\n    raise landed.Corrupt('out of order', path='greeting')\n",
+            "unreadable: greeting\n    out of order",
+        ),
+    ],
+    ids=["loading", "looking", "an error of landed"],
+)
+def test_an_audit_that_a_package_cannot_do_is_told_and_the_rest_is_done(tmp_path, work, body, words):
+    path = plugin(tmp_path, body)
+    landed.write(work / "a", b"one")
+    ended = run("audit", work, PYTHONPATH=path)
+    assert (ended.code, words in ended.out, "1 intact" in ended.out) == (CANNOT_TELL, True, True), ended.out
+    (work / "a").unlink()
+    assert run("audit", work, PYTHONPATH=path).code == BAD_NEWS
 
 
 def on_a_terminal(*words: object, **environ: str) -> str:

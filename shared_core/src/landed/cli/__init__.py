@@ -7,7 +7,7 @@ Each command is a module with two functions::
 
 `COMMANDS` names those of the core. An installed package adds its own through an entry point of the group
 ``landed.commands``, whose name is the command's and whose value is such a module. Only the module of the command that
-is asked for is imported.
+is asked for is imported. `landed.cli.audit` says how a package adds to what ``landed audit`` finds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,14 @@
-"""``landed audit``: every acknowledged write against the disk."""
+"""``landed audit``: every acknowledged write against the disk.
+
+An installed package adds to it through an entry point of the group ``landed.audits``, whose name says what is looked at
+and whose value is a function::
+
+    def audit(under: str, *, level: str) -> Iterable[Finding]
+
+``under`` is the resolved file or directory that the user named, "" for all that is this user's; ``level`` is as for
+`landed.audit.examine`. It changes nothing, and yields a `landed.audit.Finding`, with a verdict of `landed.audit`, for
+each thing of its own that it looked at, intact ones as well.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +29,18 @@ from landed.audit import (
 )
 from landed.cli import output
 from landed.cli.scope import scope_of
+from landed.errors import LandedError
 from landed.publish import LEVELS, READ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
+    from collections.abc import Iterator
+    from importlib.metadata import EntryPoint
+    from typing import Any, Final
+
+GROUP: Final = "landed.audits"
+"""The entry-point group through which other packages add findings."""
 
 DESCRIPTION = """\
 Compare every acknowledged write with the disk. It changes nothing, and takes the lock of a file only
@@ -42,7 +58,7 @@ where something does not match.
 Exits with 1 when anything was lost, bypassed, damaged in a journal, or left unfinished by a dead
 owner; else with 3 when something cannot be told. Without DIR, all files in this user's records and
 in the shared directory that this one lies in; with it, the files below it, whichever records they
-are in, and the journals below it.
+are in, and the journals below it. Installed packages add what they keep there.
 """
 COLOUR = {
     INTACT: "good",
@@ -72,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
         findings += examine(store, key, under=scope.under, level=args.level)
     found = list(inspection.journals(scope.under)) if scope.under else []
     findings += [examine_journal(path, level=args.level) for path in output.progress(found, "audit of journals")]
+    added = list(_added(scope.path or scope.under, args.level))
+    findings += added
     counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in VERDICTS}
     if args.json:
         output.emit(
@@ -82,10 +100,30 @@ def run(args: argparse.Namespace) -> int:
             }
         )
     else:
-        _print(findings, counts, scope.words, len(found))
+        _print(findings, counts, scope.words, len(found), len(added))
     if any(finding.bad for finding in findings):
         return output.BAD_NEWS
     return output.OK if all(finding.told for finding in findings) else output.CANNOT_TELL
+
+
+def _added(under: str, level: str) -> Iterator[Finding]:
+    """What other packages find. One that fails is told as a finding: the others count, and it was not looked at."""
+    from importlib.metadata import entry_points
+
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        try:
+            yield from entry.load()(under, level=level)
+        except LandedError as error:
+            yield Finding(UNREADABLE, error.path or under or entry.name, error.what, hint=error.hint)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it
+            yield Finding(UNREADABLE, under or entry.name, _failed(entry, error), hint=_UPDATE)
+
+
+_UPDATE: Final = "Update or remove that package, then audit again; what the others say counts."
+
+
+def _failed(entry: EntryPoint, error: Exception) -> str:
+    return f"the audit of {entry.name} ({entry.value}) failed: {type(error).__name__}: {error}"
 
 
 def _document(finding: Finding) -> dict[str, Any]:
@@ -100,7 +138,7 @@ def _document(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _print(findings: list[Finding], counts: dict[str, int], where: str, journals: int) -> None:
+def _print(findings: list[Finding], counts: dict[str, int], where: str, journals: int, added: int) -> None:
     for finding in findings:
         if finding.verdict == INTACT:
             continue
@@ -111,8 +149,8 @@ def _print(findings: list[Finding], counts: dict[str, int], where: str, journals
     if not findings:
         print(f"landed has written nothing in {output.shown(where)}")
         return
-    files = len({finding.path for finding in findings}) - journals
-    counted = [output.count(files, "file")] if files or not journals else []
-    counted += [output.count(journals, "journal")] if journals else []
+    files = len({finding.path for finding in findings[: len(findings) - journals - added]})
+    counted = [output.count(number, noun) for number, noun in ((files, "file"), (journals, "journal")) if number]
+    counted += [f"{added} of other packages"] if added else []
     said = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
     print(f"{' and '.join(counted)} in {output.shown(where)}: {said}")
