@@ -18,11 +18,7 @@ from landed.errors import Bypassed, LandedError, NotLanded, VerifyFailed
 from landed.files import Files
 from landed.lock import Lock
 from landed.state import Store, store_for
-from landed.trials import FAIL as FAIL
-from landed.trials import FILE_TRIALS, LOCK_TRIALS, NEW, OLD, Bench, read
-from landed.trials import NOTE as NOTE
-from landed.trials import OK as OK
-from landed.trials import WARN as WARN
+from landed.trials import FAIL, FILE_TRIALS, LOCK_TRIALS, NEW, NOTE, OK, OLD, WARN, Bench, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +26,8 @@ if TYPE_CHECKING:
     from typing import Final
 
     from landed.trials import Answer
+
+__all__ = ["FAIL", "NOTE", "OK", "STATUSES", "WARN", "Check", "examine", "mount_of"]
 
 STATUSES: Final = (OK, NOTE, WARN, FAIL)
 """It works; works otherwise than elsewhere; landed promises less here (the hint says what); cannot keep its promise."""
