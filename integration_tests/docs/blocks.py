@@ -7,12 +7,15 @@
 
 In both kinds of output ``...`` stands for what differs from run to run. Other blocks (``sh``, ``toml``, none) are to
 be read, not run.
+
+A page that says ``<!-- needs: NAME -->`` is run where the package NAME can be imported, and skipped elsewhere.
 """
 
 from __future__ import annotations
 
 import contextlib
 import doctest
+import importlib.util
 import io
 import os
 import re
@@ -25,6 +28,7 @@ from typing import NamedTuple
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w+)[^\n]*\n(?P<source>.*?)^(?P=indent)```[ ]*$", re.MULTILINE | re.DOTALL
 )
+NEEDS = re.compile(r"^<!-- needs: (\w+) -->$", re.MULTILINE)
 PAGE_TIMEOUT = 120
 """Seconds until a page counts as hung."""
 
@@ -56,8 +60,17 @@ def has_code(page: Path) -> bool:
     return any(block.language in {"python", "console"} for block in blocks_of(page))
 
 
+def missing(page: Path) -> list[str]:
+    """The packages that a page needs and that are not installed here."""
+    return [name for name in NEEDS.findall(page.read_text(encoding="utf-8")) if importlib.util.find_spec(name) is None]
+
+
 def check_page(page: Path, directory: Path) -> None:
     """Run a page in a process of its own, with its own records, and fail with what it printed if it does not hold."""
+    if lacking := missing(page):
+        import pytest  # here, because the page's own process needs none
+
+        pytest.skip(f"{page.name} needs {', '.join(lacking)}, which is not installed in this environment")
     work = directory / "work"
     work.mkdir()
     env = {key: value for key, value in os.environ.items() if not key.startswith(("LANDED_", "XDG_"))}

@@ -26,7 +26,7 @@ def test_no_block_is_overlooked() -> None:
 
 
 def test_every_test_that_a_page_names_is_there() -> None:
-    named = re.compile(r"(?:shared_core/tests|integration_tests)/[\w/]+\.py")
+    named = re.compile(r"(?:shared_core/tests|packages/[\w-]+/tests|integration_tests)/[\w/]+\.py")
     pages = {page: named.findall(page.read_text(encoding="utf-8")) for page in (ROOT / "docs").rglob("*.md")}
     assert any(pages.values())
     assert not [
@@ -70,3 +70,10 @@ def test_blocks_share_a_namespace_and_dots_stand_for_what_differs(tmp_path: Path
         "    ```text\n    1 <object ...>\n    ```\n\n```console\n$ false; echo $?\n1\n```\n\n```sh\nexit 9\n```\n"
     )
     check_page(page, tmp_path)
+
+
+def test_a_page_that_needs_what_is_not_installed_is_skipped_and_says_so(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- needs: landed -->\n<!-- needs: no_such_package -->\n\n```python\n1 / 0\n```\n")
+    with pytest.raises(pytest.skip.Exception, match=r"page\.md needs no_such_package"):
+        check_page(page, tmp_path)

@@ -1,0 +1,28 @@
+"""CrewAI state that lands: memory, flow persistence and checkpoints that say when they did not save.
+
+    Memory(storage=LandedStorage("./crew-state"))
+
+Names are loaded when they are first used: importing this package does not import crewai, which takes seconds.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+_HOME: dict[str, str] = {}  # name -> the module of this package that has it
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604 - all of them are strings
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'crewai_landed' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"crewai_landed.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
