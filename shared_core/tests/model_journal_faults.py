@@ -77,7 +77,7 @@ def torn(process: Process, expected: Expectation) -> None:
         if call.name != "pwrite" or call.node is None or len(call.node.now.data) < PAGE:
             return None  # the lock file
         process.fs.fault = lambda _: Fault(Killed())
-        return Fault(short=PAGE - process.log._newest.end % PAGE)
+        return Fault(short=PAGE - process.log.follower.newest.end % PAGE)
 
     process.fs.fault = die
     _killed(process)

@@ -36,7 +36,9 @@ from model_world import Killed
 from test_journal_damage import RIGHT, TOLD, Victim, flips, frames_end, outcomes
 
 from landed.errors import LandedError, OutcomeUnknown, StaleWrite
-from landed.local import compaction, frames, reading, recovery, segments
+from landed.local import compaction, doubt, frames, reading, recovery, segments
+from landed.local.doubt import Doubt
+from landed.local.follower import Follower
 from landed.local.frames import FRAME_MAGIC
 from landed.local.log import LocalLog
 
@@ -291,13 +293,11 @@ BUGS: dict[str, Bug] = {
         "try:\n        self._fs.fdatasync(self.fd)\n    except OSError:\n        self._fs.fdatasync(self.fd)",
         one_failure,
     ),
-    "failed flush not marked": Bug((LOG, "_flush_failed"), "self.directory.mark_suspect()", "pass", failed_flush),
-    "failed flush forgotten": Bug(
-        (LOG, "_refuse_poisoned"), "self._poisoned is not None", "False", poisoned_without_a_mark
-    ),
-    "cache not dropped in recovery": Bug((LOG, "_continue_after"), "segment.drop_cache()", "pass", failed_flush),
+    "failed flush not marked": Bug((Doubt, "flush_failed"), "self._directory.mark_suspect()", "pass", failed_flush),
+    "failed flush forgotten": Bug((LOG, "_ready"), "self._doubt.why is not None", "False", poisoned_without_a_mark),
+    "cache not dropped in recovery": Bug((doubt, "_continue_after"), "segment.drop_cache()", "pass", failed_flush),
     "recovery goes on in the file that lost a flush": Bug(
-        (LOG, "_recover_if_suspect"), "self._continue_after(segment)", "pass", failed_flush
+        (doubt, "recover_if_suspect"), "_continue_after(segment, directory, boot)", "pass", failed_flush
     ),
     "no read-back": Bug((LOG, "_prove"), "held != data", "False", read_back),
     "directory not looked at": Bug(
@@ -327,7 +327,7 @@ BUGS: dict[str, Bug] = {
     "torn frame not erased": Bug(
         (LOG, "_ready"), "segment.write(bytes(segment.header.size - segment.end), segment.end)", "pass", torn_writer
     ),
-    "crash tail overwritten": Bug((LOG, "_make_room"), "self._found == recovery.END and", "", power_cuts),
+    "crash tail overwritten": Bug((LOG, "_make_room"), "self.follower.found == recovery.END and", "", power_cuts),
     "payload not checked": Bug(
         (frames, "decode_body"),
         "trailer != CHECK.pack(crc32(body, head.check)) + END_MARK",
@@ -342,16 +342,16 @@ BUGS: dict[str, Bug] = {
         two_processes,
     ),
     "others' appends not seen": Bug((SEGMENT, "advance"), "while not self.sealed:", "while False:", two_processes),
-    "seal not heeded": Bug((LOG, "_catch_up"), "not segment.sealed", "True", missing_newest),
-    "claim not looked for": Bug((LOG, "_load"), "CLAIM in names", "False", claimed),
-    "refusal counts as a look": Bug((LOG, "_reload"), "self.directory.forget()", "pass", claimed),
+    "seal not heeded": Bug((Follower, "catch_up"), "not segment.sealed", "True", missing_newest),
+    "claim not looked for": Bug((Follower, "_load"), "CLAIM in names", "False", claimed),
+    "refusal counts as a look": Bug((Follower, "reload"), "self._directory.forget()", "pass", claimed),
     "compaction not flushed": Bug(
         (compaction._Output, "finish"), "self._log.fs.fsync(self._fd)", "pass", power_cuts_in_compaction
     ),
     "compaction removes the old first": Bug(
         (LOG, "replace_segments"),
         "publish()",
-        "[self.directory.remove(segments.name_of(span)) for span in self._spans[1:-1]]; publish()",
+        "[self.directory.remove(segments.name_of(span)) for span in self.follower.spans[1:-1]]; publish()",
         power_cuts_in_compaction,
     ),
     "compaction gives new numbers": Bug(

@@ -83,7 +83,7 @@ class _Output:
         self._log = log
         self._span = (old[0][0], old[-1][1])
         self._replaces = len(old) == 1
-        last = log.open_segment(old[-1])
+        last = log.follower.open_segment(old[-1])
         last.close()
         self._id = last.header.id  # the next segment names it
         self._temp = f"{TEMP}{os.urandom(6).hex()}"
@@ -158,7 +158,7 @@ class _Output:
         with directory:
             put_in_place(directory, self._temp, name, replace=self._replaces)
         try:
-            segment = self._log.open_segment(self._span)
+            segment = self._log.follower.open_segment(self._span)
         except (LandedError, OSError) as error:
             raise self._not_proved() from error
         segment.close()

@@ -45,7 +45,7 @@ def newest_first(log: LocalLog) -> Iterator[Batch]:
         end = newest.end
         try:
             for index in range(len(spans) - 1, -1, -1):
-                segment = log.open_segment(spans[index])
+                segment = log.follower.open_segment(spans[index])
                 try:
                     stop = end if index == len(spans) - 1 else _sealed_end(log, spans, index, segment)
                     last = recovery.find_last(segment.read, segment.header.id, stop)
@@ -77,7 +77,7 @@ def fetch(log: LocalLog, position: Position) -> Batch | None:
     """The batch at `position`; None when a compaction has moved it."""
     first, last, *_, offset = position
     try:
-        segment = log.open_segment((first, last))
+        segment = log.follower.open_segment((first, last))
     except FileNotFoundError:
         return None
     try:
@@ -98,7 +98,7 @@ def _compacted_away(log: LocalLog) -> NotLanded:
 def _first_needed(log: LocalLog, spans: list[Range], start: int) -> int:
     """The index of the segment in which `start` lies: the last that begins below it."""
     for index in range(len(spans) - 1, 0, -1):
-        segment = log.open_segment(spans[index])
+        segment = log.follower.open_segment(spans[index])
         segment.close()
         if segment.header.base < start:
             return index
@@ -107,7 +107,7 @@ def _first_needed(log: LocalLog, spans: list[Range], start: int) -> int:
 
 def _frames(log: LocalLog, spans: list[Range], index: int, end: int) -> Iterator[tuple[Frame, Position]]:
     """All frames of one segment, each with its position; it must be whole up to its end."""
-    segment = log.open_segment(spans[index])
+    segment = log.follower.open_segment(spans[index])
     try:
         newest = index == len(spans) - 1
         stop = end if newest else _sealed_end(log, spans, index, segment)
@@ -127,7 +127,7 @@ def _sealed_end(log: LocalLog, spans: list[Range], index: int, segment: Segment)
     Raises:
         Corrupt: the successor names another segment.
     """
-    successor = log.open_segment(spans[index + 1])
+    successor = log.follower.open_segment(spans[index + 1])
     successor.close()
     if successor.header.previous_id != segment.header.id:
         raise segment.corrupt(0, "it is not the segment that the next one follows")
