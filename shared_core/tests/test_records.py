@@ -14,6 +14,7 @@ from recording import Call, Recording
 
 import landed
 from landed import records
+from landed.lease import Lease
 from landed.process import Owner, me
 from landed.records import SLOT_SIZE, Record, Shelf, Write, read_record
 from landed.state import Store
@@ -41,11 +42,17 @@ writes = st.builds(
 )
 
 
+leases = st.builds(
+    Lease, st.just("agent"), st.just("call"), st.integers(0, 2**33).map(float), st.integers(0, 2**33).map(float), owners
+)
+
+
 @st.composite
 def whole_records(draw: st.DrawFn) -> Record:
     record = Record(draw(names))
     record.landed = draw(st.none() | writes)
     record.begun = draw(st.none() | writes)
+    record.lease = draw(st.none() | leases)
     record.counter = draw(st.integers(0, 10**12))
     record.sequence = draw(st.integers(1, 10**12))
     return record
@@ -54,7 +61,7 @@ def whole_records(draw: st.DrawFn) -> Record:
 def facts(record: Record | None) -> object:
     if record is None:
         return None
-    lines = [write.encode() if write is not None else None for write in (record.landed, record.begun)]
+    lines = [write.encode() if write is not None else None for write in (record.landed, record.begun, record.lease)]
     return (record.name, record.counter, record.sequence, *lines)
 
 
@@ -122,7 +129,7 @@ def test_states_alternate_between_two_slots(shelf: Shelf) -> None:
 
 
 def test_no_record_is_an_empty_one(shelf: Shelf) -> None:
-    assert facts(shelf.load()) == ("/the/name", 0, 0, None, None)
+    assert facts(shelf.load()) == ("/the/name", 0, 0, None, None, None)
 
 
 # Damage.

@@ -12,10 +12,12 @@ The version of an artifact is decided here, in one place:
 from __future__ import annotations
 
 import os
+from time import monotonic
 
 from landed import _fs
 from landed.digest import sha256
 from landed.errors import NotLanded, OutcomeUnknown, from_os_error
+from landed.lease import wait_for
 from landed.process import Owner
 from landed.publish import KEPT_XATTRS, XATTR, Replaced, publish, refuse_kind, temp_name
 from landed.records import Record, Shelf, Write, base_of, counter_of
@@ -25,6 +27,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable
     from typing import Final
+
+    from landed.lease import Lease
 
 LANDED: Final = "landed"
 """Origin: the bytes are those of a write that landed made."""
@@ -124,6 +128,13 @@ class Artifact:
         self.shelf.lock.release()
         self._put_in(store)
         return True
+
+    def lease(self) -> Lease | None:
+        """The lease that binds the path, in the record that `follow` has just loaded; one that is over is dropped."""
+        record = self._loaded
+        if record is not None and record.lease is not None and record.lease.over:
+            record.lease = None
+        return record.lease if record is not None else None
 
     @property
     def temp(self) -> str:
@@ -329,9 +340,10 @@ class Locked:
 
     def __enter__(self) -> _fs.Directory:
         artifact = self._artifact
+        deadline = monotonic() + self._timeout
         self._lock()
         try:
-            while artifact.follow():
+            while artifact.follow() or self._leased(deadline):
                 self._lock()
             self._directory = self._open_directory()
         except BaseException:
@@ -348,6 +360,15 @@ class Locked:
                 raise
             artifact.store.make(artifact.fs)
             artifact.shelf.lock.acquire(self._timeout, owner=self._actor)
+
+    def _leased(self, deadline: float) -> bool:
+        """Whether an agent's tool may be writing now, and so the lock was given back for a while."""
+        lease = self._artifact.lease()
+        if lease is None:
+            return False
+        self._give_back()
+        wait_for(lease, deadline, self._artifact.path)
+        return True
 
     def _open_directory(self) -> _fs.Directory:
         artifact = self._artifact

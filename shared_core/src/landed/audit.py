@@ -112,14 +112,17 @@ class Standing:
         begun: a write without an end, or None.
         held: whether somebody holds the lock; None when it cannot be tried.
         holder: who says so, or None.
+        lease: the agent that may write it now, or None.
     """
 
-    __slots__ = ("begun", "held", "holder", "landed", "path")
+    __slots__ = ("begun", "held", "holder", "landed", "lease", "path")
 
     def __init__(self, path: str | None, record: Record | None, held: bool | None, holder: Holder | None) -> None:  # noqa: FBT001 - a field
         self.path = path
         self.landed = record.landed if record is not None else None
         self.begun = record.begun if record is not None else None
+        lease = record.lease if record is not None else None
+        self.lease = lease if lease is not None and not lease.over else None
         self.held = held
         self.holder = holder
 
@@ -227,7 +230,7 @@ def examine(
             lock.release()
     except LockTimeout as busy:
         who = busy.holder or "a program that does not say who it is"
-        return [Finding(IN_PROGRESS, path, f"held by {who}", hint="Audit it again when the writer is done.")]
+        return [Finding(IN_PROGRESS, path, f"held by {who}", hint=_LATER)]
     except Corrupt as damage:
         return [Finding(DAMAGED, path, damage.what, hint=damage.hint)]
     except LandedError as error:
@@ -258,10 +261,11 @@ def examine_journal(path: str, *, level: str = READ, fs: _fs.FileOps = _fs.LOCAL
         return Finding(DAMAGED_JOURNAL, path, f"{report.damage[0]}{more}", hint=hint)
     if report.busy:
         who = report.lock.holder or "a program that does not say who it is"
-        return Finding(IN_PROGRESS, path, f"held by {who}", hint="Audit it again when the writer is done.")
+        return Finding(IN_PROGRESS, path, f"held by {who}", hint=_LATER)
     return Finding(INTACT, path, f"a journal, up to sequence number {report.tail}")
 
 
+_LATER: Final = "Audit it again when the writer is done."
 _TAKE_AWAY: Final = "Move it away, then put the bytes back with `landed write`."
 _OTHER_USER: Final = "Run the audit as a user who may read the file and open its lock."
 
@@ -273,7 +277,11 @@ def _examine_locked(store: Store, key: str, level: str, fs: _fs.FileOps) -> list
     path = store.path_of(record.name)
     begun = record.begun
     if begun is None:
-        return _compare(path, store, record, level, fs)
+        findings = _compare(path, store, record, level, fs)
+        lease = record.lease
+        if _clean(findings) or lease is None or lease.over:
+            return findings
+        return [Finding(IN_PROGRESS, path, f"an agent is about to write it: {lease}", hint=_LATER)]
     found = _compare(path, store, record, DEVICE, fs)  # its writer may have met an I/O error: look past the cache
     in_place = _clean(found) and any(finding.write is begun for finding in found)
     alive = begun.owner.alive()

@@ -19,6 +19,7 @@ from time import time
 from landed import _fs
 from landed._fs import LOCAL
 from landed.errors import Corrupt, NotLanded, from_os_error
+from landed.lease import Lease
 from landed.lock import Lock
 from landed.process import Owner, me
 from landed.state import flush_ancestors
@@ -105,18 +106,20 @@ class Record:
         landed: the last acknowledged write, or None when there was none.
         begun: a write that was begun and has not ended, or None. Who holds the lock and finds one knows that its
             writer died or could not tell the outcome.
+        lease: the agent that may write the path while nobody holds the lock, or None; see `landed.lease`.
         counter: the highest version counter that was given out.
         sequence: counts the states of this record.
         named: whether the record's own name in the store was flushed.
         moved: the root of the store that keeps this artifact since a shared directory was made; "" for none.
     """
 
-    __slots__ = ("begun", "counter", "landed", "moved", "name", "named", "sequence")
+    __slots__ = ("begun", "counter", "landed", "lease", "moved", "name", "named", "sequence")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.landed: Write | None = None
         self.begun: Write | None = None
+        self.lease: Lease | None = None
         self.counter = 0
         self.sequence = 0
         self.named = False
@@ -132,6 +135,8 @@ class Record:
             fields.append(f"landed={self.landed.encode()}")
         if self.begun is not None:
             fields.append(f"begun={self.begun.encode()}")
+        if self.lease is not None:
+            fields.append(f"lease={self.lease.encode()}")
         body = "\n".join(fields).encode("utf-8", "surrogateescape")
         return MAGIC + b"%08x %08x\n" % (zlib.crc32(body), len(body)) + body
 
@@ -152,6 +157,7 @@ class Record:
             record = cls(_unescape(fields["name"]))
             record.landed = Write.decode(fields.get("landed", ""))
             record.begun = Write.decode(fields.get("begun", ""))
+            record.lease = Lease.decode(fields.get("lease", ""))
             record.counter = int(fields["counter"])
             record.sequence = int(fields["sequence"])
             record.named = fields.get("named") == "1"
@@ -355,9 +361,9 @@ def shelves(store: Store, fs: _fs.FileOps) -> Iterator[str]:
             yield name[: -len(".record")]
 
 
-def next_write(counter: int, digest: str, size: int, base: str) -> Write:
-    """A write that this process is about to begin, with a version that was never given out."""
-    return Write(f"{counter + 1}-{os.urandom(6).hex()}", digest, size, base, me(), time())
+def next_write(counter: int, digest: str, size: int, base: str, owner: Owner | None = None) -> Write:
+    """A write that this process (or `owner`) is about to begin, with a version that was never given out."""
+    return Write(f"{counter + 1}-{os.urandom(6).hex()}", digest, size, base, owner or me(), time())
 
 
 def counter_of(version: str) -> int:

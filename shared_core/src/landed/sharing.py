@@ -256,7 +256,7 @@ def _settled(artifact: Artifact, fs: _fs.FileOps) -> Record:
 def _copy(record: Record, old: Shelf, new: Shelf) -> None:
     """Write down under the new name what the record says. The old one stays: a nearer store outranks it."""
     copy = Record(new.name)
-    copy.landed, copy.begun, copy.counter = record.landed, record.begun, record.counter
+    copy.landed, copy.begun, copy.lease, copy.counter = record.landed, record.begun, record.lease, record.counter
     for write, _ in old.history():
         new.log(write)
     new.save(copy, flush=True)

@@ -7,6 +7,7 @@ from landed.artifact import Artifact
 from landed.audit import Standing, command, standing
 from landed.cli import output
 from landed.cli.scope import scope_of
+from landed.lock import Holder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Show who holds which file, since when, and the writes that were begun and never ended: `aborted` if
-their owner is dead, `unknown` if it runs on and let go of the file. For one file also its version.
+their owner is dead, `unknown` if it runs on and let go of the file. A file is `leased` to an agent
+whose tool may be writing it. For one file also its version.
 Without PATH, all files in this user's records and in the shared directory that this one lies in.
 Exits with 1 when a dead owner left something unfinished.
 """
 
-FREE, HELD, WRITING, ABORTED, UNKNOWN, UNTRIED = "free", "held", "writing", "aborted", "unknown", "not tried"
+FREE, HELD, WRITING, LEASED = "free", "held", "writing", "leased"
+ABORTED, UNKNOWN, UNTRIED = "aborted", "unknown", "not tried"
 
 
 def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not name its type
@@ -57,6 +60,8 @@ def state_of(seen: Standing) -> str:
         return WRITING if seen.begun is not None else HELD
     if seen.begun is not None:
         return UNKNOWN if seen.begun.owner.alive() else ABORTED
+    if seen.lease is not None:
+        return LEASED
     return FREE if seen.held is not None else UNTRIED
 
 
@@ -71,7 +76,7 @@ def _document(seen: Standing) -> dict[str, Any]:
     return {
         "path": seen.path,
         "state": state_of(seen),
-        "holder": output.holder_document(seen.holder),
+        "holder": output.holder_document(_holder(seen)),
         "begun": output.write_document(seen.begun),
         "landed": output.write_document(seen.landed),
     }
@@ -96,6 +101,14 @@ def _row(seen: Standing) -> tuple[str, str, str, str]:
     path = output.shown(seen.path) if seen.path is not None else "(its first write)"
     if not seen.held and seen.begun is not None:
         return state_of(seen), output.clock(seen.begun.at), str(seen.begun.owner), path
-    if seen.holder is None:
+    holder = _holder(seen)
+    if holder is None:
         return state_of(seen), "-", "does not say", path
-    return state_of(seen), output.clock(seen.holder.since), str(seen.holder.owner), path
+    return state_of(seen), output.clock(holder.since), str(holder.owner), path
+
+
+def _holder(seen: Standing) -> Holder | None:
+    """Who holds the lock, or else may write without it."""
+    if seen.lease is not None and not seen.held:
+        return Holder(seen.lease.owner, seen.lease.since)
+    return seen.holder

@@ -1,0 +1,187 @@
+"""A path under its lock, for an agent whose tool writes the bytes: what stands there, and who may write it next.
+
+    with Desk("plan.md", agent, timeout=5) as desk:    # before the tool
+        if desk.sight is None or desk.sight.digest in seen:
+            desk.lend(call, owner, seconds=120)
+    ...
+    with Desk("plan.md", agent, timeout=5) as desk:    # after it
+        desk.landed(owner)
+        desk.give_back()
+
+The lease between the two is what `landed.lease` describes.
+"""
+
+from __future__ import annotations
+
+import os
+from time import monotonic, time
+
+from landed import _fs
+from landed._fs import LOCAL
+from landed.artifact import Artifact
+from landed.errors import NotLanded
+from landed.lease import FIRST_PAUSE, LONGEST_PAUSE, Lease, wait_for
+from landed.lock import DEFAULT_TIMEOUT
+from landed.records import Write, next_write
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from landed.artifact import Absent, Sight
+    from landed.process import Owner
+    from landed.records import Record
+
+
+class Desk:
+    """One visit: under the path's lock from entering to leaving.
+
+    Attributes:
+        sight: what stands under the path, or None.
+        record: what landed knows of it.
+        version: of what stands there, as in `landed.Snapshot`.
+        origin: likewise.
+
+    Args:
+        path: the file.
+        agent: as in `Lease`.
+        timeout: seconds to wait for the lock and for another agent's lease.
+        patient: whether to wait for another agent's lease at all.
+        fs: the file operations to use.
+
+    Raises:
+        LockTimeout: on entry: a writer or another agent kept it for all of `timeout`; names which.
+        Refused: on entry: the path is none that landed writes.
+        NotLanded: on entry: the lock, the record or the file cannot be read.
+        OutcomeUnknown: on entry: a dead writer left bytes there that cannot be flushed.
+    """
+
+    __slots__ = ("_agent", "_artifact", "_deadline", "_fs", "_patient", "origin", "record", "sight", "version")
+
+    record: Record
+    sight: Sight | None
+    version: str | Absent
+    origin: str
+
+    def __init__(
+        self,
+        path: str,
+        agent: str,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        patient: bool = True,
+        fs: _fs.FileOps = LOCAL,
+    ) -> None:
+        self._artifact = Artifact(path, fs)
+        self._agent = agent
+        self._fs = fs
+        self._deadline = monotonic() + timeout
+        self._patient = patient
+
+    @property
+    def path(self) -> str:
+        """Absolute, every symbolic link resolved."""
+        return self._artifact.path
+
+    @property
+    def lease(self) -> Lease | None:
+        """The lease that binds the path now, or None."""
+        lease = self.record.lease
+        return None if lease is None or lease.over else lease
+
+    def __enter__(self) -> Desk:
+        artifact = self._artifact
+        pause = FIRST_PAUSE
+        self._lock()
+        try:
+            while True:
+                while artifact.follow():
+                    self._lock()
+                self.record, self.sight = self._settle()
+                lease = self.lease
+                if lease is None or lease.agent == self._agent or not self._patient:
+                    break
+                self._leave()
+                wait_for(lease, self._deadline, artifact.path, pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                self._lock()
+            verdict = artifact.judge(self.record, self.sight)
+            self.version, self.origin = verdict.version, verdict.origin
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave()
+
+    def lend(self, call: str, owner: Owner, seconds: float) -> Lease:
+        """Write down that the agent's process may write for the next `seconds`. Again for a call that has it: longer.
+
+        Raises:
+            NotLanded: the record cannot be written; the lease is not granted.
+        """
+        now = time()
+        lease = self.record.lease = Lease(self._agent, call, now, now + seconds, owner)
+        self._artifact.save(self.record)
+        return lease
+
+    def give_back(self) -> None:
+        """End the agent's lease; somebody else's stays.
+
+        Raises:
+            NotLanded: the record cannot be written; the lease ends with its time or its process.
+        """
+        if self.record.lease is not None and self.record.lease.agent == self._agent:
+            self.record.lease = None
+            self._artifact.save(self.record)
+
+    def landed(self, owner: Owner, *, until: float | None = None) -> Write:
+        """Write down that what stands there is the agent's write, and cut its lease short.
+
+        Not flushed: after a power cut the bytes may count as put there from outside, which no write overwrites unseen.
+
+        Args:
+            owner: the process that wrote.
+            until: when the agent's lease ends, in seconds since the epoch; None leaves it.
+
+        Raises:
+            NotLanded: the log or the record cannot be written, or nothing stands there.
+        """
+        if self.sight is None:
+            raise NotLanded("nothing stands there", path=self.path, step="record")
+        base = self.record.landed.version if self.record.landed is not None else ""
+        write = next_write(self.record.counter, self.sight.digest, len(self.sight.data), base, owner)
+        self._artifact.log(write)
+        self.record.counter += 1
+        self.record.landed = write
+        self.version = write.version
+        lease = self.record.lease
+        if until is not None and lease is not None and lease.agent == self._agent:
+            lease.until = min(lease.until, until)
+        self._artifact.save(self.record)
+        return write
+
+    def _lock(self) -> None:
+        artifact = self._artifact
+        left = max(0.0, self._deadline - monotonic())
+        try:
+            artifact.shelf.lock.acquire(left)
+        except NotLanded as error:
+            if error.errno != _fs.NO_ENTRY:
+                raise
+            artifact.store.make(self._fs)
+            artifact.shelf.lock.acquire(left)
+
+    def _settle(self) -> tuple[Record, Sight | None]:
+        try:
+            directory = _fs.Directory(os.path.dirname(self._artifact.path), self._fs)
+        except (FileNotFoundError, NotADirectoryError):
+            return self._artifact.shelf.load(), None  # the tool will make it; nothing can stand there
+        with directory:
+            record, sight, _ = self._artifact.settle(directory)
+        return record, sight
+
+    def _leave(self) -> None:
+        try:
+            self._artifact.shelf.close()
+        finally:
+            self._artifact.shelf.lock.release()

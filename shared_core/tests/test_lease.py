@@ -1,0 +1,203 @@
+"""A lease stands in for the lock while another program's tool writes: everyone waits for it, and it ends by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from time import monotonic, time
+from typing import TYPE_CHECKING
+
+import pytest
+
+import landed
+from landed.audit import BYPASSED, IN_PROGRESS, INTACT, audit, standing, stores
+from landed.desk import Desk
+from landed.lease import Lease
+from landed.process import Owner, me, start_token
+from landed.state import user_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from programs import Programs
+
+SOON = 0.2
+"""Seconds that a writer waits which is to be refused."""
+
+
+def lend(path: Path, *, agent: str = "a", owner: Owner | None = None, seconds: float = 60) -> Lease:
+    with Desk(str(path), agent, timeout=1) as desk:
+        return desk.lend("call", owner or me(), seconds)
+
+
+def give_back(path: Path, *, agent: str = "a") -> None:
+    with Desk(str(path), agent, timeout=1, patient=False) as desk:
+        desk.give_back()
+
+
+def dead() -> Owner:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    token = start_token(pid) or "never"
+    os.waitpid(pid, 0)
+    return Owner(pid, token, me().host, "an agent")
+
+
+def write(path: Path) -> None:
+    landed.write(path, "landed", timeout=SOON)
+
+
+def edit(path: Path) -> None:
+    with landed.edit(path, timeout=SOON) as doc:
+        doc.text += "landed"
+
+
+def delete(path: Path) -> None:
+    landed.delete(path, timeout=SOON)
+
+
+@pytest.mark.parametrize("operation", [write, edit, delete, lambda path: landed.verify(path, timeout=SOON)])
+def test_everyone_waits_for_a_lease_and_hears_who_has_it(work: Path, operation) -> None:
+    path = work / "plan.md"
+    landed.write(path, "one")
+    lend(path, owner=Owner(me().pid, me().started, me().host, "Claude Code, agent 7"))
+    with pytest.raises(landed.LockTimeout, match="Claude Code, agent 7") as refused:
+        operation(path)
+    assert refused.value.step == "lease"
+    assert path.read_text() == "one"
+    give_back(path)
+    operation(path)
+
+
+def test_a_writer_goes_on_as_soon_as_the_lease_is_given_back(work: Path) -> None:
+    path = work / "plan.md"
+    lend(path)
+    later = threading.Timer(SOON, give_back, (path,))
+    later.start()
+    started = monotonic()
+    landed.write(path, "landed", timeout=20)
+    assert SOON / 2 < monotonic() - started < 10
+    later.join()
+
+
+def test_an_agent_waits_for_an_edit(work: Path) -> None:
+    path = work / "plan.md"
+    with landed.edit(path) as doc:
+        with pytest.raises(landed.LockTimeout), Desk(str(path), "a", timeout=SOON):
+            pass
+        doc.text = "landed"
+    with Desk(str(path), "a", timeout=SOON) as desk:
+        assert desk.sight is not None
+        assert desk.sight.data == b"landed"
+
+
+def test_other_agents_wait_and_the_same_one_does_not(work: Path) -> None:
+    path = work / "plan.md"
+    lend(path, agent="a")
+    lend(path, agent="a")
+    with pytest.raises(landed.LockTimeout):
+        lend(path, agent="b")
+    give_back(path, agent="b")  # not its own: stays
+    with Desk(str(path), "b", timeout=SOON, patient=False) as desk:
+        assert desk.lease is not None
+        assert desk.lease.agent == "a"
+
+
+def test_a_lease_ends_with_its_time(work: Path) -> None:
+    path = work / "plan.md"
+    lend(path, seconds=SOON)
+    landed.write(path, "landed", timeout=20)
+    with Desk(str(path), "b") as desk:
+        assert desk.record.lease is None, "the writer dropped it"
+
+
+def test_a_lease_ends_with_its_owner(work: Path, programs: Programs) -> None:
+    path = work / "plan.md"
+    program = programs.start("import time; print('up', flush=True); time.sleep(600)")
+    program.hear()
+    lend(path, owner=Owner(program.pid, start_token(program.pid), me().host, "an agent"))
+    with pytest.raises(landed.LockTimeout):
+        write(path)
+    program.signal(signal.SIGKILL)
+    landed.write(path, "landed", timeout=20)
+    lend(path, owner=dead())
+    write(path)
+
+
+def test_a_clock_that_was_set_back_makes_no_lease_endless() -> None:
+    assert not Lease("a", "c", time(), time() + 60, me()).over
+    assert Lease("a", "c", time() + 3600, time() + 3660, me()).over
+
+
+def test_what_the_tool_wrote_is_the_agents_write(work: Path) -> None:
+    path = work / "plan.md"
+    first = landed.write(path, "one")
+    lend(path)
+    path.write_text("two")
+    with Desk(str(path), "a") as desk:
+        assert desk.origin == "outside"
+        written = desk.landed(Owner(me().pid, me().started, me().host, "Claude Code, agent 7"), until=time() + SOON)
+        assert desk.lease is not None
+        assert desk.lease.until < time() + 1
+    now = landed.Files().read(path)
+    assert (now.version, now.origin) == (written.version, "landed")
+    assert "Claude Code, agent 7" in now.writer
+    with pytest.raises(landed.StaleWrite, match="Claude Code, agent 7"):
+        landed.write(path, "three", expect=first.version, timeout=20)
+    with Desk(str(path), "a") as desk:
+        assert [done.version for done, on_chain in desk._artifact.shelf.history() if on_chain][-2:] == [
+            first.version,
+            written.version,
+        ]
+
+
+def test_a_path_whose_directory_is_still_to_be_made(work: Path) -> None:
+    path = work / "new" / "plan.md"
+    lend(path)
+    assert not path.parent.exists()
+    with pytest.raises(landed.LockTimeout):
+        write(path)
+    give_back(path)
+    write(path)
+    assert path.read_text() == "landed"
+
+
+def test_an_audit_beside_a_tool_cries_no_wolf(work: Path) -> None:
+    path = work / "plan.md"
+    landed.write(path, "one")
+    lend(path)
+    assert [found.verdict for found in audit(*stores(str(work)))] == [INTACT]
+    path.write_text("two")
+    assert [found.verdict for found in audit(*stores(str(work)))] == [IN_PROGRESS]
+    lend(path, owner=dead())
+    assert [found.verdict for found in audit(*stores(str(work)))] == [BYPASSED]
+
+
+def test_the_status_names_the_agent(work: Path) -> None:
+    path = work / "plan.md"
+    lend(path, owner=Owner(me().pid, me().started, me().host, "Claude Code, agent 7"))
+    with Desk(str(path), "a") as desk:
+        key = desk._artifact.key
+    seen = standing(user_store(), key)
+    assert seen is not None
+    assert seen.lease is not None
+    assert seen.lease.owner.program == "Claude Code, agent 7"
+    lend(path, owner=dead())
+    seen = standing(user_store(), key)
+    assert seen is not None
+    assert seen.lease is None
+
+
+def test_a_shared_directory_made_meanwhile_keeps_the_lease(work: Path) -> None:
+    from landed.sharing import share
+
+    path = work / "plan.md"
+    landed.write(path, "one")
+    lend(path)
+    share(str(work))
+    with pytest.raises(landed.LockTimeout):
+        landed.write(path, "two", timeout=SOON)
+    give_back(path)
+    landed.write(path, "two", timeout=SOON)
