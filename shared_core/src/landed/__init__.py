@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from landed.journal import Appended as Appended
     from landed.journal import Compacted as Compacted
     from landed.journal import Journal as Journal
+    from landed.journals import Journals as Journals
     from landed.lock import Lock as Lock
     from landed.values import ANY as ANY
     from landed.values import SEEN as SEEN
@@ -67,6 +68,7 @@ _HOME = {
     **dict.fromkeys(("Entry", "Record"), "entries"),
     **dict.fromkeys(("Appended", "Compacted", "Journal"), "journal"),
     "ABSENT": "artifact",
+    "Journals": "journals",
     "Lock": "lock",
 }
 _MODULES = ("aio",)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Protocol, TypeAlias
 
     from landed.errors import LandedError
+    from landed.lock import Lock
 
     Position: TypeAlias = tuple[int, ...]
     """Where a batch stands, for `Log.fetch`: opaque, and good until a compaction."""
@@ -123,4 +124,32 @@ if TYPE_CHECKING:
 
         def close(self) -> None:
             """Give back descriptors and the claim."""
+            ...
+
+    class Collection(Protocol):
+        """Logs by name. Safe for threads and processes."""
+
+        @property
+        def name(self) -> str:
+            """What messages call this collection."""
+            ...
+
+        def open(self, name: str, *, create: bool) -> Log | None:
+            """The log of that name, a new handle each time; None when there is none and none is to be made."""
+            ...
+
+        def current(self, log: Log) -> bool:
+            """Whether its name still leads to this log: it was not removed, nor removed and made again."""
+            ...
+
+        def names(self) -> Iterator[str]:
+            """The names of all logs, in no order."""
+            ...
+
+        def remove(self, name: str, timeout: float) -> bool:
+            """Remove a log, under its lock; whether there was one. An append to it raises from then on."""
+            ...
+
+        def lock(self, name: str) -> Lock:
+            """A lock that goes by that name and has nothing to do with the log's own."""
             ...

@@ -7,5 +7,6 @@ Where to look:
 * `segments`, `frames`: the files and their bytes
 * `recovery`: where a segment ends, and whether what follows is a crash's doing or damage
 * `reading`, `compaction`: beside appending writers
+* `collection`: many journals under one root
 * `claim`, `pool`: owning a journal alone; how many descriptors stay open
 """

@@ -6,6 +6,7 @@ stat of a file that nobody flushes; a stat of the segment would make its next fl
 
 from __future__ import annotations
 
+import errno
 import os
 from time import time
 
@@ -34,15 +35,16 @@ class JournalDirectory:
     """The directory at `path`; created, with its parents and the journal's first segment, when there is none.
 
     Raises:
-        NotLanded: it cannot be made or read.
+        NotLanded: it cannot be made or read; or there is none, and `create` is False.
     """
 
-    def __init__(self, path: str, mode: int, fs: _fs.FileOps) -> None:
+    def __init__(self, path: str, mode: int, fs: _fs.FileOps, *, create: bool = True) -> None:
         self.path = os.path.abspath(path)
         self.mode = mode
         self.fs = fs
         self._seen = -1
-        self._make()
+        if create:
+            self._make()
         self._identity = self._identify(self._stat())
 
     def _make(self) -> None:
@@ -88,6 +90,15 @@ class JournalDirectory:
     def is_the_same(self) -> bool:
         """Whether the path still leads to the directory that was opened."""
         return self._identify(self._stat()) == self._identity
+
+    def leads_here(self) -> bool:
+        """Whether the path leads to the directory that was opened; False when it leads nowhere."""
+        try:
+            return self.is_the_same()
+        except NotLanded as error:
+            if error.errno == errno.ENOENT:
+                return False
+            raise
 
     def names(self) -> list[str]:
         """The entries; from here `unchanged` counts.

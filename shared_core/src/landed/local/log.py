@@ -36,9 +36,10 @@ class LocalLog:
     """The `Log` of local files.
 
     Args:
-        directory: the journal's; created when missing, with its parents.
+        directory: the journal's; created when missing, with its parents, unless `create` is False.
         max_bytes: growth limit in bytes of segments; None for none.
         mode: permission bits of files.
+        create: False raises where there is no journal.
 
     Raises:
         Corrupt: a segment is missing, or damaged where it is looked at.
@@ -47,10 +48,16 @@ class LocalLog:
     """
 
     def __init__(
-        self, directory: str, *, max_bytes: int | None = None, mode: int = 0o600, fs: _fs.FileOps = _fs.LOCAL
+        self,
+        directory: str,
+        *,
+        max_bytes: int | None = None,
+        mode: int = 0o600,
+        create: bool = True,
+        fs: _fs.FileOps = _fs.LOCAL,
     ) -> None:
         self.fs = fs
-        self.directory = JournalDirectory(directory, mode, fs)
+        self.directory = JournalDirectory(directory, mode, fs, create=create)
         self.name = self.directory.path
         # Whether the lock file was replaced is noticed with any other change of the directory.
         self.lock = Lock(os.path.join(self.name, LOCK), mode=mode, watched=True, fs=fs)

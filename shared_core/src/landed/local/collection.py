@@ -1,0 +1,307 @@
+"""Many local journals under one root: a directory for each, named by the hash of its name, which it holds.
+
+    ROOT/3f2a.../name           the name itself, as UTF-8; its hash is the directory's name
+    ROOT/3f2a.../*.seg, lock    the journal
+    ROOT/locks/3f2a...          the lock that goes by the name; it outlives the journal
+    ROOT/.new-..., .removed-... a journal on its way in, or out
+
+A journal is removed by a rename, under its lock: from that moment its path leads nowhere, or to a new one, and whoever
+has it open finds that at the next append.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from time import time
+
+from landed import _fs
+from landed.digest import sha256
+from landed.errors import Claimed, Corrupt, LockTimeout, NotLanded, OutcomeUnknown, StaleWrite, from_os_error
+from landed.local.claim import CLAIM, GLANCE
+from landed.local.directory import LOCK
+from landed.local.log import LocalLog
+from landed.lock import Lock
+from landed.publish import publish
+from landed.state import directory_mode, flush_ancestors, make_directories
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+    from landed.engine import Log
+
+NAME: Final = "name"
+LOCKS: Final = "locks"
+NEW: Final = ".new-"
+REMOVED: Final = ".removed-"
+ABANDONED: Final = 3600.0
+"""Seconds after which a journal that was not put in place yet never will be."""
+DIGITS: Final = 40
+"""Hexadecimal digits of a directory's name: 160 bits of sha256, so that no two names meet."""
+ATTEMPTS: Final = 16
+"""How often a journal may be removed while it is being made before that is an error."""
+
+
+class LocalCollection:
+    """The `Collection` of local files.
+
+    Args:
+        root: created when missing, with its parents.
+        max_bytes: growth limit of each journal in bytes; None for none.
+        mode: permission bits of files.
+
+    Raises:
+        NotLanded: the root cannot be made or read.
+    """
+
+    def __init__(
+        self, root: str, *, max_bytes: int | None = None, mode: int = 0o600, fs: _fs.FileOps = _fs.LOCAL
+    ) -> None:
+        self.name = os.path.abspath(root)
+        self._fs = fs
+        self._mode = mode
+        self._max_bytes = max_bytes
+        try:
+            made: list[str] = []
+            make_directories(fs, self.name, directory_mode(mode), made)
+            if made:
+                flush_ancestors(fs, self.name, made)
+            self._root = self._identity(self.name)
+        except OSError as error:
+            raise self._failed(error, "the root cannot be made", "open") from error
+
+    def open(self, name: str, *, create: bool) -> LocalLog | None:
+        path = self._path(name)
+        for _ in range(ATTEMPTS):
+            if not self._exists(path):
+                self._check_root()
+                if not create:
+                    return None
+                self._make(path, name)
+            try:
+                log = self._log(path, create=False)
+            except NotLanded as error:
+                if error.errno == errno.ENOENT and not self._exists(path):
+                    continue  # it was removed meanwhile
+                raise
+            if self._is_named(path, name) and self.current(log):
+                return log
+            log.close()
+        raise NotLanded(f"removed {ATTEMPTS} times while it was opened", path=path, step="open", hint="Try again.")
+
+    def _log(self, path: str, *, create: bool) -> LocalLog:
+        return LocalLog(path, max_bytes=self._max_bytes, mode=self._mode, create=create, fs=self._fs)
+
+    def current(self, log: Log) -> bool:
+        return isinstance(log, LocalLog) and log.directory.leads_here()
+
+    def names(self) -> Iterator[str]:
+        self._check_root()
+        for entry in self._listdir(self.name):
+            path = os.path.join(self.name, entry)
+            if len(entry) == DIGITS:
+                name = self._name_in(path)
+                if name is not None:
+                    yield name
+                elif self._exists(path):
+                    hint = "Open it by its name, which restores it."
+                    raise Corrupt("a journal has lost its name", path=path, step="open", hint=hint)
+
+    def remove(self, name: str, timeout: float) -> bool:
+        path = self._path(name)
+        self._check_root()
+        self._sweep()
+        if not self._exists(path):
+            return False
+        self._refuse_if_claimed(path)
+        lock = Lock(os.path.join(path, LOCK), mode=self._mode, fs=self._fs)
+        try:
+            lock.acquire(timeout)
+        except LockTimeout:
+            raise
+        except NotLanded:
+            if self._exists(path):
+                raise
+            return False  # another process was first
+        out = os.path.join(self.name, f"{REMOVED}{os.urandom(6).hex()}")
+        try:
+            self._rename(path, out)
+        finally:
+            lock.release()
+        self._clear(out)
+        return True
+
+    def lock(self, name: str) -> Lock:
+        self._check_root()
+        directory = os.path.join(self.name, LOCKS)
+        try:
+            self._fs.mkdir(directory, directory_mode(self._mode))
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise self._failed(error, "the directory of locks cannot be made", "lock") from error
+        return Lock(os.path.join(directory, _digest(name)), mode=self._mode, fs=self._fs)
+
+    # Making one.
+
+    def _make(self, path: str, name: str) -> None:
+        """Put a journal with its name in it in place, whole: whoever finds its directory finds both.
+
+        The directory's own name is flushed with the journal's first append.
+        """
+        new = os.path.join(self.name, f"{NEW}{os.urandom(6).hex()}")
+        try:
+            self._fs.mkdir(new, directory_mode(self._mode))
+            try:
+                self._put_name(new, name)
+                self._log(new, create=True).close()
+                self._fs.rename(new, path)
+            except BaseException:
+                self._clear(new)
+                raise
+        except OSError as error:
+            if not self._exists(path):  # else another process was first
+                raise self._failed(error, "a journal cannot be made", "open") from error
+
+    def _put_name(self, path: str, name: str) -> None:
+        with _fs.Directory(path, self._fs) as directory:
+            temp = f"{NEW}{os.urandom(6).hex()}"
+            publish(directory, NAME, _encode(name), temp=temp, replaced=None, mode=self._mode, fs=self._fs)
+
+    def _is_named(self, path: str, name: str) -> bool:
+        """Whether the directory holds that name, which it gets back if it was lost; False when it is gone.
+
+        Raises:
+            Corrupt: it holds another.
+        """
+        found = self._name_in(path)
+        if found is None and self._exists(path):
+            try:
+                self._put_name(path, name)
+            except (OSError, StaleWrite) as error:
+                if self._exists(path) and not isinstance(error, StaleWrite):
+                    raise self._failed(error, "a journal's name cannot be restored", "open") from error
+            found = self._name_in(path)
+        if found is not None and found != name:
+            raise self._misnamed(path)
+        return found is not None
+
+    def _name_in(self, path: str) -> str | None:
+        """The name that a directory holds; None when there is no name or no directory."""
+        try:
+            with _fs.Directory(path, self._fs) as directory:
+                fd = directory.open(NAME, os.O_RDONLY | _fs.NOFOLLOW)
+                try:
+                    data = _fs.read_all(self._fs, fd, self._fs.fstat(fd).st_size)
+                finally:
+                    _fs.close_read(self._fs, fd)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._failed(error, "a journal's name cannot be read", "open") from error
+        try:
+            name = data.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            raise self._misnamed(path) from None
+        if _digest(name) != os.path.basename(path):
+            raise self._misnamed(path)
+        return name
+
+    def _misnamed(self, path: str) -> Corrupt:
+        return Corrupt("a journal bears a name that is not its own", path=os.path.join(path, NAME), step="open")
+
+    # Removing one.
+
+    def _rename(self, path: str, out: str) -> None:
+        try:
+            self._fs.rename(path, out)
+        except OSError as error:
+            raise self._failed(error, "the journal cannot be removed", "rename") from error
+        try:
+            with _fs.Directory(self.name, self._fs) as root:
+                root.sync()
+        except OSError as error:
+            raise from_os_error(
+                OutcomeUnknown, error, "the removal cannot be flushed", path=path, step="sync directory"
+            ) from error
+
+    def _clear(self, path: str) -> None:
+        """Delete what a rename took out; what cannot be deleted now is deleted at the next removal."""
+        try:
+            for entry in self._fs.listdir(path):
+                self._fs.unlink(os.path.join(path, entry))
+            self._fs.rmdir(path)
+        except OSError:
+            return
+
+    def _sweep(self) -> None:
+        """Delete what dead processes left: journals half removed, and some that were never put in place."""
+        for entry in self._listdir(self.name):
+            path = os.path.join(self.name, entry)
+            if entry.startswith(REMOVED) or (entry.startswith(NEW) and self._age(path) > ABANDONED):
+                self._clear(path)
+
+    def _age(self, path: str) -> float:
+        try:
+            return time() - self._fs.stat(path).st_mtime
+        except OSError:
+            return 0.0  # it is in place by now
+
+    def _refuse_if_claimed(self, path: str) -> None:
+        claim = os.path.join(path, CLAIM)
+        if not self._exists(claim):
+            return
+        lock = Lock(claim, mode=self._mode, fs=self._fs)
+        try:
+            lock.acquire(GLANCE)
+        except LockTimeout as error:
+            claimed = Claimed(f"another process owns it alone: {error.holder}", path=path, step="claim")
+            claimed.holder = error.holder
+            raise claimed from error
+        lock.release()
+
+    # Paths.
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.name, _digest(name))
+
+    def _exists(self, path: str) -> bool:
+        try:
+            self._fs.stat(path)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self._failed(error, "it cannot be looked up", "open") from error
+        return True
+
+    def _identity(self, path: str) -> tuple[int, int]:
+        status = self._fs.stat(path)
+        return (status.st_dev, status.st_ino)
+
+    def _check_root(self) -> None:
+        """Raise when the root was removed or replaced: nothing in it would be what the caller has seen."""
+        try:
+            if self._identity(self.name) == self._root:
+                return
+        except OSError as error:
+            raise self._failed(error, "the root is gone", "directory") from error
+        raise NotLanded("another directory has taken the root's path", path=self.name, step="directory")
+
+    def _listdir(self, path: str) -> list[str]:
+        try:
+            return self._fs.listdir(path)
+        except OSError as error:
+            raise self._failed(error, "the root cannot be read", "open") from error
+
+    def _failed(self, error: OSError, what: str, step: str) -> NotLanded:
+        return from_os_error(NotLanded, error, what, path=self.name, step=step)
+
+
+def _encode(name: str) -> bytes:
+    return name.encode("utf-8", "surrogatepass")
+
+
+def _digest(name: str) -> str:
+    return sha256(_encode(name))[:DIGITS]
