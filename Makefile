@@ -10,12 +10,12 @@ TOX := .make/tox/bin/tox
 # Interpreters that pyenv installed count as well, after those of the PATH.
 export PATH := $(PATH)$(shell printf ':%s' "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[0-9].*/bin)
 
-.PHONY: demo test checks core-all core integration docs bench clean
+.PHONY: demo test checks core-all core integration faults crash docs bench clean
 
 demo: $(TOX)
 	@$(TOX) run -qq -e demo
 
-test: checks core-all integration
+test: checks core-all integration faults
 
 checks: $(TOX)  # these use one core each
 	$(TOX) run-parallel --parallel 2 --parallel-no-spinner -e lint,types,types-crewai,package,docs
@@ -28,6 +28,12 @@ core: $(TOX)
 
 integration: $(TOX)
 	$(TOX) run -e integration
+
+faults: $(TOX)
+	$(TOX) run -e faults
+
+crash: $(TOX)  # power cuts by the thousand; the seed is printed
+	@$(TOX) run -qq -e crash
 
 docs: $(TOX)  # into site/
 	$(TOX) run -e docs

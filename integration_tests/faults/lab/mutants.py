@@ -1,0 +1,77 @@
+"""Bugs to plant in landed: a piece of its source and what stands in its place, for real processes to import.
+
+Which layer must see which bug is said with each; a layer that does not is no proof of anything. The text must stand in
+exactly one file of landed: if it is no longer there, the bug cannot be planted, and that fails.
+"""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import landed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SOURCE = Path(landed.__file__).parent
+
+
+class Mutant(NamedTuple):
+    """A bug.
+
+    Attributes:
+        old: text of landed's source.
+        new: what takes its place.
+        workload: of `lab.workloads`, one that shows it under the explorer; "" where a power cut cannot.
+    """
+
+    old: str
+    new: str
+    workload: str = ""
+
+
+FILES, JOURNAL = "files", "journal"
+MUTANTS = {
+    # Whole files.
+    "no flush of the bytes": Mutant(
+        '            step = "sync"\n            fs.fsync(fd)\n', '            step = "sync"\n', FILES
+    ),
+    "no flush of the name": Mutant(
+        "    try:\n        directory.sync()\n    except OSError as error:\n"
+        '        raise _failed(OutcomeUnknown, error, path, "sync directory") from error\n    # 7.',
+        "    # 7.",
+        FILES,
+    ),
+    "no flush of a deleted name": Mutant(
+        "    try:\n        directory.sync()\n    except OSError as error:\n"
+        '        raise _failed(OutcomeUnknown, error, path, "sync directory") from error\n    try:\n        fs.stat',
+        "    try:\n        fs.stat",
+        FILES,
+    ),
+    "no flush at all": Mutant("        _system.fsync(fd)\n", "        pass\n", FILES),
+    "no tag": Mutant("        fs.setxattr(fd, XATTR, tag)\n", "        pass\n", FILES),
+    # The journal.
+    "no flush of an append": Mutant("self._fs.fdatasync(self.fd)", "pass", JOURNAL),
+    "no flush of a compacted segment": Mutant("self._log.fs.fsync(self._fd)", "pass", JOURNAL),
+    "no flush of any name": Mutant(
+        "        if self._fd is not None:\n            self._fs.fsync(self._fd)\n", "        pass\n", JOURNAL
+    ),
+}
+
+
+@contextmanager
+def planted(name: str, directory: Path) -> Iterator[str]:
+    """A directory to import a landed from that has the bug."""
+    mutant = MUTANTS[name]
+    root = directory / "planted"
+    shutil.copytree(SOURCE, root / "landed", ignore=shutil.ignore_patterns("*.pyc"))
+    try:
+        found = [path for path in (root / "landed").rglob("*.py") if mutant.old in path.read_text()]
+        assert len(found) == 1, f"{name}: no longer in the source" if not found else f"{name}: in {found}"
+        found[0].write_text(found[0].read_text().replace(mutant.old, mutant.new))
+        yield str(root)
+    finally:
+        shutil.rmtree(root)
