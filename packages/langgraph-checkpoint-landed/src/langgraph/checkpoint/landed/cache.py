@@ -1,0 +1,89 @@
+"""The bodies used last, of all threads, up to a number of bytes."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from langgraph.checkpoint.landed.difference import cost
+from langgraph.checkpoint.landed.records import CheckpointRecord, Fields, Typed, ValueRecord, WritesRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+LIMIT: Final = 64 << 20
+"""Bytes of bodies that are kept in memory."""
+OVERHEAD: Final = 256
+"""Bytes that an entry costs beside its body, about."""
+
+
+class Cache:
+    """Decoded records and whole values by their index and sequence number; the longest unused go first.
+
+    Safe for threads.
+    """
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._limit = limit
+        self._used = 0
+        self._guard = threading.Lock()
+        self._entries: OrderedDict[tuple[int, Hashable], tuple[Fields | Typed, int]] = OrderedDict()
+        self._of: dict[int, set[tuple[int, Hashable]]] = {}
+
+    def get(self, owner: int, sequence: int) -> Fields | None:
+        return self._get((owner, sequence))  # type: ignore[return-value]
+
+    def value(self, owner: int, sequence: int) -> Typed | None:
+        """A whole value, if it was put together lately."""
+        return self._get((owner, ("value", sequence)))  # type: ignore[return-value]
+
+    def keep(self, owner: int, sequence: int, fields: Fields) -> None:
+        self._keep((owner, sequence), fields, _size(fields))
+        if isinstance(fields, ValueRecord) and isinstance(fields.body, bytes):
+            self._keep((owner, ("value", sequence)), (fields.type, fields.body), 0)
+
+    def keep_value(self, owner: int, sequence: int, typed: Typed) -> None:
+        self._keep((owner, ("value", sequence)), typed, len(typed[1]))
+
+    def forget(self, owner: int) -> None:
+        """Drop everything of one thread."""
+        with self._guard:
+            for key in self._of.pop(owner, ()):
+                entry = self._entries.pop(key, None)
+                if entry is not None:
+                    self._used -= entry[1]
+
+    def _get(self, key: tuple[int, Hashable]) -> Fields | Typed | None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        try:
+            self._entries.move_to_end(key)
+        except KeyError:
+            return entry[0]  # another thread has just let it go
+        return entry[0]
+
+    def _keep(self, key: tuple[int, Hashable], body: Fields | Typed, size: int) -> None:
+        size += OVERHEAD
+        if size > self._limit // 4:
+            return
+        with self._guard:
+            before = self._entries.pop(key, None)
+            self._entries[key] = (body, size)
+            self._of.setdefault(key[0], set()).add(key)
+            self._used += size - (before[1] if before is not None else 0)
+            while self._used > self._limit:
+                gone, (_, freed) = self._entries.popitem(last=False)
+                self._of[gone[0]].discard(gone)
+                self._used -= freed
+
+
+def _size(fields: Fields) -> int:
+    if isinstance(fields, ValueRecord):
+        return len(fields.body) if isinstance(fields.body, bytes) else cost(fields.body)
+    if isinstance(fields, CheckpointRecord):
+        return len(fields.body) + len(fields.metadata)
+    if isinstance(fields, WritesRecord):
+        return sum(len(write[3]) for write in fields.writes)
+    return 0

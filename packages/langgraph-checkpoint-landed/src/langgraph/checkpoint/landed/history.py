@@ -1,0 +1,406 @@
+"""One thread's checkpoints, values and writes, as its journal tells them: an index in memory, kept in step with the tail.
+
+Whatever any process appends is applied here record by record, in one order, so that all of them see the same. Bodies
+stay on the disk; the ones used last are cached.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left, insort
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from landed import Corrupt, Journal, Record
+
+from langgraph.checkpoint.landed import difference
+from langgraph.checkpoint.landed.records import (
+    CODES,
+    INLINE,
+    CheckpointRecord,
+    CompactedRecord,
+    DroppedRecord,
+    Fields,
+    Position,
+    Typed,
+    ValueRecord,
+    WritesRecord,
+    decode,
+    encode,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from langgraph.checkpoint.landed.cache import Cache
+
+SPECIAL: Final = 0
+"""Indices below this are of special writes (errors, interrupts, resumes), of which the last one counts."""
+
+
+_keys = count()
+
+
+class Moved(Exception):
+    """A compaction has moved what the index led to: it has to be built anew."""
+
+
+class Value:
+    """A stored channel value: where, whose, and how many checkpoints and differences need it."""
+
+    __slots__ = ("base", "channel", "depth", "needed", "place", "version")
+
+    def __init__(self, fields: ValueRecord, place: Position) -> None:
+        self.place = place
+        self.channel = fields.channel
+        self.version = fields.version
+        self.depth = fields.depth
+        self.base = fields.base
+        self.needed = 0
+
+
+class Stored:
+    """A stored checkpoint: where, and what it refers to."""
+
+    __slots__ = ("id", "parent", "place", "refs", "sequence", "time", "writer")
+
+    def __init__(self, sequence: int, fields: CheckpointRecord, place: Position) -> None:
+        self.sequence = sequence
+        self.place = place
+        self.id = fields.id
+        self.parent = fields.parent
+        # Negative references count back from the checkpoint, whose number was not known when it was encoded.
+        self.refs = {channel: ref if ref >= 0 else sequence + ref for channel, ref in fields.refs.items()}
+        self.time = fields.time
+        self.writer = fields.writer
+
+
+class Write(NamedTuple):
+    """A stored write: where, in which place of its record, and of which task."""
+
+    sequence: int
+    place: Position
+    at: int
+    task_path: str
+    task_id: str
+    index: int
+    channel: str
+
+
+class Namespace:
+    """The checkpoints of one namespace.
+
+    Attributes:
+        checkpoints: by id.
+        ids: sorted; the last is the latest.
+        writes: by checkpoint id, whether or not it is there yet, then by (task id, index).
+        versions: sequence numbers of values by (channel, version).
+    """
+
+    __slots__ = ("checkpoints", "ids", "versions", "writes")
+
+    def __init__(self) -> None:
+        self.checkpoints: dict[str, Stored] = {}
+        self.ids: list[str] = []
+        self.writes: dict[str, dict[tuple[str, int], Write]] = {}
+        self.versions: dict[tuple[str, Any], int] = {}
+
+    @property
+    def latest(self) -> Stored | None:
+        return self.checkpoints[self.ids[-1]] if self.ids else None
+
+    def sorted_writes(self, id: str) -> list[Write]:  # noqa: A002 - the field's name
+        """In the order in which a live run applies them: by path, task, index."""
+        found = self.writes.get(id)
+        return sorted(found.values(), key=_order) if found else []
+
+
+class Raw(NamedTuple):
+    """One checkpoint with everything that belongs to it, still serialized."""
+
+    id: str
+    parent: str | None
+    checkpoint: Typed
+    metadata: Typed
+    values: dict[str, Typed]
+    writes: list[tuple[str, str, Typed]]
+
+
+class History:
+    """The index of one thread.
+
+    Args:
+        journal: the thread's.
+        cache: of bodies, shared by all threads.
+
+    Attributes:
+        guard: held by whoever reads or changes the index; never while a flush is waited for.
+        writing: held by whoever puts, so that the puts of one process do not make each other stale.
+        seen: the last sequence number that was applied.
+    """
+
+    def __init__(self, journal: Journal, cache: Cache) -> None:
+        self.journal = journal
+        self.guard = threading.RLock()
+        self.writing = threading.Lock()
+        self._cache = cache
+        self._key = next(_keys)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._cache.forget(self._key)
+        self.seen = 0
+        self.namespaces: dict[str, Namespace] = {}
+        self.values: dict[int, Value] = {}
+
+    # Keeping in step.
+
+    def catch_up(self) -> None:
+        """Apply what was appended since, by whomever.
+
+        Raises:
+            Moved: what was dropped meanwhile is gone for good.
+            Corrupt: the journal is damaged.
+        """
+        tail = self.journal.tail
+        if tail == self.seen:
+            return
+        anew = self.seen == 0
+        try:
+            for entry in self.journal.read(self.seen + 1):
+                fields = self._decode(entry.kind, entry.data)
+                if isinstance(fields, CompactedRecord) and not anew:
+                    raise Moved
+                self._apply(entry.sequence, entry.position, fields)
+                self.seen = entry.sequence
+        except BaseException:
+            self.forget()  # half a batch may have been applied
+            raise
+        self.seen = max(self.seen, tail)
+
+    def forget(self) -> None:
+        """Read the whole journal again at the next look."""
+        with self.guard:
+            self._reset()
+
+    def append(self, records: Sequence[Fields], expect: int | None) -> None:
+        """Append a batch, and apply it if nothing came in between.
+
+        Raises:
+            StaleWrite: somebody appended since `expect`. Nothing was written.
+            LandedError: as `Journal.append`.
+        """
+        receipt = self.journal.append([Record(encode(each), kind=CODES[type(each)]) for each in records], expect=expect)
+        with self.guard:
+            if receipt.first == self.seen + 1:
+                for distance, fields in enumerate(records):
+                    self._apply(receipt.first + distance, receipt.position, fields)
+                self.seen = receipt.tail
+
+    def _decode(self, kind: int, data: bytes) -> Fields:
+        try:
+            return decode(kind, data)
+        except ValueError as error:
+            raise Corrupt(str(error), path=self.journal.path, step="read") from error
+
+    def _apply(self, sequence: int, place: Position, fields: Fields) -> None:
+        if isinstance(fields, WritesRecord):
+            self._add_writes(sequence, place, fields)
+        elif isinstance(fields, CheckpointRecord):
+            self._add_checkpoint(sequence, place, fields)
+        elif isinstance(fields, ValueRecord):
+            self._add_value(sequence, place, fields)
+        elif isinstance(fields, DroppedRecord):
+            self._drop(fields)
+        self._cache.keep(self._key, sequence, fields)
+
+    def _add_value(self, sequence: int, place: Position, fields: ValueRecord) -> None:
+        if fields.base:
+            base = self.values.get(fields.base)
+            if base is None:
+                raise Corrupt(f"the value that value {sequence} differs from is missing", path=self.journal.path)
+            base.needed += 1
+        self.values[sequence] = Value(fields, place)
+
+    def _add_checkpoint(self, sequence: int, place: Position, fields: CheckpointRecord) -> None:
+        stored = Stored(sequence, fields, place)
+        namespace = self.namespaces.get(fields.ns)
+        if namespace is None:
+            namespace = self.namespaces[fields.ns] = Namespace()
+        replaced = namespace.checkpoints.get(fields.id)
+        namespace.checkpoints[fields.id] = stored
+        for ref in stored.refs.values():
+            if ref != INLINE:
+                value = self.values.get(ref)
+                if value is None:
+                    raise Corrupt(f"checkpoint {fields.id} refers to a value that is not there", path=self.journal.path)
+                value.needed += 1
+                namespace.versions[value.channel, value.version] = ref
+        if replaced is not None:
+            self._release(namespace, replaced)
+        elif not namespace.ids or namespace.ids[-1] < fields.id:
+            namespace.ids.append(fields.id)
+        else:
+            insort(namespace.ids, fields.id)
+
+    def _add_writes(self, sequence: int, place: Position, fields: WritesRecord) -> None:
+        namespace = self.namespaces.get(fields.ns)
+        if namespace is None:
+            namespace = self.namespaces[fields.ns] = Namespace()
+        writes = namespace.writes.setdefault(fields.id, {})
+        for at, (index, channel, _, _) in enumerate(fields.writes):
+            key = (fields.task_id, index)
+            # A task that is tried again repeats its writes: the first counts. Of what tells its state, the last does.
+            if index < SPECIAL or key not in writes:
+                writes[key] = Write(sequence, place, at, fields.task_path, fields.task_id, index, channel)
+
+    def _drop(self, fields: DroppedRecord) -> None:
+        for ns, ids in fields.dropped.items():
+            namespace = self.namespaces.get(ns)
+            if namespace is None:
+                continue
+            gone = set(ids)
+            for each in ids:
+                stored = namespace.checkpoints.pop(each, None)
+                if stored is not None:
+                    self._release(namespace, stored)
+                namespace.writes.pop(each, None)
+            namespace.ids = [each for each in namespace.ids if each not in gone]
+            if not namespace.ids and not namespace.writes:
+                del self.namespaces[ns]
+        for ns, ids in fields.orphaned.items():
+            for each in ids:
+                orphan = self.namespaces[ns].checkpoints.get(each) if ns in self.namespaces else None
+                if orphan is not None:
+                    orphan.parent = None
+
+    def _release(self, namespace: Namespace, stored: Stored) -> None:
+        """Let go of the values of a checkpoint that is gone."""
+        for ref in stored.refs.values():
+            while ref != INLINE and (value := self.values.get(ref)) is not None:
+                value.needed -= 1
+                if value.needed:
+                    break
+                del self.values[ref]
+                key = (value.channel, value.version)
+                if namespace.versions.get(key) == ref:
+                    del namespace.versions[key]
+                ref = value.base  # noqa: PLW2901 - the chain of differences ends with it
+
+    # Looking things up. Needs the guard.
+
+    def find(self, ns: str, id: str | None) -> Stored | None:  # noqa: A002
+        """The checkpoint of that id; the latest when it is None or empty."""
+        namespace = self.namespaces.get(ns)
+        if namespace is None:
+            return None
+        return namespace.checkpoints.get(id) if id else namespace.latest
+
+    def before(self, ns: str, id: str | None) -> Iterator[str]:  # noqa: A002
+        """The ids of a namespace, newest first, that sort before `id`; all when it is None."""
+        namespace = self.namespaces.get(ns)
+        if namespace is None:
+            return iter(())
+        stop = len(namespace.ids) if not id else bisect_left(namespace.ids, id)
+        return iter(namespace.ids[:stop][::-1])
+
+    def raw(self, ns: str, stored: Stored) -> Raw:
+        """Everything of a checkpoint, serialized.
+
+        Raises:
+            Moved: a compaction moved it.
+            Corrupt: it cannot be read.
+        """
+        fields = self._checkpoint(stored)
+        writes = self.namespaces[ns].sorted_writes(stored.id)
+        return Raw(
+            stored.id,
+            stored.parent,
+            (fields.type, fields.body),
+            (fields.metadata_type, fields.metadata),
+            {channel: self.value(ref) for channel, ref in stored.refs.items() if ref != INLINE},
+            [(write.task_id, write.channel, self.write(write)) for write in writes],
+        )
+
+    def metadata(self, stored: Stored) -> Typed:
+        fields = self._checkpoint(stored)
+        return fields.metadata_type, fields.metadata
+
+    def body(self, stored: Stored) -> Typed:
+        fields = self._checkpoint(stored)
+        return fields.type, fields.body
+
+    def write(self, write: Write) -> Typed:
+        fields = self._load(write.sequence, write.place)
+        if not isinstance(fields, WritesRecord):
+            raise self._misled(write.sequence)
+        _, _, kind, data = fields.writes[write.at]
+        return kind, data
+
+    def value(self, ref: int) -> Typed:
+        """A channel value, put together from its differences."""
+        whole = self._cache.value(self._key, ref)
+        if whole is not None:
+            return whole
+        chain: list[ValueRecord] = []
+        at, data = ref, None
+        while data is None:
+            cached = self._cache.value(self._key, at)
+            if cached is not None:
+                data = cached[1]
+                break
+            fields = self._value(at)
+            if isinstance(fields.body, bytes):
+                data = fields.body
+                chain.append(fields)
+                break
+            chain.append(fields)
+            at = fields.base
+        for fields in reversed(chain):
+            if not isinstance(fields.body, bytes):
+                try:
+                    data = difference.apply(data, fields.body)
+                except ValueError as error:
+                    raise Corrupt(f"value {ref}: {error}", path=self.journal.path, step="read") from error
+        typed = (chain[0].type, data)
+        self._cache.keep_value(self._key, ref, typed)
+        return typed
+
+    def _value(self, sequence: int) -> ValueRecord:
+        value = self.values.get(sequence)
+        if value is None:
+            raise Corrupt(f"value {sequence} is missing", path=self.journal.path, step="read")
+        fields = self._load(sequence, value.place)
+        if not isinstance(fields, ValueRecord):
+            raise self._misled(sequence)
+        return fields
+
+    def _checkpoint(self, stored: Stored) -> CheckpointRecord:
+        fields = self._load(stored.sequence, stored.place)
+        if not isinstance(fields, CheckpointRecord):
+            raise self._misled(stored.sequence)
+        return fields
+
+    def _load(self, sequence: int, place: Position) -> Fields:
+        fields = self._cache.get(self._key, sequence)
+        if fields is not None:
+            return fields
+        entries = self.journal.fetch(tuple(place))
+        if entries is None:
+            raise Moved
+        found = None
+        for entry in entries:
+            fields = self._decode(entry.kind, entry.data)
+            self._cache.keep(self._key, entry.sequence, fields)
+            if entry.sequence == sequence:
+                found = fields
+        if found is None:
+            raise Moved
+        return found
+
+    def _misled(self, sequence: int) -> Corrupt:
+        return Corrupt(f"record {sequence} is of another kind", path=self.journal.path, step="read")
+
+
+def _order(write: Write) -> tuple[str, str, int]:
+    return (write.task_path, write.task_id, write.index)

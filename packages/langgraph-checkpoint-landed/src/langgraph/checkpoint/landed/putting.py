@@ -1,0 +1,160 @@
+"""A put: serialize at once, then look for what is stored already, and append the rest as one batch."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from landed import LockTimeout, StaleWrite
+from landed.process import me
+
+from langgraph.checkpoint.landed.difference import difference
+from langgraph.checkpoint.landed.records import INLINE, CheckpointRecord, Fields, Typed, ValueRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from langgraph.checkpoint.base import SerializerProtocol
+
+    from langgraph.checkpoint.landed.history import History, Stored
+
+INLINE_TYPES: Final = (str, int, float, bool, type(None))
+INLINE_LENGTH: Final = 128
+"""Characters of a string that a checkpoint holds itself: a reference takes as much."""
+CHAIN: Final = 64
+"""Differences between a value and a whole one, at most: so many records a cold read takes."""
+WRITER_LENGTH: Final = 60
+"""Characters that say who put a checkpoint."""
+PATIENCE: Final = 30.0
+"""Seconds to try again while others append to the thread in between."""
+
+
+class Draft:
+    """A checkpoint on its way: serialized when the saver was called, since the caller may go on to change it.
+
+    Args:
+        parent: the id that it is put on, if any.
+        metadata: complete.
+        changed: the channels that have a new value.
+    """
+
+    def __init__(
+        self,
+        serde: SerializerProtocol,
+        ns: str,
+        parent: str | None,
+        checkpoint: Mapping[str, Any],
+        metadata: Mapping[str, Any],
+        changed: Mapping[str, Any],
+    ) -> None:
+        self.ns = ns
+        self.id: str = checkpoint["id"]
+        self.parent = str(parent) if parent else None
+        self._serde = serde
+        self._versions = checkpoint["channel_versions"]
+        values: dict[str, Any] = checkpoint["channel_values"]
+        inline = {channel: value for channel, value in values.items() if _is_inline(value)}
+        self._inline = list(inline)
+        self._apart = {channel: value for channel, value in values.items() if channel not in inline}
+        self._new: dict[str, Typed] = {
+            channel: serde.dumps_typed(value) for channel, value in self._apart.items() if channel in changed
+        }
+        self._body = serde.dumps_typed({**checkpoint, "channel_values": inline})
+        self._metadata = serde.dumps_typed(dict(metadata))
+
+    def commit(self, history: History, check: Callable[[History], None]) -> None:
+        """Append it to its thread.
+
+        Args:
+            check: raises if it must not be put on what is there now.
+
+        Raises:
+            StaleWrite: as `check` says. Nothing was written.
+            LockTimeout: others appended in between for half a minute. Nothing was written.
+            LandedError: as `Journal.append`.
+        """
+        deadline = time.monotonic() + PATIENCE
+        with history.writing:
+            while True:
+                with history.guard:
+                    if history.seen == 0:
+                        history.catch_up()
+                    expect = history.seen
+                    try:
+                        check(history)
+                    except StaleWrite:
+                        history.catch_up()
+                        check(history)
+                        expect = history.seen
+                    records = self._records(history)
+                try:
+                    history.append(records, expect)
+                except StaleWrite:
+                    if time.monotonic() > deadline:
+                        raise LockTimeout(
+                            f"others appended in between for {PATIENCE:.0f} s", path=history.journal.path, step="put"
+                        ) from None
+                    with history.guard:
+                        history.catch_up()
+                else:
+                    return
+
+    def _records(self, history: History) -> list[Fields]:
+        parent = history.find(self.ns, self.parent) if self.parent else None
+        records: list[Fields] = []
+        refs = dict.fromkeys(self._inline, INLINE)
+        places: dict[int, list[int]] = {}
+        for channel, value in self._apart.items():
+            typed = self._new.get(channel)
+            ref = self._stored(history, parent, channel) if typed is None else None
+            if ref is None:
+                typed = typed or self._serde.dumps_typed(value)
+                records.append(self._value(history, parent, channel, typed))
+                refs[channel] = len(records)
+            else:
+                refs[channel] = ref
+                places[ref] = list(history.values[ref].place)
+        count = len(records)
+        new = {channel for channel in self._apart if refs[channel] not in places}
+        latest = history.find(self.ns, None)
+        records.append(
+            CheckpointRecord(
+                self.ns,
+                self.id,
+                self.parent,
+                {channel: ref - count - 1 if channel in new else ref for channel, ref in refs.items()},
+                places,
+                latest is None or latest.id < self.id,
+                *self._body,
+                *self._metadata,
+                round(time.time(), 3),
+                str(me())[:WRITER_LENGTH],
+            )
+        )
+        return records
+
+    def _stored(self, history: History, parent: Stored | None, channel: str) -> int | None:
+        """Where the value of an unchanged channel is, if it is stored."""
+        version = self._versions.get(channel)
+        ref = parent.refs.get(channel) if parent is not None else None
+        if ref and history.values[ref].version == version:
+            return ref
+        namespace = history.namespaces.get(self.ns)
+        return namespace.versions.get((channel, version)) if namespace is not None else None
+
+    def _value(self, history: History, parent: Stored | None, channel: str, typed: Typed) -> ValueRecord:
+        """A value as its difference from the parent's, if that is shorter."""
+        kind, body = typed
+        version = self._versions.get(channel)
+        base = parent.refs.get(channel) if parent is not None else None
+        if base and "+" not in kind:  # of ciphertext nothing is common
+            before = history.values[base]
+            if before.depth < CHAIN:
+                parts = difference(history.value(base)[1], body)
+                if parts is not None:
+                    return ValueRecord(channel, version, kind, before.depth + 1, base, list(before.place), parts)
+        return ValueRecord(channel, version, kind, 0, 0, [], body)
+
+
+def _is_inline(value: object) -> bool:
+    return type(value) in INLINE_TYPES and (type(value) is not str or len(value) <= INLINE_LENGTH)

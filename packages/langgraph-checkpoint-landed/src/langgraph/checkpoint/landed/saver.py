@@ -1,0 +1,364 @@
+"""`LandedSaver`: LangGraph's checkpoints on journals. One class, sync and async."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+from landed import Journals, Refused
+from landed.aio import finish
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    SerializerProtocol,
+    get_checkpoint_id,
+    get_checkpoint_metadata,
+)
+
+from langgraph.checkpoint.landed import conflicts
+from langgraph.checkpoint.landed.conflicts import Head, Memory
+from langgraph.checkpoint.landed.history import History, Moved, Raw
+from langgraph.checkpoint.landed.matching import matches
+from langgraph.checkpoint.landed.putting import Draft
+from langgraph.checkpoint.landed.records import WritesRecord
+from langgraph.checkpoint.landed.threads import Threads
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+    from langchain_core.runnables import RunnableConfig
+
+T = TypeVar("T")
+
+LISTED_AT_ONCE: Final = 16
+"""Checkpoints that an asynchronous list reads in one go of its thread."""
+
+
+class LandedSaver(BaseCheckpointSaver[str]):
+    """Checkpoints in a directory, shared by any number of threads, tasks and processes.
+
+    What `put` and `put_writes` have returned from is on the disk, flushed and verified. Of two runs that built on the
+    same head, one lands and the other raises.
+
+        graph = builder.compile(checkpointer=LandedSaver("./checkpoints"))
+
+    Args:
+        path: the directory; created when missing.
+        serde: serializer of values, checkpoints and metadata; LangGraph's own when None.
+        on_conflict: what becomes of a put by a run whose head another writer has advanced: ``"raise"`` `StaleWrite`,
+            or ``"fork"`` the thread as other savers do.
+        max_bytes: growth limit of each thread in bytes; a put that needs more raises `Full`. None for none.
+
+    Raises:
+        NotLanded: the directory cannot be made or read.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        serde: SerializerProtocol | None = None,
+        on_conflict: Literal["raise", "fork"] = "raise",
+        max_bytes: int | None = None,
+    ) -> None:
+        super().__init__(serde=serde)
+        if on_conflict not in {"raise", "fork"}:
+            raise ValueError(f'on_conflict is "raise" or "fork", not {on_conflict!r}')
+        # LangGraph copies savers (copy.copy) and gives the copy another serde: all that changes is in these two.
+        self._threads = Threads(Journals(path, max_bytes=max_bytes))
+        self._memory = Memory()
+        self._fork = on_conflict == "fork"
+
+    @classmethod
+    def from_conn_string(cls, conn_string: str, **options: Any) -> LandedSaver:  # noqa: ANN401 - those of the class
+        """As in the official savers; the saver is its own context manager, sync and async.
+
+        Args:
+            conn_string: the directory.
+            options: as for the class.
+        """
+        return cls(conn_string, **options)
+
+    def setup(self) -> None:
+        """Does nothing; other savers need it."""
+
+    def close(self) -> None:
+        """Give back descriptors. What was acknowledged needs no closing."""
+        self._threads.journals.close()
+
+    def __enter__(self) -> LandedSaver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> LandedSaver:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    # Reading.
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The checkpoint that `config` addresses, or the latest of its thread and namespace; None when there is none.
+
+        Raises:
+            Corrupt: the thread is damaged.
+            NotLanded: it cannot be read.
+        """
+        thread, ns = _thread(config), _namespace(config) or ""
+        wanted = get_checkpoint_id(config)
+
+        def look(history: History) -> Raw | None:
+            stored = history.find(ns, wanted)
+            return None if stored is None else history.raw(ns, stored)
+
+        raw = self._threads.look(thread, look, None)
+        if ns == "":
+            if wanted:
+                self._memory.addressed(thread, wanted)
+            else:
+                self._memory.read_head(thread, empty=raw is None)
+        return None if raw is None else self._tuple(thread, ns, raw, head=not wanted and ns == "")
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - the contract's name
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """Checkpoints, newest first: of a namespace, a thread, or, when `config` is None, of all threads.
+
+        Nothing is locked while the caller has a checkpoint in hand: it may put, and sees the list as it was.
+
+        Args:
+            filter: keys and values that the metadata must have.
+            before: only those whose id sorts before this one's.
+            limit: how many at most.
+
+        Raises:
+            Corrupt: a thread is damaged.
+            NotLanded: it cannot be read.
+        """
+        found = self._list(config, filter or {}, get_checkpoint_id(before) if before else None)
+        return found if limit is None else islice(found, max(0, limit))
+
+    def _list(
+        self, config: RunnableConfig | None, wanted: dict[str, Any], before: str | None
+    ) -> Iterator[CheckpointTuple]:
+        ns = None if config is None else _namespace(config)
+        only = None if config is None else get_checkpoint_id(config)
+        threads = [_thread(config)] if config is not None else sorted(self._threads.journals.names())
+        keys = [
+            (id, thread, namespace)
+            for thread in threads
+            for namespace, ids in self._ids(thread, ns, before, only)
+            for id in ids  # noqa: A001 - the field's name
+        ]
+        if len(threads) > 1 or ns is None:
+            keys.sort(reverse=True)
+        for id, thread, namespace in keys:  # noqa: A001
+            raw = self._threads.look(thread, partial(self._matching, namespace, id, wanted), None)
+            if raw is not None:
+                yield self._tuple(thread, namespace, raw)
+
+    def _ids(self, thread: str, ns: str | None, before: str | None, only: str | None) -> list[tuple[str, list[str]]]:
+        def look(history: History) -> list[tuple[str, list[str]]]:
+            namespaces = [ns] if ns is not None else list(history.namespaces)
+            return [
+                (each, [id for id in history.before(each, before) if only is None or id == only])  # noqa: A001
+                for each in namespaces
+            ]
+
+        return self._threads.look(thread, look, [])
+
+    def _matching(self, ns: str, id: str, wanted: dict[str, Any], history: History) -> Raw | None:  # noqa: A002
+        stored = history.find(ns, id)
+        if stored is None:  # dropped since the list began
+            return None
+        if wanted and not matches(self.serde.loads_typed(history.metadata(stored)), wanted):
+            return None
+        return history.raw(ns, stored)
+
+    def _tuple(self, thread: str, ns: str, raw: Raw, *, head: bool = False) -> CheckpointTuple:
+        loads = self.serde.loads_typed
+        checkpoint: Checkpoint = loads(raw.checkpoint)
+        values = checkpoint["channel_values"]
+        for channel, typed in raw.values.items():
+            values[channel] = loads(typed)
+        return CheckpointTuple(
+            _config(thread, ns, Head(raw.id) if head else raw.id),
+            checkpoint,
+            loads(raw.metadata),
+            _config(thread, ns, raw.parent) if raw.parent else None,
+            [(task, channel, loads(typed)) for task, channel, typed in raw.writes],
+        )
+
+    # Writing.
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint on the one that `config` names.
+
+        Raises:
+            StaleWrite: this run built on a head that another writer has advanced. Nothing was written.
+            NotLanded: nothing was written.
+            OutcomeUnknown: the flush failed; the checkpoint may or may not be there.
+            Corrupt: the thread is damaged. Nothing was written.
+        """
+        return self._put(config, checkpoint, metadata, new_versions)()
+
+    def _put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> Callable[[], RunnableConfig]:
+        """Serialize now; the answer does the rest, in any thread."""
+        thread, ns = _thread(config), _namespace(config) or ""
+        parent = config["configurable"].get("checkpoint_id") or None
+        complete = get_checkpoint_metadata(config, metadata)
+        draft = Draft(self.serde, ns, parent, checkpoint, complete, new_versions)
+        follows = ns == "" and complete.get("source") != "fork" and self._memory.follows_head(thread, parent)
+
+        def check(history: History) -> None:
+            if follows:
+                conflicts.check(history, thread, parent, draft.id, fork=self._fork)
+
+        def commit() -> RunnableConfig:
+            self._threads.change(thread, lambda history: draft.commit(history, check), create=True)
+            if ns == "":
+                self._memory.put(thread, draft.id, parent)
+            return _config(thread, ns, draft.id)
+
+        return commit
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store what a task wrote, all of it or nothing, before or after its checkpoint.
+
+        Raises:
+            StaleWrite: the thread was deleted under this run. Nothing was written.
+            NotLanded: nothing was written.
+            OutcomeUnknown: the flush failed; the writes may or may not be there.
+            Corrupt: the thread is damaged. Nothing was written.
+        """
+        self._put_writes(config, writes, task_id, task_path)()
+
+    def _put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
+    ) -> Callable[[], None]:
+        thread, ns = _thread(config), _namespace(config) or ""
+        id = config["configurable"].get("checkpoint_id")  # noqa: A001 - the field's name
+        if not id:
+            raise Refused("put_writes without a checkpoint_id", path=self._threads.journals.path, step="argument")
+        record = WritesRecord(
+            ns,
+            str(id),
+            task_id,
+            task_path,
+            [
+                [WRITES_IDX_MAP.get(channel, index), channel, *self.serde.dumps_typed(value)]
+                for index, (channel, value) in enumerate(writes)
+            ],
+        )
+        known = ns == "" and self._memory.follows_head(thread, id)
+
+        def append(history: History) -> None:
+            if known and history.seen == 0:
+                with history.guard:
+                    history.catch_up()
+                    if not history.namespaces:
+                        raise conflicts.stale(history, thread, id, None)
+            history.append([record], None)
+
+        def commit() -> None:
+            if record.writes:
+                self._threads.change(thread, append, create=True)
+
+        return commit
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Remove a thread with all its namespaces; a run that is under way on it raises at its next put.
+
+        Raises:
+            NotLanded: nothing was changed.
+            OutcomeUnknown: it is gone, and may be back after a crash.
+        """
+        self._threads.remove(str(thread_id))
+
+    def get_next_version(self, current: str | int | float | None, channel: None) -> str:
+        """A version that no other branch of the history has: the next number, and a random one."""
+        del channel
+        number = 0 if current is None else int(str(current).split(".")[0])
+        return f"{number + 1:032}.{random.random():016}"  # noqa: S311 - tells branches apart, keeps no secret
+
+    # The same for asyncio: serialized in the loop, before the caller can change anything, and stored in a thread.
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """As `get_tuple`."""
+        return await finish(partial(self.get_tuple, config))
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - the contract's name
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """As `list`."""
+        found = self.list(config, filter=filter, before=before, limit=limit)
+        while some := await finish(lambda: [*islice(found, LISTED_AT_ONCE)]):
+            for each in some:
+                yield each
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """As `put`; a cancellation meanwhile goes on when it has ended, with its `landed.aio.outcome`."""
+        return await finish(self._put(config, checkpoint, metadata, new_versions))
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """As `put_writes`; a cancellation meanwhile goes on when it has ended, with its `landed.aio.outcome`."""
+        await finish(self._put_writes(config, writes, task_id, task_path))
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """As `delete_thread`."""
+        await finish(partial(self.delete_thread, thread_id))
+
+
+def _thread(config: RunnableConfig) -> str:
+    return str(config["configurable"]["thread_id"])
+
+
+def _namespace(config: RunnableConfig) -> str | None:
+    ns: str | None = config["configurable"].get("checkpoint_ns")
+    return ns
+
+
+def _config(thread: str, ns: str, id: str) -> RunnableConfig:  # noqa: A002
+    return {"configurable": {"thread_id": thread, "checkpoint_ns": ns, "checkpoint_id": id}}

@@ -1,0 +1,107 @@
+"""The threads under one root: for each its journal and the index of it, as many as were used last."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from landed import Journals, NotLanded, OutcomeUnknown
+
+from langgraph.checkpoint.landed.cache import Cache
+from langgraph.checkpoint.landed.history import History, Moved
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+INDEXES: Final = 256
+"""Threads whose index stays in memory."""
+REBUILDS: Final = 16
+"""How often a thread may be compacted or removed under one look at it before that is an error."""
+
+
+class Threads:
+    """Indexes of threads by thread id. Safe for threads."""
+
+    def __init__(self, journals: Journals) -> None:
+        self.journals = journals
+        self._cache = Cache()
+        self._guard = threading.Lock()
+        self._pool: OrderedDict[str, History] = OrderedDict()
+
+    def find(self, name: str) -> History | None:
+        """The thread's index as far as it is known; None when there is no such thread."""
+        return self._history(name, create=False)
+
+    def open(self, name: str) -> History:
+        """The same; the thread is made when there is none."""
+        history = self._history(name, create=True)
+        assert history is not None  # noqa: S101 - it was made
+        return history
+
+    def look(self, name: str, look: Callable[[History], T], absent: T) -> T:
+        """What `look` finds in a thread's index, with all that was appended until now; `absent` without a thread.
+
+        Raises:
+            Corrupt: the thread is damaged.
+            NotLanded: it cannot be read.
+        """
+        history = self.find(name)
+        for _ in range(REBUILDS):
+            if history is None:
+                return absent
+            try:
+                with history.guard:
+                    history.catch_up()
+                    return look(history)
+            except Moved:
+                history.forget()
+            except NotLanded:
+                if self.find(name) is history:
+                    raise  # else it was removed under us
+                history = self.find(name)
+        raise NotLanded(f"compacted {REBUILDS} times under one look", path=self.journals.path, step="read")
+
+    def change(self, name: str, change: Callable[[History], T], *, create: bool) -> T | None:
+        """What `change` makes of a thread's index; it appends, and is called again when the thread was compacted."""
+        for _ in range(REBUILDS):
+            history = self._history(name, create=create)
+            if history is None:
+                return None
+            try:
+                return change(history)
+            except Moved:
+                history.forget()
+            except OutcomeUnknown:
+                self.forget(name)  # a journal whose flush failed has to be opened again
+                raise
+        raise NotLanded(f"compacted {REBUILDS} times under one change", path=self.journals.path, step="write")
+
+    def forget(self, name: str) -> None:
+        """Open the thread anew next time."""
+        self.journals.forget(name)
+        with self._guard:
+            self._pool.pop(name, None)
+
+    def remove(self, name: str) -> bool:
+        removed = self.journals.remove(name)
+        self.forget(name)
+        return removed
+
+    def _history(self, name: str, *, create: bool) -> History | None:
+        journal = self.journals.open(name) if create else self.journals.find(name)
+        if journal is None:
+            self.forget(name)
+            return None
+        with self._guard:
+            history = self._pool.get(name)
+            if history is None or history.journal is not journal:
+                if history is not None:
+                    history.forget()
+                history = self._pool[name] = History(journal, self._cache)
+                if len(self._pool) > INDEXES:
+                    self._pool.popitem(last=False)[1].forget()
+            self._pool.move_to_end(name)
+            return history
