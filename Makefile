@@ -18,7 +18,7 @@ demo: $(TOX)
 test: checks core-all integration faults
 
 checks: $(TOX)  # these use one core each
-	$(TOX) run-parallel --parallel 2 --parallel-no-spinner -e lint,types,types-crewai,package,docs
+	$(TOX) run-parallel --parallel 2 --parallel-no-spinner -e lint,types,types-crewai,types-langgraph,package,docs
 
 core-all: $(TOX)  # each uses all cores, so one after the other
 	$(TOX) run -e core-py310,core-py311,core-py312,core-py313

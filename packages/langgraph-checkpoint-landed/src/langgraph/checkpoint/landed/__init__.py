@@ -1,8 +1,8 @@
 """LangGraph checkpoints that cannot lose an update in silence.
 
-    from langgraph.checkpoint.landed import LandedSaver
+from langgraph.checkpoint.landed import LandedSaver
 
-    graph = builder.compile(checkpointer=LandedSaver("./checkpoints"))
+graph = builder.compile(checkpointer=LandedSaver("./checkpoints"))
 """
 
 from langgraph.checkpoint.landed.saver import LandedSaver

@@ -59,12 +59,12 @@ class Memory:
             else:
                 self._empty.pop(thread, None)
 
-    def addressed(self, thread: str, id: str) -> None:  # noqa: A002 - the field's name
+    def addressed(self, thread: str, id: str) -> None:
         """Somebody asked for this very checkpoint: what is put on it is a deliberate fork."""
         with self._guard:
             self._put.pop((thread, id), None)
 
-    def put(self, thread: str, id: str, parent: str | None) -> None:  # noqa: A002
+    def put(self, thread: str, id: str, parent: str | None) -> None:
         """A checkpoint was put."""
         with self._guard:
             self._put[thread, id] = None
@@ -72,7 +72,7 @@ class Memory:
             if not parent and self._empty.get(thread):
                 self._empty[thread] -= 1
 
-    def has_put(self, thread: str, id: str) -> bool:  # noqa: A002
+    def has_put(self, thread: str, id: str) -> bool:
         return (thread, id) in self._put
 
     def follows_head(self, thread: str, parent: str | None) -> bool:
@@ -82,7 +82,7 @@ class Memory:
         return isinstance(parent, Head) or self.has_put(thread, parent)
 
 
-def check(history: History, thread: str, parent: str | None, id: str, *, fork: bool) -> None:  # noqa: A002
+def check(history: History, thread: str, parent: str | None, id: str, *, fork: bool) -> None:
     """Refuse a put of a run that believes its parent to be the head. Needs the history's guard.
 
     Args:
@@ -119,7 +119,7 @@ def stale(history: History, thread: str, parent: str | None, head: Stored | None
     return error
 
 
-def _clock_behind(history: History, thread: str, parent: str, id: str) -> NotLanded:  # noqa: A002
+def _clock_behind(history: History, thread: str, parent: str, id: str) -> NotLanded:
     return NotLanded(
         f"thread {thread!r}: the new checkpoint's id sorts before its parent's, so it would never be the latest",
         path=history.journal.path,

@@ -1,4 +1,4 @@
-"""One thread's checkpoints, values and writes, as its journal tells them: an index in memory, kept in step with the tail.
+"""One thread's checkpoints, values and writes, as its journal tells them: an index in memory, in step with the tail.
 
 Whatever any process appends is applied here record by record, in one order, so that all of them see the same. Bodies
 stay on the disk; the ones used last are cached.
@@ -12,13 +12,11 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from landed import Corrupt, Journal, Record
-
 from langgraph.checkpoint.landed import difference
 from langgraph.checkpoint.landed.records import (
     CODES,
     INLINE,
     CheckpointRecord,
-    CompactedRecord,
     DroppedRecord,
     Fields,
     Position,
@@ -83,7 +81,7 @@ class Write(NamedTuple):
     at: int
     task_path: str
     task_id: str
-    index: int
+    idx: int
     channel: str
 
 
@@ -109,7 +107,7 @@ class Namespace:
     def latest(self) -> Stored | None:
         return self.checkpoints[self.ids[-1]] if self.ids else None
 
-    def sorted_writes(self, id: str) -> list[Write]:  # noqa: A002 - the field's name
+    def sorted_writes(self, id: str) -> list[Write]:
         """In the order in which a live run applies them: by path, task, index."""
         found = self.writes.get(id)
         return sorted(found.values(), key=_order) if found else []
@@ -168,10 +166,7 @@ class History:
         anew = self.seen == 0
         try:
             for entry in self.journal.read(self.seen + 1):
-                fields = self._decode(entry.kind, entry.data)
-                if isinstance(fields, CompactedRecord) and not anew:
-                    raise Moved
-                self._apply(entry.sequence, entry.position, fields)
+                self._apply(entry.sequence, entry.position, self._decode(entry.kind, entry.data), anew=anew)
                 self.seen = entry.sequence
         except BaseException:
             self.forget()  # half a batch may have been applied
@@ -203,7 +198,7 @@ class History:
         except ValueError as error:
             raise Corrupt(str(error), path=self.journal.path, step="read") from error
 
-    def _apply(self, sequence: int, place: Position, fields: Fields) -> None:
+    def _apply(self, sequence: int, place: Position, fields: Fields, *, anew: bool = True) -> None:
         if isinstance(fields, WritesRecord):
             self._add_writes(sequence, place, fields)
         elif isinstance(fields, CheckpointRecord):
@@ -212,6 +207,8 @@ class History:
             self._add_value(sequence, place, fields)
         elif isinstance(fields, DroppedRecord):
             self._drop(fields)
+        elif not anew:
+            raise Moved  # what was dropped before is cleared away, so that nothing here tells of it
         self._cache.keep(self._key, sequence, fields)
 
     def _add_value(self, sequence: int, place: Position, fields: ValueRecord) -> None:
@@ -289,14 +286,14 @@ class History:
 
     # Looking things up. Needs the guard.
 
-    def find(self, ns: str, id: str | None) -> Stored | None:  # noqa: A002
+    def find(self, ns: str, id: str | None) -> Stored | None:
         """The checkpoint of that id; the latest when it is None or empty."""
         namespace = self.namespaces.get(ns)
         if namespace is None:
             return None
         return namespace.checkpoints.get(id) if id else namespace.latest
 
-    def before(self, ns: str, id: str | None) -> Iterator[str]:  # noqa: A002
+    def before(self, ns: str, id: str | None) -> Iterator[str]:
         """The ids of a namespace, newest first, that sort before `id`; all when it is None."""
         namespace = self.namespaces.get(ns)
         if namespace is None:
@@ -403,4 +400,4 @@ class History:
 
 
 def _order(write: Write) -> tuple[str, str, int]:
-    return (write.task_path, write.task_id, write.index)
+    return (write.task_path, write.task_id, write.idx)

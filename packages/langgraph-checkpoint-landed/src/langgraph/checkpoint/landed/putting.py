@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from landed import LockTimeout, StaleWrite
 from landed.process import me
-
 from langgraph.checkpoint.landed.difference import difference
 from langgraph.checkpoint.landed.records import INLINE, CheckpointRecord, Fields, Typed, ValueRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from langgraph.checkpoint.base import SerializerProtocol
+    from langgraph.checkpoint.serde.base import SerializerProtocol
 
     from langgraph.checkpoint.landed.history import History, Stored
 

@@ -9,11 +9,12 @@ here. Plain are: namespaces, ids, channel names, versions, task ids and paths, t
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import ormsgpack
 
-from langgraph.checkpoint.landed.difference import Parts
+if TYPE_CHECKING:
+    from langgraph.checkpoint.landed.difference import Parts
 
 VALUE: Final = 1
 CHECKPOINT: Final = 2

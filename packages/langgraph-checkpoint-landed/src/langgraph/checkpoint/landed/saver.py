@@ -7,8 +7,6 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-from landed import Journals, Refused
-from landed.aio import finish
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
     BaseCheckpointSaver,
@@ -16,15 +14,15 @@ from langgraph.checkpoint.base import (
     Checkpoint,
     CheckpointMetadata,
     CheckpointTuple,
-    SerializerProtocol,
     get_checkpoint_id,
     get_checkpoint_metadata,
 )
 
+from landed import Journals, Refused
+from landed.aio import finish
 from langgraph.checkpoint.landed import conflicts
 from langgraph.checkpoint.landed.conflicts import Head, Memory
-from langgraph.checkpoint.landed.history import History, Moved, Raw
-from langgraph.checkpoint.landed.matching import matches
+from langgraph.checkpoint.landed.listing import addresses, matches
 from langgraph.checkpoint.landed.putting import Draft
 from langgraph.checkpoint.landed.records import WritesRecord
 from langgraph.checkpoint.landed.threads import Threads
@@ -34,6 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from langchain_core.runnables import RunnableConfig
+    from langgraph.checkpoint.serde.base import SerializerProtocol
+
+    from langgraph.checkpoint.landed.history import History, Raw
 
 T = TypeVar("T")
 
@@ -133,7 +134,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
         self,
         config: RunnableConfig | None,
         *,
-        filter: dict[str, Any] | None = None,  # noqa: A002 - the contract's name
+        filter: dict[str, Any] | None = None,
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
@@ -156,33 +157,15 @@ class LandedSaver(BaseCheckpointSaver[str]):
     def _list(
         self, config: RunnableConfig | None, wanted: dict[str, Any], before: str | None
     ) -> Iterator[CheckpointTuple]:
+        thread = None if config is None else _thread(config)
         ns = None if config is None else _namespace(config)
         only = None if config is None else get_checkpoint_id(config)
-        threads = [_thread(config)] if config is not None else sorted(self._threads.journals.names())
-        keys = [
-            (id, thread, namespace)
-            for thread in threads
-            for namespace, ids in self._ids(thread, ns, before, only)
-            for id in ids  # noqa: A001 - the field's name
-        ]
-        if len(threads) > 1 or ns is None:
-            keys.sort(reverse=True)
-        for id, thread, namespace in keys:  # noqa: A001
-            raw = self._threads.look(thread, partial(self._matching, namespace, id, wanted), None)
+        for id, each, namespace in addresses(self._threads, thread, ns, before, only):
+            raw = self._threads.look(each, partial(self._matching, namespace, id, wanted), None)
             if raw is not None:
-                yield self._tuple(thread, namespace, raw)
+                yield self._tuple(each, namespace, raw)
 
-    def _ids(self, thread: str, ns: str | None, before: str | None, only: str | None) -> list[tuple[str, list[str]]]:
-        def look(history: History) -> list[tuple[str, list[str]]]:
-            namespaces = [ns] if ns is not None else list(history.namespaces)
-            return [
-                (each, [id for id in history.before(each, before) if only is None or id == only])  # noqa: A001
-                for each in namespaces
-            ]
-
-        return self._threads.look(thread, look, [])
-
-    def _matching(self, ns: str, id: str, wanted: dict[str, Any], history: History) -> Raw | None:  # noqa: A002
+    def _matching(self, ns: str, id: str, wanted: dict[str, Any], history: History) -> Raw | None:
         stored = history.find(ns, id)
         if stored is None:  # dropped since the list began
             return None
@@ -232,7 +215,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
     ) -> Callable[[], RunnableConfig]:
         """Serialize now; the answer does the rest, in any thread."""
         thread, ns = _thread(config), _namespace(config) or ""
-        parent = config["configurable"].get("checkpoint_id") or None
+        parent = _configurable(config).get("checkpoint_id") or None
         complete = get_checkpoint_metadata(config, metadata)
         draft = Draft(self.serde, ns, parent, checkpoint, complete, new_versions)
         follows = ns == "" and complete.get("source") != "fork" and self._memory.follows_head(thread, parent)
@@ -266,7 +249,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
     ) -> Callable[[], None]:
         thread, ns = _thread(config), _namespace(config) or ""
-        id = config["configurable"].get("checkpoint_id")  # noqa: A001 - the field's name
+        id = _configurable(config).get("checkpoint_id")
         if not id:
             raise Refused("put_writes without a checkpoint_id", path=self._threads.journals.path, step="argument")
         record = WritesRecord(
@@ -304,7 +287,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
         """
         self._threads.remove(str(thread_id))
 
-    def get_next_version(self, current: str | int | float | None, channel: None) -> str:
+    def get_next_version(self, current: str | float | None, channel: None) -> str:
         """A version that no other branch of the history has: the next number, and a random one."""
         del channel
         number = 0 if current is None else int(str(current).split(".")[0])
@@ -320,7 +303,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
         self,
         config: RunnableConfig | None,
         *,
-        filter: dict[str, Any] | None = None,  # noqa: A002 - the contract's name
+        filter: dict[str, Any] | None = None,
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
@@ -351,14 +334,21 @@ class LandedSaver(BaseCheckpointSaver[str]):
         await finish(partial(self.delete_thread, thread_id))
 
 
+def _configurable(config: RunnableConfig) -> dict[str, Any]:
+    return config.get("configurable") or {}
+
+
 def _thread(config: RunnableConfig) -> str:
-    return str(config["configurable"]["thread_id"])
+    thread = _configurable(config).get("thread_id")
+    if thread is None:
+        raise Refused('a config without "thread_id"', step="argument")
+    return str(thread)
 
 
 def _namespace(config: RunnableConfig) -> str | None:
-    ns: str | None = config["configurable"].get("checkpoint_ns")
+    ns: str | None = _configurable(config).get("checkpoint_ns")
     return ns
 
 
-def _config(thread: str, ns: str, id: str) -> RunnableConfig:  # noqa: A002
+def _config(thread: str, ns: str, id: str) -> RunnableConfig:
     return {"configurable": {"thread_id": thread, "checkpoint_ns": ns, "checkpoint_id": id}}

@@ -7,7 +7,6 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from landed import Journals, NotLanded, OutcomeUnknown
-
 from langgraph.checkpoint.landed.cache import Cache
 from langgraph.checkpoint.landed.history import History, Moved
 
