@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
+
 from langgraph.checkpoint.landed import LandedSaver
 
 

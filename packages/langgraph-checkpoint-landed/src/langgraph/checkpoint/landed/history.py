@@ -135,6 +135,8 @@ class History:
         guard: held by whoever reads or changes the index; never while a flush is waited for.
         writing: held by whoever puts, so that the puts of one process do not make each other stale.
         seen: the last sequence number that was applied.
+        marker: the last one at which something was dropped.
+        touched: when the last checkpoint was put, in seconds since the epoch.
     """
 
     def __init__(self, journal: Journal, cache: Cache) -> None:
@@ -150,6 +152,8 @@ class History:
         self.seen = 0
         self.namespaces: dict[str, Namespace] = {}
         self.values: dict[int, Value] = {}
+        self.marker = 0
+        self.touched = 0.0
 
     # Keeping in step.
 
@@ -205,10 +209,13 @@ class History:
             self._add_checkpoint(sequence, place, fields)
         elif isinstance(fields, ValueRecord):
             self._add_value(sequence, place, fields)
-        elif isinstance(fields, DroppedRecord):
-            self._drop(fields)
-        elif not anew:
-            raise Moved  # what was dropped before is cleared away, so that nothing here tells of it
+        else:
+            if isinstance(fields, DroppedRecord):
+                self._drop(fields)
+            elif not anew:
+                raise Moved  # what was dropped before is cleared away, so that nothing here tells of it
+            self.marker = sequence
+            return
         self._cache.keep(self._key, sequence, fields)
 
     def _add_value(self, sequence: int, place: Position, fields: ValueRecord) -> None:
@@ -221,6 +228,7 @@ class History:
 
     def _add_checkpoint(self, sequence: int, place: Position, fields: CheckpointRecord) -> None:
         stored = Stored(sequence, fields, place)
+        self.touched = fields.time
         namespace = self.namespaces.get(fields.ns)
         if namespace is None:
             namespace = self.namespaces[fields.ns] = Namespace()
@@ -328,7 +336,7 @@ class History:
         return fields.type, fields.body
 
     def write(self, write: Write) -> Typed:
-        fields = self._load(write.sequence, write.place)
+        fields = self.record(write.sequence, write.place)
         if not isinstance(fields, WritesRecord):
             raise self._misled(write.sequence)
         _, _, kind, data = fields.writes[write.at]
@@ -367,18 +375,33 @@ class History:
         value = self.values.get(sequence)
         if value is None:
             raise Corrupt(f"value {sequence} is missing", path=self.journal.path, step="read")
-        fields = self._load(sequence, value.place)
+        fields = self.record(sequence, value.place)
         if not isinstance(fields, ValueRecord):
             raise self._misled(sequence)
         return fields
 
     def _checkpoint(self, stored: Stored) -> CheckpointRecord:
-        fields = self._load(stored.sequence, stored.place)
+        fields = self.record(stored.sequence, stored.place)
         if not isinstance(fields, CheckpointRecord):
             raise self._misled(stored.sequence)
         return fields
 
-    def _load(self, sequence: int, place: Position) -> Fields:
+    def live(self) -> dict[int, Position]:
+        """The records that anything refers to: where they stand, by sequence number."""
+        found: dict[int, Position] = {sequence: value.place for sequence, value in self.values.items()}
+        for namespace in self.namespaces.values():
+            found.update((stored.sequence, stored.place) for stored in namespace.checkpoints.values())
+            for writes in namespace.writes.values():
+                found.update((write.sequence, write.place) for write in writes.values())
+        return found
+
+    def record(self, sequence: int, place: Position) -> Fields:
+        """One record.
+
+        Raises:
+            Moved: a compaction moved it.
+            Corrupt: it cannot be read.
+        """
         fields = self._cache.get(self._key, sequence)
         if fields is not None:
             return fields

@@ -20,24 +20,32 @@ from langgraph.checkpoint.base import (
 
 from landed import Journals, Refused
 from landed.aio import finish
-from langgraph.checkpoint.landed import conflicts
+from langgraph.checkpoint.landed import ancestry, conflicts, retention
 from langgraph.checkpoint.landed.conflicts import Head, Memory
+from langgraph.checkpoint.landed.history import Stored
 from langgraph.checkpoint.landed.listing import addresses, matches
+from langgraph.checkpoint.landed.locking import ThreadLock
 from langgraph.checkpoint.landed.putting import Draft
 from langgraph.checkpoint.landed.records import WritesRecord
 from langgraph.checkpoint.landed.threads import Threads
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from langchain_core.runnables import RunnableConfig
+    from langgraph.checkpoint.base import DeltaChannelHistory  # since 4.1
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
     from langgraph.checkpoint.landed.history import History, Raw
+    from langgraph.checkpoint.landed.records import Fields, Typed
+
+    Copy = list[tuple[int, Fields]]
 
 T = TypeVar("T")
 
+RUN_TIMEOUT: Final = 600.0
+"""Seconds to wait for a run under way on the same thread, unless told otherwise."""
 LISTED_AT_ONCE: Final = 16
 """Checkpoints that an asynchronous list reads in one go of its thread."""
 
@@ -287,6 +295,93 @@ class LandedSaver(BaseCheckpointSaver[str]):
         """
         self._threads.remove(str(thread_id))
 
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Remove the checkpoints that these runs put, with their writes, in every thread. Reads all metadata.
+
+        Raises:
+            NotLanded, Corrupt: of one thread; those before it are done.
+        """
+        runs = _several("run_ids", run_ids)
+        for thread in sorted(self._threads.journals.names()) if runs else ():
+            self._drop(thread, lambda history: retention.of_runs(history, self.serde.loads_typed, runs))
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy all checkpoints and writes of a thread, with their ids, as one batch.
+
+        Raises:
+            NotLanded: nothing was written.
+            OutcomeUnknown: the flush failed; the copy may or may not be there.
+        """
+        source, target = str(source_thread_id), str(target_thread_id)
+        nothing: Copy = []
+        records = self._threads.look(source, retention.copied, nothing)
+        if records and source != target:
+            self._threads.change(target, lambda history: retention.paste(history, records), create=True)
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Take out of threads what is not needed to go on, and give the space back.
+
+        Args:
+            strategy: ``"keep_latest"`` keeps the latest checkpoint of each namespace with its pending writes, and the
+                ancestors that a DeltaChannel is rebuilt from; ``"delete"`` keeps nothing.
+
+        Raises:
+            TypeError: `thread_ids` is a string.
+            ValueError: there is no such strategy.
+            NotLanded, Corrupt: of one thread; those before it are done.
+        """
+        threads = _several("thread_ids", thread_ids)
+        if strategy not in {"keep_latest", "delete"}:
+            raise ValueError(f'strategy is "keep_latest" or "delete", not {strategy!r}')
+        for thread in threads:
+            if strategy == "delete":
+                self.delete_thread(thread)
+            else:
+                self._drop(thread, lambda history: retention.superseded(history, self.serde.loads_typed))
+
+    def _drop(self, thread: str, choose: Callable[[History], dict[str, set[str]]]) -> None:
+        self._threads.change(thread, lambda history: retention.drop(history, choose), create=False)
+
+    def thread_lock(self, thread_id: str, *, timeout: float = RUN_TIMEOUT) -> ThreadLock:
+        """A lock for whole runs on a thread, for ``with`` and ``async with``; puts neither take it nor wait for it.
+
+        Args:
+            timeout: seconds to wait for it at most.
+
+        Raises:
+            LockTimeout: on entering: another run kept it for so long; names the process.
+            Refused: on entering: this thread or task has it already.
+        """
+        return ThreadLock(self._threads.journals.lock(str(thread_id)), timeout)
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """What each channel is rebuilt from: the writes of the checkpoint's ancestors, and the value to start from.
+
+        Raises:
+            Corrupt: the thread is damaged.
+            NotLanded: it cannot be read.
+        """
+        thread, ns, wanted = _thread(config), _namespace(config) or "", get_checkpoint_id(config)
+
+        def look(history: History) -> dict[str, tuple[list[tuple[str, Typed]], Typed | None, bool]]:
+            stored = history.find(ns, wanted)
+            traced = ancestry.trace(history, ns, stored, channels) if stored is not None else {}
+            return {channel: (each.writes, *_seed(history, each.seed)) for channel, each in traced.items()}
+
+        nothing: dict[str, tuple[list[tuple[str, Typed]], Typed | None, bool]] = {}
+        found = self._threads.look(thread, look, nothing)
+        loads = self.serde.loads_typed
+        rebuilt: dict[str, DeltaChannelHistory] = {}
+        for channel in channels:
+            writes, seed, inline = found.get(channel, ([], None, False))
+            rebuilt[channel] = {"writes": [(task, channel, loads(typed)) for task, typed in writes]}
+            if seed is not None:
+                value = loads(seed)
+                rebuilt[channel]["seed"] = value["channel_values"][channel] if inline else value
+        return rebuilt
+
     def get_next_version(self, current: str | float | None, channel: None) -> str:
         """A version that no other branch of the history has: the next number, and a random one."""
         del channel
@@ -332,6 +427,35 @@ class LandedSaver(BaseCheckpointSaver[str]):
     async def adelete_thread(self, thread_id: str) -> None:
         """As `delete_thread`."""
         await finish(partial(self.delete_thread, thread_id))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """As `delete_for_runs`."""
+        await finish(partial(self.delete_for_runs, run_ids))
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """As `copy_thread`."""
+        await finish(partial(self.copy_thread, source_thread_id, target_thread_id))
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """As `prune`."""
+        await finish(partial(self.prune, thread_ids, strategy=strategy))
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """As `get_delta_channel_history`."""
+        return await finish(partial(self.get_delta_channel_history, config=config, channels=channels))
+
+
+def _several(what: str, given: Sequence[str]) -> list[str]:
+    if isinstance(given, str):
+        raise TypeError(f"{what} is a sequence of ids, not one id")
+    return [str(each) for each in given]
+
+
+def _seed(history: History, seed: Typed | Stored | None) -> tuple[Typed | None, bool]:
+    """The serialized value to start from, or the checkpoint that has it inline, and which of the two."""
+    return (history.body(seed), True) if isinstance(seed, Stored) else (seed, False)
 
 
 def _configurable(config: RunnableConfig) -> dict[str, Any]:

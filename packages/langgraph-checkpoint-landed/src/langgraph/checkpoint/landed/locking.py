@@ -1,0 +1,40 @@
+"""Whole runs one after the other: a lock that goes by a thread's id, among threads, tasks and processes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+from landed.aio import finish, outcome
+
+if TYPE_CHECKING:
+    from landed import Lock
+
+
+class ThreadLock:
+    """The context manager that `LandedSaver.thread_lock` gives, for ``with`` and ``async with``. Not re-entrant."""
+
+    def __init__(self, lock: Lock, timeout: float) -> None:
+        self._lock = lock
+        self._timeout = timeout
+
+    def __enter__(self) -> None:
+        self._lock.acquire(self._timeout, owner=threading.get_ident())
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        try:
+            await finish(partial(self._lock.acquire, self._timeout, owner=task))
+        except asyncio.CancelledError as cancelled:
+            ended = outcome(cancelled)
+            if ended is not None and ended.error is None:
+                self._lock.release()  # it was taken for a task that will never run the block
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock.release()

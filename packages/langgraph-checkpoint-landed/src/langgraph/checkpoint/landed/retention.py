@@ -1,0 +1,162 @@
+"""Taking checkpoints out of a thread, and giving their space back; copying a thread.
+
+What goes is first recorded as dropped, on top of all that was seen: a run that puts meanwhile is never dropped unseen.
+Then the journal is compacted, beside readers and writers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from landed import Record, StaleWrite
+from langgraph.checkpoint.landed import ancestry
+from langgraph.checkpoint.landed.records import (
+    COMPACTED,
+    DROPPED,
+    CheckpointRecord,
+    CompactedRecord,
+    DroppedRecord,
+    Fields,
+    ValueRecord,
+    encode,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from landed import Entry
+    from langgraph.checkpoint.landed.history import History
+    from langgraph.checkpoint.landed.records import Typed
+
+    Loads = Callable[[Typed], Any]
+
+
+def drop(history: History, choose: Callable[[History], dict[str, set[str]]]) -> bool:
+    """Drop the checkpoints that `choose` names by namespace, with their writes; whether there were any.
+
+    Raises:
+        LandedError: as `Journal.append` and `Journal.compact`.
+    """
+    with history.writing:
+        while True:
+            with history.guard:
+                history.catch_up()
+                record = _dropped(history, choose(history))
+                expect = history.seen
+            if record is None:
+                return False
+            try:
+                history.append([record], expect)
+                break
+            except StaleWrite:
+                continue  # somebody put meanwhile: choose anew
+        compact(history)
+    return True
+
+
+def _dropped(history: History, chosen: dict[str, set[str]]) -> DroppedRecord | None:
+    dropped = {ns: sorted(ids) for ns, ids in chosen.items() if ids}
+    if not dropped:
+        return None
+    orphaned = {
+        ns: [
+            each.id
+            for each in history.namespaces[ns].checkpoints.values()
+            if each.parent in chosen[ns] and each.id not in chosen[ns]
+        ]
+        for ns in dropped
+    }
+    return DroppedRecord(dropped, {ns: ids for ns, ids in orphaned.items() if ids})
+
+
+def compact(history: History) -> None:
+    """Rewrite the journal without what nothing refers to."""
+    with history.guard:
+        history.catch_up()
+        live, marker, horizon = history.live(), history.marker, history.seen
+
+    def keep(entry: Entry) -> bool | Record:
+        if entry.sequence > horizon or entry.sequence in live:
+            return True
+        if entry.kind in {DROPPED, COMPACTED} and entry.sequence == marker:
+            return Record(encode(CompactedRecord()), kind=COMPACTED)
+        return False
+
+    try:
+        history.journal.compact(keep)
+    finally:
+        history.forget()
+
+
+def superseded(history: History, loads: Loads) -> dict[str, set[str]]:
+    """By namespace, all but the latest checkpoint and what that is rebuilt from.
+
+    A subgraph call's namespace (with a task's id after a colon) goes with the root checkpoint that it started from, as
+    soon as that is stored; one of a subgraph with a checkpointer of its own stays.
+    """
+    chosen: dict[str, set[str]] = {}
+    started: dict[str, str | None] = {}
+    for ns, namespace in history.namespaces.items():
+        latest = namespace.latest
+        if latest is not None:
+            metadata = loads(history.metadata(latest))
+            version = loads(history.body(latest)).get("v", 0)
+            kept = {latest.id} | ancestry.needed(history, ns, latest, metadata, version)
+            chosen[ns] = namespace.checkpoints.keys() - kept
+            started[ns] = (metadata.get("parents") or {}).get("")
+    root = history.namespaces.get("")
+    for ns, start in started.items():
+        if ":" in ns and root is not None and start in root.checkpoints and start in chosen[""]:
+            chosen[ns] = set(history.namespaces[ns].checkpoints)
+    return chosen
+
+
+def of_runs(history: History, loads: Loads, runs: Collection[str]) -> dict[str, set[str]]:
+    """By namespace, the checkpoints that these runs put."""
+    return {
+        ns: {
+            stored.id
+            for stored in namespace.checkpoints.values()
+            if loads(history.metadata(stored)).get("run_id") in runs
+        }
+        for ns, namespace in history.namespaces.items()
+    }
+
+
+def copied(history: History) -> list[tuple[int, Fields]]:
+    """All live records of a thread with their numbers, oldest first. Needs the guard."""
+    history.catch_up()
+    return [(sequence, history.record(sequence, place)) for sequence, place in sorted(history.live().items())]
+
+
+def paste(history: History, records: list[tuple[int, Fields]]) -> None:
+    """Append what `copied` gave to another thread, as one batch.
+
+    Raises:
+        Refused: it is more than a batch can hold. Nothing was written.
+        LandedError: as `Journal.append`.
+    """
+    with history.writing:
+        while True:
+            with history.guard:
+                history.catch_up()
+                expect = history.seen
+            try:
+                history.append(_renumbered(records, expect + 1), expect)
+            except StaleWrite:
+                continue
+            return
+
+
+def _renumbered(records: list[tuple[int, Fields]], first: int) -> list[Fields]:
+    moved = {sequence: first + index for index, (sequence, _) in enumerate(records)}
+    renumbered: list[Fields] = []
+    for sequence, fields in records:
+        if isinstance(fields, ValueRecord) and fields.base:
+            renumbered.append(fields._replace(base=moved[fields.base], at=[]))
+        elif isinstance(fields, CheckpointRecord):
+            refs = {channel: ref and moved[ref if ref > 0 else sequence + ref] for channel, ref in fields.refs.items()}
+            renumbered.append(fields._replace(refs=refs, places={}))
+        else:
+            renumbered.append(fields)
+    return renumbered
