@@ -9,7 +9,13 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
-_HOME: dict[str, str] = {}  # name -> the module of this package that has it
+_HOME: dict[str, str] = {  # name -> the module of this package that has it
+    "CheckpointFailed": "checkpoints",
+    "LandedFlowPersistence": "flows",
+    "LandedJsonProvider": "checkpoints",
+    "Locks": "locks",
+    "SavedState": "flows",
+}
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 - all of them are strings
 
 
