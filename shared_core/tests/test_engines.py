@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from collection_conformance import CollectionConformance, OpenCollection
 from engine_conformance import LogConformance, OpenLog
 from memory_log import MemoryLog, MemoryStore
 
 from landed.entries import Record
 from landed.errors import StaleWrite
 from landed.journal import Journal
+from landed.local.collection import LocalCollection
 from landed.local.log import LocalLog
 
 if TYPE_CHECKING:
@@ -34,6 +36,12 @@ class TestLocalFiles(LogConformance):
     @pytest.fixture
     def open_log(self, tmp_path: Path) -> OpenLog:
         return lambda max_bytes=None: LocalLog(str(tmp_path / "journal"), max_bytes=max_bytes)
+
+
+class TestLocalCollection(CollectionConformance):
+    @pytest.fixture
+    def open_collection(self, tmp_path: Path) -> OpenCollection:
+        return lambda: LocalCollection(str(tmp_path / "root"))
 
 
 @pytest.fixture(params=["memory", "local files"])

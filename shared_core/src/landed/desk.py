@@ -181,4 +181,7 @@ class Desk:
         return record, sight
 
     def _leave(self) -> None:
-        self._artifact.shelf.lock.release()
+        try:
+            self._artifact.shelf.close()
+        finally:
+            self._artifact.shelf.lock.release()

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Sequence
     from typing import Protocol, TypeAlias
 
     from landed.errors import LandedError
-    from landed.lock import Lock
 
     Position: TypeAlias = tuple[int, ...]
     """Where a batch stands, for `Log.fetch`: opaque, and good until a compaction."""
@@ -150,6 +149,26 @@ if TYPE_CHECKING:
             """Remove a log, under its lock; whether there was one. An append to it raises from then on."""
             ...
 
-        def lock(self, name: str) -> Lock:
+        def lock(self, name: str) -> Mutex:
             """A lock that goes by that name and has nothing to do with the log's own."""
             ...
+
+    class Mutex(Protocol):
+        """A lock for work longer than one append; `landed.Lock` is the one of local files."""
+
+        @property
+        def held(self) -> bool:
+            """Whether this object holds it."""
+            ...
+
+        def acquire(self, timeout: float = ..., *, owner: Hashable = None) -> None:
+            """Take it; raises `LockTimeout` when it is not free within `timeout` seconds."""
+            ...
+
+        def release(self) -> None:
+            """Give it back."""
+            ...
+
+        def __enter__(self) -> object: ...
+
+        def __exit__(self, *_: object) -> None: ...

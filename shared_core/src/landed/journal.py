@@ -19,9 +19,9 @@ from time import monotonic
 
 from landed import entries
 from landed.engine import Commit
+from landed.engines import open_log
 from landed.entries import Entry, Record
 from landed.errors import LandedError, LockTimeout, OutcomeUnknown, Refused
-from landed.local.log import LocalLog
 from landed.lock import DEFAULT_TIMEOUT
 
 TYPE_CHECKING = False
@@ -92,12 +92,13 @@ class Journal:
     """An append-only sequence of records in a directory, shared by any number of threads and processes.
 
     Args:
-        directory: created when missing.
+        directory: created when missing; or an address, ``postgresql://user@host/database/name``.
         max_bytes: growth limit in bytes; an append that needs more raises `Full`. None for none.
         timeout: seconds that an operation may wait for the lock or the queue.
-        log: the storage; local files in `directory` unless given.
+        log: the storage; the one of `directory` unless given.
 
     Raises:
+        Refused: no engine has that address, or the server cannot carry a journal.
         Corrupt: a file of the journal is missing or damaged. Nothing was changed.
         Claimed: another process owns the journal alone.
         NotLanded: the directory cannot be made or read.
@@ -111,7 +112,7 @@ class Journal:
         timeout: float = DEFAULT_TIMEOUT,
         log: Log | None = None,
     ) -> None:
-        self._log: Log = LocalLog(os.fspath(directory), max_bytes=max_bytes) if log is None else log
+        self._log: Log = open_log(directory, max_bytes=max_bytes, timeout=timeout) if log is None else log
         self._timeout = timeout
         self._guard = _thread.allocate_lock()
         self._queue: list[_Waiting] = []

@@ -15,17 +15,17 @@ from __future__ import annotations
 import _thread
 import os
 
+from landed.engines import open_collection
 from landed.errors import Refused
 from landed.journal import Journal
-from landed.local.collection import LocalCollection
-from landed.lock import DEFAULT_TIMEOUT, Lock
+from landed.lock import DEFAULT_TIMEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
-    from landed.engine import Collection, Log
+    from landed.engine import Collection, Log, Mutex
 
 OPEN_JOURNALS: Final = 256
 """Handles that are kept; the longest unused go. Descriptors are few at any number (`landed.local.pool`)."""
@@ -35,10 +35,10 @@ class Journals:
     """The journals of one root directory, shared by any number of threads, processes and forked children.
 
     Args:
-        root: created when missing.
+        root: created when missing; or an address, ``postgresql://user@host/database/name``.
         max_bytes: growth limit of each journal in bytes; an append that needs more raises `Full`. None for none.
         timeout: seconds that an operation may wait for the lock or the queue.
-        collection: the storage; local files in `root` unless given.
+        collection: the storage; the one of `root` unless given.
 
     Raises:
         NotLanded: the root cannot be made or read.
@@ -53,7 +53,7 @@ class Journals:
         collection: Collection | None = None,
     ) -> None:
         self._collection: Collection = (
-            LocalCollection(os.fspath(root), max_bytes=max_bytes) if collection is None else collection
+            open_collection(root, max_bytes=max_bytes, timeout=timeout) if collection is None else collection
         )
         self._timeout = timeout
         self._guard = _thread.allocate_lock()
@@ -129,7 +129,7 @@ class Journals:
         self.forget(name)
         return removed
 
-    def lock(self, name: str) -> Lock:
+    def lock(self, name: str) -> Mutex:
         """A lock that goes by that name, for work longer than one append; no append takes it or waits for it.
 
         It is independent of the journal, which need not exist and may be removed meanwhile.

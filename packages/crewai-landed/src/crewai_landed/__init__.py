@@ -9,13 +9,7 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
-_HOME: dict[str, str] = {  # name -> the module of this package that has it
-    "CheckpointFailed": "checkpoints",
-    "LandedFlowPersistence": "flows",
-    "LandedJsonProvider": "checkpoints",
-    "Locks": "locks",
-    "SavedState": "flows",
-}
+_HOME: dict[str, str] = {}  # name -> the module of this package that has it
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 - all of them are strings
 
 

@@ -1,0 +1,37 @@
+"""The engines beyond one machine pass the seam's one conformance suite, on real servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from collection_conformance import CollectionConformance, OpenCollection
+from engine_conformance import LogConformance, OpenLog
+
+if TYPE_CHECKING:
+    from landed.engine import Log
+
+
+class TestPostgres(LogConformance):
+    @pytest.fixture
+    def open_log(self, postgres_url: str) -> Iterator[OpenLog]:
+        from landed.postgres.log import PostgresLog
+
+        opened: list[Log] = []
+
+        def open_(max_bytes: int | None = None) -> Log:
+            opened.append(PostgresLog(postgres_url, max_bytes=max_bytes))
+            return opened[-1]
+
+        yield open_
+        for log in opened:
+            log.close()
+
+
+class TestPostgresCollection(CollectionConformance):
+    @pytest.fixture
+    def open_collection(self, postgres_url: str) -> OpenCollection:
+        from landed.postgres.collection import PostgresCollection
+
+        return lambda: PostgresCollection(postgres_url)

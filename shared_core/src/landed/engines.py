@@ -1,0 +1,70 @@
+"""Which engine keeps a journal: the scheme of its address says so; what has none is a directory.
+
+Engines beyond local files are imported when the first address of theirs is opened.
+"""
+
+from __future__ import annotations
+
+import os
+
+from landed.errors import Refused
+from landed.lock import DEFAULT_TIMEOUT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from landed.engine import Collection, Log
+
+POSTGRES: Final = ("postgresql", "postgres")
+
+
+def open_log(place: str | os.PathLike[str], *, max_bytes: int | None = None, timeout: float = DEFAULT_TIMEOUT) -> Log:
+    """The log at a place: a directory, or ``postgresql://...``.
+
+    Raises:
+        Refused: no engine has that scheme, what the engine needs is not installed, or it cannot carry a journal.
+        NotLanded, Claimed, Corrupt: as the engine's log.
+    """
+    place = os.fspath(place)
+    scheme = _scheme(place)
+    if scheme in POSTGRES:
+        from landed.postgres.log import PostgresLog
+
+        return PostgresLog(place, max_bytes=max_bytes, timeout=timeout)
+    from landed.local.log import LocalLog
+
+    return LocalLog(place, max_bytes=max_bytes)
+
+
+def open_collection(
+    place: str | os.PathLike[str], *, max_bytes: int | None = None, timeout: float = DEFAULT_TIMEOUT
+) -> Collection:
+    """The collection at a place, as `open_log`."""
+    place = os.fspath(place)
+    scheme = _scheme(place)
+    if scheme in POSTGRES:
+        from landed.postgres.collection import PostgresCollection
+
+        return PostgresCollection(place, max_bytes=max_bytes, timeout=timeout)
+    from landed.local.collection import LocalCollection
+
+    return LocalCollection(place, max_bytes=max_bytes)
+
+
+def _scheme(place: str) -> str:
+    """The scheme of an address, "" for a path.
+
+    Raises:
+        Refused: no engine has it.
+    """
+    scheme, separator, _ = place.partition("://")
+    if not separator or not scheme.isalnum():
+        return ""
+    if scheme in POSTGRES:
+        return scheme
+    raise Refused(
+        f"no engine keeps journals at {scheme}://",
+        step="open",
+        hint=f"Give a directory, or an address that begins with {POSTGRES[0]}://.",
+    )

@@ -1,0 +1,14 @@
+"""Journals in PostgreSQL, for programs on many hosts: `pip install "landed[postgres]"`.
+
+    landed.Journal("postgresql://user@host/database/name")
+
+| module | its one job |
+|---|---|
+| `address` | where a journal is: server, database, name |
+| `server` | a bounded pool of connections, waits that end, errors in landed's words |
+| `schema` | the tables, and what a server must be |
+| `log` | the `landed.engine.Log`: append and prove it in one round trip |
+| `reading` | batches, in one snapshot, each checked |
+| `compaction` | rewrite in one transaction |
+| `claims` | own a journal alone, fenced by an epoch |
+"""

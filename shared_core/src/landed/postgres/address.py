@@ -1,0 +1,65 @@
+"""Where a journal is in PostgreSQL: ``postgresql://[user[:password]@]host[:port]/database[/name...][?option=value]``.
+
+What follows the database is the journal's name there. The options are libpq's, and one is landed's own: ``unsafe=yes``
+takes a server that does not flush what it acknowledges. The usual places of libpq (``~/.pgpass``, ``PGPASSWORD``,
+``PGSERVICE``) give what the address leaves out.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+
+from landed.errors import Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+SCHEMES: Final = ("postgresql", "postgres")
+UNSAFE: Final = "unsafe"
+NAME_LIMIT: Final = 1024
+"""Bytes of a name in an address. The space of a collection is indexed, and an index entry holds 2,704."""
+
+
+class Address:
+    """A journal's place, taken apart.
+
+    Attributes:
+        conninfo: what libpq connects to, credentials included. Never shown.
+        name: the journal's.
+        shown: the address for messages: no user, no password, no options.
+        unsafe: whether a server that does not flush what it acknowledges is good enough.
+
+    Raises:
+        Refused: it is not such an address.
+    """
+
+    __slots__ = ("conninfo", "name", "shown", "unsafe")
+
+    def __init__(self, url: str) -> None:
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise _refused(f"it is no address: {error}") from None
+        if parts.scheme not in SCHEMES:
+            raise _refused("it does not begin with postgresql://")
+        database, _, name = parts.path.lstrip("/").partition("/")
+        options = parse_qsl(parts.query, keep_blank_values=True)
+        answer = dict(options).get(UNSAFE, "no")
+        if answer not in {"yes", "no"}:
+            raise _refused(f"{UNSAFE} is yes or no")
+        self.unsafe = answer == "yes"
+        self.name = unquote(name).strip("/")
+        if len(self.name.encode()) > NAME_LIMIT or "\0" in self.name:
+            raise _refused(f"a journal's name has at most {NAME_LIMIT} bytes and no NUL")
+        rest = urlencode([(key, value) for key, value in options if key != UNSAFE])
+        self.conninfo = urlunsplit(("postgresql", parts.netloc, f"/{database}", rest, ""))
+        host = parts.hostname or ""
+        where = f"[{host}]" if ":" in host else host
+        at = f"{where}:{port}" if port is not None else where
+        self.shown = f"postgresql://{at}/{database}" + (f"/{quote(self.name)}" if self.name else "")
+
+
+def _refused(what: str) -> Refused:
+    return Refused(f"no journal's address in PostgreSQL: {what}", step="open")

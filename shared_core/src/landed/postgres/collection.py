@@ -1,0 +1,108 @@
+"""Many journals of one server under one root, by any name."""
+
+from __future__ import annotations
+
+import hashlib
+from time import monotonic
+
+from landed.errors import NotLanded, OutcomeUnknown
+from landed.lock import DEFAULT_TIMEOUT
+from landed.postgres import claims
+from landed.postgres.address import Address
+from landed.postgres.log import STATE, PostgresLog, State, find_row
+from landed.postgres.mutex import PostgresMutex
+from landed.postgres.server import DRIVER_ERRORS, Lost, server_for
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Final
+
+    from landed.engine import Log
+    from landed.postgres.server import Connection
+
+_NAMES: Final = b"SELECT digest, name FROM landed_journal WHERE space = %s AND digest > %s ORDER BY digest LIMIT 500"
+_CURRENT: Final = b"SELECT 1 FROM landed_journal WHERE id = %s"
+_REMOVE: Final = "DELETE FROM landed_journal WHERE id = %s RETURNING id"
+
+
+class PostgresCollection:
+    """The `Collection` of PostgreSQL.
+
+    Args:
+        url: the root's address (`landed.postgres.address`).
+        max_bytes: growth limit of each journal in bytes; None for none.
+        timeout: seconds in which the server must answer.
+
+    Raises:
+        Refused: the address is none, or the server cannot carry a journal.
+        NotLanded: the server cannot be reached.
+    """
+
+    def __init__(self, url: str, *, max_bytes: int | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
+        address = Address(url)
+        self.name = address.shown
+        self._space = f"journals/{address.name}"
+        self._max_bytes = max_bytes
+        self._timeout = timeout
+        self._server = server_for(address, timeout)
+
+    def open(self, name: str, *, create: bool) -> PostgresLog | None:
+        found = find_row(self._server, self._space, _encode(name), monotonic() + self._timeout, create=create)
+        if found is None:
+            return None
+        shown = f"{self.name}[{name!r}]"
+        return PostgresLog.of_row(self._server, shown, found, max_bytes=self._max_bytes, timeout=self._timeout)
+
+    def current(self, log: Log) -> bool:
+        if not isinstance(log, PostgresLog):
+            return False
+        row = self._ask(_CURRENT, (log.journal,), "the journal cannot be looked up")
+        return bool(row)
+
+    def names(self) -> Iterator[str]:
+        after = b""
+        while True:
+            rows = self._ask(_NAMES, (self._space, after), "the journals cannot be listed")
+            for _, name in rows:
+                yield bytes(name).decode("utf-8", "surrogatepass")
+            if not rows:
+                return
+            after = bytes(rows[-1][0])
+
+    def remove(self, name: str, timeout: float) -> bool:
+        deadline = monotonic() + timeout
+        found = find_row(self._server, self._space, _encode(name), deadline, create=False)
+        if found is None:
+            return False
+        journal = found[0]
+        removing = False
+        try:
+            with self._server.connection(deadline) as connection, connection.transaction():
+                row = connection.execute(f"{STATE} FOR UPDATE", (journal,)).fetchone()
+                if row is None:
+                    return False  # another process was first
+                state = State(row)
+                if state.owner is not None and claims.end_if_dead(connection, journal, state.epoch) is None:
+                    raise claims.refused(self.name, state.owner)
+                removing = True
+                return connection.execute(_REMOVE, (journal,)).fetchone() is not None
+        except Lost as error:
+            kind = OutcomeUnknown if removing else NotLanded
+            raise self._server.failed(kind, error, "the removal broke off", "remove") from error
+        except DRIVER_ERRORS as error:
+            raise self._server.failed(NotLanded, error, "the journal cannot be removed", "remove") from error
+
+    def lock(self, name: str) -> PostgresMutex:
+        digest = hashlib.sha256(f"{self._space}\0".encode() + _encode(name)).digest()
+        return PostgresMutex(self._server, f"{self.name}[{name!r}]", int.from_bytes(digest[:8], "big", signed=True))
+
+    def _ask(self, statement: bytes, values: tuple[object, ...], what: str) -> list[tuple[Any, ...]]:
+        def question(connection: Connection) -> list[tuple[Any, ...]]:
+            return connection.execute(statement, values).fetchall()
+
+        return self._server.ask(question, what, monotonic() + self._timeout)
+
+
+def _encode(name: str) -> bytes:
+    return name.encode("utf-8", "surrogatepass")

@@ -1,0 +1,95 @@
+"""A lock that goes by a name, among all hosts: for throughput and order, never for safety.
+
+It is a session lock of the server, which queues those that wait, and ends with the connection. A host that is cut off
+loses it without hearing so at once; what keeps its data from harm is each append's own compare-and-swap.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from psycopg.errors import LockNotAvailable, QueryCanceled
+
+from landed.errors import LockTimeout, NotLanded, Refused
+from landed.lock import DEFAULT_TIMEOUT
+from landed.postgres.server import DRIVER_ERRORS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from landed.postgres.server import Connection, Server
+
+
+class PostgresMutex:
+    """One lock, by its key; not re-entrant.
+
+    Args:
+        name: what messages call it.
+        key: 64 bits, signed.
+    """
+
+    def __init__(self, server: Server, name: str, key: int) -> None:
+        self.path = name
+        self._server = server
+        self._key = key
+        self._connection: Connection | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this object took the lock and its connection stands, as far as this process knows."""
+        return self._connection is not None and not self._connection.closed
+
+    def acquire(self, timeout: float = DEFAULT_TIMEOUT, *, owner: Hashable = None) -> None:  # noqa: ARG002 - of Lock
+        """Take the lock.
+
+        Args:
+            timeout: seconds to wait at most; 0 tries once.
+            owner: as in `landed.Lock`; the server knows its sessions apart.
+
+        Raises:
+            LockTimeout: it was not free in time. Nothing was changed.
+            Refused: this object holds it already.
+            NotLanded: the server cannot be reached.
+        """
+        if self._connection is not None:
+            raise Refused("this lock is held already and would wait for itself", path=self.path, step="lock")
+        deadline = monotonic() + timeout
+        connection = self._server.alone()
+        try:
+            row = connection.execute("SELECT pg_try_advisory_lock(%s)", (self._key,)).fetchone()
+            if row is None or not row[0]:
+                self._wait(connection, deadline)
+        except (LockNotAvailable, QueryCanceled) as error:
+            connection.close()
+            raise LockTimeout(
+                "another holder kept the lock",
+                path=self.path,
+                step="lock",
+                hint="Try again, or allow a longer timeout.",
+            ) from error
+        except DRIVER_ERRORS as error:
+            connection.close()
+            raise self._server.failed(NotLanded, error, "the lock cannot be taken", "lock") from error
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+
+    def _wait(self, connection: Connection, deadline: float) -> None:
+        milliseconds = max(1, int(1000 * (deadline - monotonic())))
+        connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{milliseconds}ms",))
+        connection.execute("SELECT pg_advisory_lock(%s)", (self._key,))
+
+    def release(self) -> None:
+        """Give the lock back."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def __enter__(self) -> PostgresMutex:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
