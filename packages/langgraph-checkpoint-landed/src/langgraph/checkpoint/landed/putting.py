@@ -102,6 +102,7 @@ class Draft:
         parent = history.find(self.ns, self.parent) if self.parent else None
         records: list[Fields] = []
         refs = dict.fromkeys(self._inline, INLINE)
+        new: list[str] = []
         places: dict[int, list[int]] = {}
         for channel, value in self._apart.items():
             typed = self._new.get(channel)
@@ -109,19 +110,18 @@ class Draft:
             if ref is None:
                 typed = typed or self._serde.dumps_typed(value)
                 records.append(self._value(history, parent, channel, typed))
-                refs[channel] = len(records)
+                new.append(channel)
             else:
                 refs[channel] = ref
                 places[ref] = list(history.values[ref].place)
-        count = len(records)
-        new = {channel for channel in self._apart if refs[channel] not in places}
+        refs |= {channel: number - len(new) for number, channel in enumerate(new)}
         latest = history.find(self.ns, None)
         records.append(
             CheckpointRecord(
                 self.ns,
                 self.id,
                 self.parent,
-                {channel: ref - count - 1 if channel in new else ref for channel, ref in refs.items()},
+                refs,
                 places,
                 latest is None or latest.id < self.id,
                 *self._body,
