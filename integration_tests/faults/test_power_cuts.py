@@ -36,10 +36,10 @@ def test_power_cut(kind: str) -> None:
 
 
 @needs("ext4")
-@pytest.mark.parametrize("name", [name for name, mutant in mutants.MUTANTS.items() if mutant.workload])
+@pytest.mark.parametrize("name", [name for name, mutant in mutants.MUTANTS.items() if mutant.cut])
 def test_planted_bug_is_caught(name: str, tmp_path: Path) -> None:
     with mutants.planted(name, tmp_path) as path:
-        result = crash.explore(["ext4"], [mutants.MUTANTS[name].workload], ENOUGH, SEED, path=path)
+        result = crash.explore(["ext4"], [mutants.MUTANTS[name].cut], ENOUGH, SEED, path=path)
     (row,) = result["table"].values()
     note("planted bugs under power cuts", what=name, states=row["states"], bad=row["bad"])
     assert row["bad"] > 0

@@ -16,7 +16,6 @@ import os
 import subprocess
 import sys
 import time
-import traceback
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +23,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from lab import disk, images, workloads
+from lab.child import in_a_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,9 +47,11 @@ class Round:
     Args:
         kind: name of the file system.
         name: of the workload.
+        orders: how the device misbehaves while it is recorded.
     """
 
-    def __init__(self, kind: str, name: str, seed: int, states: int, directory: Path) -> None:
+    def __init__(self, kind: str, name: str, seed: int, states: int, orders: dict[str, Any], directory: Path) -> None:
+        self.orders = orders
         self.kind = disk.KINDS[kind]
         self.name = name
         self.work = workloads.load(name)
@@ -78,6 +80,7 @@ class Round:
         bench = self.bench
         bench.start_device()
         bench.mount(bench.disk)
+        bench.order(**self.orders)
         command = [sys.executable, "-m", "lab.subject", self.name, str(bench.mountpoint), str(bench.marks)]
         environment = {**os.environ, "PYTHONPATH": os.environ.get("LAB_SUBJECT_PATH", "")}
         ran = subprocess.run(
@@ -153,34 +156,13 @@ class Round:
             self._examine(second._replace(cut=f"{state.cut}; in the recovery, {second.cut}"), state.marks)
 
 
-def in_a_child(check: Any) -> list[str]:
-    """What `check` returns in a forked process; what it raises counts as a problem."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            import signal
-
-            signal.alarm(disk.GUARD)
-            found = check()
-        except BaseException as error:  # noqa: BLE001 - it is reported
-            found = [f"{type(error).__name__}: {error} {traceback.format_exc()[-900:]}"]
-        os.write(writing, json.dumps(found).encode()[:60_000])
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        said = pipe.read()
-    os.waitpid(pid, 0)
-    return json.loads(said) if said else ["the examination hung or died"]
-
-
-def one_round(kind: str, name: str, seed: int, states: int, path: str) -> dict[str, Any]:
+def one_round(kind: str, name: str, seed: int, states: int, orders: str, path: str) -> dict[str, Any]:
     """A round in a process of its own; `path` is what it imports landed from, "" for where it is installed."""
     command = [sys.executable, "-m", "lab.crash", "--round", "--fs", kind, "--workload", name]
     environment = {**os.environ, "LAB_SUBJECT_PATH": path}
     started = time.monotonic()
     ran = subprocess.run(
-        [*command, "--seed", str(seed), "--states", str(states)],
+        [*command, "--seed", str(seed), "--states", str(states), "--orders", orders],
         cwd=HERE.parent,
         env=environment,
         capture_output=True,
@@ -194,9 +176,20 @@ def one_round(kind: str, name: str, seed: int, states: int, path: str) -> dict[s
 
 
 def explore(
-    kinds: Iterable[str], names: Iterable[str], states: int, seed: int, *, path: str = "", progress: bool = False
+    kinds: Iterable[str],
+    names: Iterable[str],
+    states: int,
+    seed: int,
+    *,
+    path: str = "",
+    orders: dict[str, Any] | None = None,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Rounds until each of `kinds` has had `states` states, shared out among the workloads in `names`.
+
+    Args:
+        path: what the workload imports landed from, "" for where it is installed.
+        orders: how the device misbehaves meanwhile (`lab.device.Orders`).
 
     Returns:
         ``table``: for each file system and workload the counts; ``problems``: what is wrong, with the round's seed.
@@ -212,7 +205,7 @@ def explore(
     table: dict[str, Counter[str]] = {}
     problems: list[str] = []
     with ThreadPoolExecutor(os.cpu_count() or 2) as pool:
-        results = pool.map(lambda job: one_round(*job, path), jobs)
+        results = pool.map(lambda job: one_round(*job, json.dumps(orders or {}), path), jobs)
         for done, (job, result) in enumerate(zip(jobs, results, strict=True), 1):
             row = table.setdefault(f"{job[0]} {job[1]}", Counter())
             row.update(result["counts"])
@@ -243,20 +236,29 @@ def main() -> int:
     parser.add_argument("--states", type=int, default=1000, help="for each file system")
     parser.add_argument("--seed", type=int, default=None, help="of the first round; drawn and printed by default")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--orders", default="{}", help='how the device misbehaves, as JSON: {"flush_ms": 10}')
     parser.add_argument("--round", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     seed = Random().randrange(1_000_000) if options.seed is None else options.seed
     if options.round:
         disk.own_namespace()
+        orders = json.loads(options.orders)
         with disk.scratch() as directory:
-            done = Round(options.fs[0], options.workload[0], seed, options.states, directory).run()
+            done = Round(options.fs[0], options.workload[0], seed, options.states, orders, directory).run()
             print(json.dumps(done))
         return 0
     skipped = {kind: reason for kind in options.fs if (reason := disk.why_not(kind))}
     for kind, reason in skipped.items():
         print(f"{kind} is left out: {reason}", file=sys.stderr)
     kinds = [kind for kind in options.fs if kind not in skipped]
-    result = explore(kinds, options.workload, options.states, seed, progress=sys.stderr.isatty() and not options.json)
+    result = explore(
+        kinds,
+        options.workload,
+        options.states,
+        seed,
+        orders=json.loads(options.orders),
+        progress=sys.stderr.isatty() and not options.json,
+    )
     if options.json:
         print(json.dumps(result))
     else:

@@ -28,7 +28,7 @@ GUARD = 60
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 CLONE_NEWNS = 0x20000
-MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
 MNT_DETACH = 2
 LOOP_CTL_GET_FREE, LOOP_CONFIGURE, LOOP_CLR_FD = 0x4C82, 0x4C0A, 0x4C01
 LO_FLAGS_AUTOCLEAR = 4
@@ -50,7 +50,7 @@ KINDS = {
     kind.name: kind
     for kind in (
         # Nothing is left for the kernel to initialise later, so that all writes are the workload's.
-        Kind("ext4", 16 * MIB, "mkfs.ext4 -q -m 0 -E lazy_itable_init=0,lazy_journal_init=0 -J size=4"),
+        Kind("ext4", 16 * MIB, "mkfs.ext4 -q -m 0 -N 512 -E lazy_itable_init=0,lazy_journal_init=0 -J size=4"),
         Kind("xfs", 300 * MIB, "mkfs.xfs -q -K", "nouuid"),
         Kind("btrfs", 128 * MIB, "mkfs.btrfs -q -K"),
     )
@@ -127,10 +127,9 @@ class Bench:
         self.log = directory / "log"
         self._fuse = directory / "fuse"
         self._boot = directory / "boot"
-        self._bound = False
         self._device: subprocess.Popen[bytes] | None = None
-        self.mountpoint.mkdir()
-        self._fuse.mkdir()
+        self.mountpoint.mkdir(exist_ok=True)
+        self._fuse.mkdir(exist_ok=True)
 
     def __enter__(self) -> Bench:
         return self
@@ -196,8 +195,9 @@ class Bench:
             arguments = [device.encode(), bytes(self.mountpoint), self.kind.name.encode(), 0, options.encode() or None]
             _system("mount", *arguments)
 
-    def remount(self, options: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,{options}", str(self.mountpoint)], check=True, timeout=GUARD)
+    def abort(self) -> None:
+        """Let the kernel behave as if it had found the file system (ext4) damaged: it is read-only from now on."""
+        _system("mount", None, bytes(self.mountpoint), None, MS_REMOUNT, b"abort")
 
     def unmount(self) -> None:
         for _ in range(200):
@@ -208,10 +208,10 @@ class Bench:
 
     def reboot(self) -> None:
         """Let this namespace believe that the machine was started again."""
-        self._boot.write_text(f"{uuid.uuid4()}\n")
-        if not self._bound:
+        if not self._boot.exists():
+            self._boot.touch()
             _system("mount", bytes(self._boot), BOOT_ID.encode(), None, MS_BIND, None)
-            self._bound = True
+        self._boot.write_text(f"{uuid.uuid4()}\n")
 
 
 @contextmanager

@@ -25,12 +25,14 @@ class Mutant(NamedTuple):
     Attributes:
         old: text of landed's source.
         new: what takes its place.
-        workload: of `lab.workloads`, one that shows it under the explorer; "" where a power cut cannot.
+        cut: a workload that shows it under power cuts; "" where they cannot.
+        disk: a workload and the fault of `lab.bad_disk` that show it; "" where a bad disk cannot.
     """
 
     old: str
     new: str
-    workload: str = ""
+    cut: str = ""
+    disk: str = ""
 
 
 FILES, JOURNAL = "files", "journal"
@@ -53,7 +55,34 @@ MUTANTS = {
     ),
     "no flush at all": Mutant("        _system.fsync(fd)\n", "        pass\n", FILES),
     "no tag": Mutant("        fs.setxattr(fd, XATTR, tag)\n", "        pass\n", FILES),
+    "failed flush tried again": Mutant(
+        "        _system.fsync(fd)\n",
+        "        try:\n            _system.fsync(fd)\n        except OSError:\n            _system.fsync(fd)\n",
+        disk="files write",
+    ),
+    "error of a flush swallowed": Mutant(
+        "        _system.fsync(fd)\n",
+        "        try:\n            _system.fsync(fd)\n        except OSError:\n            pass\n",
+        disk="files write",
+    ),
+    "error of a write swallowed": Mutant(
+        "    rest: bytes | memoryview = data\n    while rest:\n        written = fs.write(fd, rest)\n",
+        "    rest: bytes | memoryview = data\n    while rest:\n        try:\n            written = fs.write(fd, rest)\n"
+        "        except OSError:\n            return\n",
+        disk="files bytes",
+    ),
     # The journal.
+    "failed flush of an append tried again": Mutant(
+        "        self._fs.fdatasync(self.fd)\n",
+        "        try:\n            self._fs.fdatasync(self.fd)\n        except OSError:\n"
+        "            self._fs.fdatasync(self.fd)\n",
+        disk="journal write",
+    ),
+    "error of an append's flush swallowed": Mutant(
+        "        self._fs.fdatasync(self.fd)\n",
+        "        try:\n            self._fs.fdatasync(self.fd)\n        except OSError:\n            pass\n",
+        disk="journal write",
+    ),
     "no flush of an append": Mutant("self._fs.fdatasync(self.fd)", "pass", JOURNAL),
     "no flush of a compacted segment": Mutant("self._log.fs.fsync(self._fd)", "pass", JOURNAL),
     "no flush of any name": Mutant(

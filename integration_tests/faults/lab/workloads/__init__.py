@@ -1,13 +1,16 @@
 """What runs on the disks of the lab: a workload does things, says what was acknowledged, and knows what must be there.
 
 A workload runs in one process and is examined in others, after power cuts, faults and kills. It says ``begin`` before
-each operation and ``acked`` when the operation has returned; from these marks alone `examine` judges a directory.
+each operation, ``acked`` when the operation has returned and ``failed`` when it has raised an error; from these marks
+alone `Workload.examine` judges a directory.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+import landed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,19 +24,70 @@ NAMES = ("files", "journal")
 """Those of landed; each is a module here, with one class `Work`."""
 
 
-class Workload(Protocol):
-    """What a module here must have, under the name `Work`."""
+class Workload:
+    """One workload. Its numbers never come twice, also in later processes.
 
-    steps: int
-    """How many operations show everything once."""
+    Attributes:
+        steps: how many operations show everything once.
+        errors: what an operation may raise without that being a defect.
+    """
 
-    def run(self, directory: Path, say: Say, chance: Random, steps: int) -> None:
-        """Do `steps` operations in `directory`, one after the other."""
-        ...
+    steps = 24
+    errors: tuple[type[Exception], ...] = (landed.LandedError,)
+    directory: Path
+    say: Say
+    chance: Random
+    number: int
+
+    def start(self) -> None:
+        """Open what `step` works on."""
+
+    def step(self) -> None:
+        """Do one operation, whose number is `self.number`; say ``begin`` before it and ``acked`` after it."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Close what `start` opened."""
 
     def examine(self, directory: Path, marks: list[Mark]) -> list[str]:
         """What is wrong in `directory`, given what was said; recovers what there is to recover."""
-        ...
+        raise NotImplementedError
+
+    def _prepare(self, directory: Path, say: Say, chance: Random) -> None:
+        self.directory, self.say, self.chance = directory, say, chance
+        self.number = chance.randrange(1 << 40)
+
+    def run(self, directory: Path, say: Say, chance: Random, steps: int) -> None:
+        """Do `steps` operations in `directory`, one after the other."""
+        self._prepare(directory, say, chance)
+        self.start()
+        for _ in range(steps):
+            self.step()
+            self.number += 1
+        self.stop()
+
+    def endure(self, directory: Path, say: Say, chance: Random, steps: int) -> None:
+        """As `run`, but go on after errors: half the times as if nothing were, half the times from the start."""
+        self._prepare(directory, say, chance)
+        started = False
+        for _ in range(steps):
+            try:
+                if not started:
+                    self.start()
+                    started = True
+                self.step()
+            except self.errors as error:
+                say({"failed": self.number, "landed": _outcome(error), "error": f"{type(error).__name__}: {error}"})
+                if started and chance.random() < 1 / 2:
+                    self.stop()
+                    started = False
+            self.number += 1
+        if started:
+            self.stop()
+
+
+def _outcome(error: Exception) -> str:
+    return "no" if isinstance(error, landed.NotLanded) else "unknown"
 
 
 def load(name: str) -> Workload:

@@ -7,13 +7,13 @@ import os
 from typing import TYPE_CHECKING
 
 import landed
+from lab.workloads import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from random import Random
 
-    from lab.workloads import Mark, Say
+    from lab.workloads import Mark
 
 SIZES = (0, 10, 200, 700, 2500)
 DROPPED = 4
@@ -29,28 +29,32 @@ def batch_of(data: bytes) -> tuple[int, int, int]:
     return int(batch), int(at), int(count)
 
 
-class Work:
+class Work(Workload):
     """The journal of landed."""
 
     steps = 30
 
-    def run(self, directory: Path, say: Say, chance: Random, steps: int) -> None:
-        place = os.path.join(directory, "journal")
-        first = chance.randrange(1 << 40)
-        one, other = landed.Journal(place), landed.Journal(place)  # two handles are like two processes
-        with one, other:
-            for number in range(first, first + steps):
-                if chance.random() < 1 / 8:
-                    say({"begin": number, "compacts": True})
-                    one.compact(lambda entry: batch_of(entry.data)[0] % DROPPED != 0)
-                    say({"acked": number})
-                    continue
-                count = chance.choice((1, 1, 2, 5))
-                sizes = [chance.choice(SIZES) for _ in range(count)]
-                say({"begin": number, "sizes": sizes})
-                batch = [record(number, at, count, size) for at, size in enumerate(sizes)]
-                tail = chance.choice((one, other)).append(batch).tail
-                say({"acked": number, "tail": tail})
+    def start(self) -> None:
+        place = os.path.join(self.directory, "journal")
+        self._handles = []
+        self._handles = [landed.Journal(place), landed.Journal(place)]  # two handles are like two processes
+
+    def stop(self) -> None:
+        for handle in self._handles:
+            handle.close()
+
+    def step(self) -> None:
+        chance, number = self.chance, self.number
+        journal = chance.choice(self._handles)
+        if chance.random() < 1 / 8:
+            self.say({"begin": number, "compacts": True})
+            journal.compact(lambda entry: batch_of(entry.data)[0] % DROPPED != 0)
+            self.say({"acked": number})
+            return
+        sizes = [chance.choice(SIZES) for _ in range(chance.choice((1, 1, 2, 5)))]
+        self.say({"begin": number, "sizes": sizes})
+        batch = [record(number, at, len(sizes), size) for at, size in enumerate(sizes)]
+        self.say({"acked": number, "tail": journal.append(batch).tail})
 
     def examine(self, directory: Path, marks: list[Mark]) -> list[str]:
         place = os.path.join(directory, "journal")
@@ -78,6 +82,7 @@ def _problems(found: list[tuple[int, bytes]], marks: list[Mark]) -> Iterator[str
             yield f"batch {number} is there twice, or not in one piece"
         stored[number] = list(entries)
     begun = {mark["begin"]: (at, mark) for at, mark in enumerate(marks) if "begin" in mark}
+    refused = {mark["failed"] for mark in marks if mark.get("landed") == "no"}
     acked = {mark["acked"]: (at, mark) for at, mark in enumerate(marks) if "acked" in mark}
     compactions = [number for number, (_, mark) in begun.items() if "compacts" in mark]
     may_go = max((begun[number][0] for number in compactions), default=-1)
@@ -86,6 +91,8 @@ def _problems(found: list[tuple[int, bytes]], marks: list[Mark]) -> Iterator[str
         sizes = begun[number][1].get("sizes", []) if number in begun else []
         if [data for _, data in entries] != [record(number, at, len(sizes), size) for at, size in enumerate(sizes)]:
             yield f"batch {number} is not whole, or was never begun"
+        elif number in refused:
+            yield f"batch {number} was refused and is there"
         elif number % DROPPED == 0 and number in acked and acked[number][0] < must_go:
             yield f"batch {number} was dropped by a compaction and is back"
         elif number in acked and entries[-1][0] != acked[number][1]["tail"]:

@@ -1,0 +1,26 @@
+"""SIGKILL at the system calls of longer workloads, the journal's rolls and compactions among them.
+
+`test_kill_at_every_call` has the whole-file operations one by one, each with what exactly must be found.
+"""
+
+from __future__ import annotations
+
+import pytest
+from injection import why_not
+from lab import kill, workloads
+from results import note
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
+
+STRIDES = {"files": 12}
+"""Every so many calls; `python -m lab.kill` takes each."""
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", workloads.NAMES)
+def test_kill(name: str) -> None:
+    result = kill.explore(name, STRIDES.get(name, 4))
+    problems = result.pop("problems")
+    note("kills", what=name, **result)
+    assert problems == []
+    assert result["killed"] > 20 * result["missed"]
