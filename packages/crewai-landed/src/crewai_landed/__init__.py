@@ -9,7 +9,13 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
-_HOME: dict[str, str] = {}  # name -> the module of this package that has it
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from crewai_landed.storage import LandedStorage as LandedStorage
+
+_HOME = {
+    "LandedStorage": "storage",
+}
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 - all of them are strings
 
 

@@ -1,0 +1,291 @@
+"""One memory in this process: its journal, and the table that is kept in step with it.
+
+Everything that happens to a memory is a batch of its journal, and what comes of a batch is decided where it stands:
+each process that reads the journal comes to the same table. A call appends, applies all that is new up to its own
+batch, and answers with what became of that. So no call depends on how much of the journal its process had seen.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from contextlib import contextmanager
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
+
+import landed
+from crewai_landed.records import COMPACTED, MEMORY, REVISED, TOUCHED, Memory, as_json, decode
+from crewai_landed.table import Applied, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from landed import Entry
+
+JOURNAL: Final = "memory"
+"""The memory's journal in the directory that the user named."""
+GARBAGE: Final = 1000
+"""Entries that may be garbage beside as many as there are memories, before the journal is compacted."""
+RELOADS: Final = 16
+"""How often a journal may be compacted while it is read from the start before that is an error."""
+
+log = logging.getLogger("landed")
+
+
+class Store:
+    """The memory in one directory, for all threads of this process.
+
+    Args:
+        path: the directory; its journal is made when it is first used.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._guard = threading.RLock()
+        self._journal: landed.Journal | None = None
+        self._table = Table()
+        self._changing = False
+        self._writers = 0
+        self._applied: dict[int, Applied] = {}
+        """What became of batches, by their first sequence number, while somebody waits for one of them."""
+        self._touched: dict[str, int] = {}
+
+    # Reading.
+
+    @contextmanager
+    def table(self) -> Iterator[Table]:
+        """The table, with all that any process has saved; no other thread uses it meanwhile.
+
+        Raises:
+            landed.LandedError: the journal cannot be read.
+        """
+        with self._guard:
+            self._catch_up(self._open())
+            yield self._table
+
+    def _open(self) -> landed.Journal:
+        if self._journal is None:
+            self._journal = landed.Journal(os.path.join(self.path, JOURNAL))
+        return self._journal
+
+    def _catch_up(self, journal: landed.Journal, marker: int | None = None) -> None:
+        """Apply what is new, only up to `marker` if there is one. Needs the guard."""
+        self._changing = True
+        try:
+            tail = journal.tail
+            if tail == self._table.tail:
+                return
+            if self._table.tail or marker is not None:
+                # From the end: reading forward would start with the first record of the segment.
+                new = list(journal.read(self._table.tail + 1, newest_first=True))
+                new.reverse()
+                if not any(entry.kind == COMPACTED and entry.sequence != marker for entry in new):
+                    if marker is not None:
+                        new, tail = [entry for entry in new if entry.sequence <= marker], marker
+                    self._apply(new)
+                    self._table.tail = max(tail, self._table.tail)  # the last ones may have been compacted away
+                    return
+            self._reload(journal, marker)
+        except BaseException as error:
+            if isinstance(error, landed.LandedError):
+                self._forget(journal)
+            else:
+                self._table = Table()  # half of a batch may be in it
+            raise
+        finally:
+            self._changing = False
+
+    def _reload(self, journal: landed.Journal, marker: int | None) -> None:
+        """Read the whole journal. A compaction meanwhile could hide a deletion whose memory was read before it."""
+        if marker is not None:
+            raise landed.NotLanded("another process compacts it as well", path=journal.path, step="compact")
+        for _ in range(RELOADS):
+            self._table = Table()
+            tail = journal.tail
+            entries = journal.read()
+            first = next(entries, None)
+            if first is not None:
+                self._apply([first], entries)
+            self._table.tail = max(tail, self._table.tail)
+            if first is None or journal.fetch(first.position) is not None:
+                return
+        raise landed.NotLanded(
+            f"compacted {RELOADS} times while it was read", path=journal.path, step="read", hint="Try again."
+        )
+
+    def _apply(self, *parts: Iterable[Entry]) -> None:
+        entries = (entry for part in parts for entry in part)
+        for _, batch in groupby(entries, attrgetter("position")):
+            whole = list(batch)
+            done = self._table.apply(whole)
+            if self._writers:
+                self._applied[whole[0].sequence] = done
+
+    def _forget(self, journal: landed.Journal) -> None:
+        """Open the journal anew next time: what an error left unknown is read from the device then."""
+        with self._guard:
+            if self._journal is journal:  # not closed: other threads may be appending
+                self._journal = None
+                self._table = Table()
+
+    # Writing.
+
+    def write(self, records: list[landed.Record]) -> Applied:
+        """Append one batch, and say what became of it.
+
+        Raises:
+            landed.NotLanded: nothing was written.
+            landed.OutcomeUnknown: it may have been written.
+        """
+        with self._guard:
+            journal = self._open()
+            touched, self._touched = self._touched, {}
+            self._writers += 1
+        try:
+            receipt = self._append(journal, [*records, *_touches(touched)])
+            with self._guard:
+                try:
+                    self._catch_up(journal)
+                except landed.LandedError as error:
+                    raise landed.OutcomeUnknown(
+                        f"it was written, and the memory cannot be read any more: {error.what}",
+                        path=journal.path,
+                        step="apply",
+                    ) from error
+                done = self._outcome(journal, receipt.first)
+        except BaseException:
+            with self._guard:
+                self._touched = {**touched, **self._touched}
+            raise
+        finally:
+            with self._guard:
+                self._writers -= 1
+                if not self._writers:
+                    self._applied.clear()
+        self._compact_if_due()
+        return done
+
+    def _outcome(self, journal: landed.Journal, sequence: int) -> Applied:
+        done = self._applied.get(sequence)
+        if done is None:
+            what = "it was written, and compacted by another process before this one saw what became of it"
+            raise landed.OutcomeUnknown(what, path=journal.path, step="apply", hint="Look it up.")
+        return done
+
+    def _append(self, journal: landed.Journal, records: list[landed.Record]) -> landed.Appended:
+        try:
+            return journal.append(records)
+        except landed.OutcomeUnknown:
+            self._forget(journal)
+            raise
+
+    def touch(self, touched: dict[str, int]) -> None:
+        """Note when memories were recalled; it is written along with the next batch, and costs no flush of its own."""
+        with self.table() as table:
+            for name, at in touched.items():
+                table.touch([name], at)
+            self._touched.update(touched)
+
+    # Compacting.
+
+    def _compact_if_due(self) -> None:
+        with self._guard:
+            due = self._table.entries > 2 * len(self._table) + GARBAGE
+        if not due:
+            return
+        try:
+            self.compact()
+        except landed.LandedError as error:  # what was to be written has been
+            log.warning("%s: the memory's journal could not be compacted and goes on growing: %s", self.path, error)
+
+    def compact(self) -> landed.Compacted:
+        """Rewrite the journal with the memories that there are; others may save and search meanwhile.
+
+        Raises:
+            landed.LandedError: as `landed.Journal.compact`.
+        """
+        with self._guard:
+            journal = self._open()
+            self._catch_up(journal)
+            # A reader that has not come as far as this record reads the journal anew: deletions before it will be gone.
+            marker = self._append(journal, [landed.Record(b"", kind=COMPACTED)]).first
+            self._catch_up(journal, marker)
+            table, live = self._table, self._table.live()
+        compacted = journal.compact(lambda entry: entry.sequence > marker or _kept(entry, marker, live))
+        table.entries -= compacted.dropped
+        return compacted
+
+    def close(self) -> None:
+        """Write what was noted, and give back descriptors; the next use opens the memory again.
+
+        Raises:
+            landed.LandedError: what was noted cannot be written: when memories were recalled last.
+        """
+        with self._guard:
+            if self._journal is None or self._writers:
+                return
+            try:
+                if self._touched:
+                    self._append(self._journal, _touches(self._touched))
+                    self._touched = {}
+            finally:
+                if self._journal is not None:
+                    self._journal.close()
+                    self._journal = None
+
+    def forked(self) -> None:
+        """In a forked child: another thread of the parent may have been at work in here, and lives on there only."""
+        self._guard = threading.RLock()
+        self._writers = 0
+        self._applied = {}
+        self._touched = {}  # the parent writes them
+        if self._changing:
+            self._table, self._changing = Table(), False
+
+
+def _touches(touched: dict[str, int]) -> list[landed.Record]:
+    """The fewest records that say when these were recalled."""
+    return [
+        landed.Record(as_json({"at": at, "ids": [name for name, when in touched.items() if when == at]}), kind=TOUCHED)
+        for at in sorted(set(touched.values()))
+    ]
+
+
+def _kept(entry: Entry, marker: int, live: dict[str, tuple[int, bytes]]) -> bool | landed.Record:
+    """What a compaction keeps of an entry up to its marker: the marker, and the memories that there are."""
+    if entry.kind not in {MEMORY, REVISED}:
+        return entry.sequence == marker
+    sequence, text = live.get(entry.key.decode(errors="surrogatepass"), (0, b""))
+    if sequence != entry.sequence:
+        return False
+    return landed.Record(Memory(text, decode(entry.data).vector).encode(), entry.key, MEMORY)
+
+
+# One store for each directory: crews and flows make a memory each, and share the table.
+
+_stores: WeakValueDictionary[str, Store] = WeakValueDictionary()
+_stores_guard = threading.Lock()
+
+
+def store_at(path: str) -> Store:
+    """This process's store for a directory."""
+    where = os.path.realpath(path)
+    with _stores_guard:
+        store = _stores.get(where)
+        if store is None:
+            store = _stores[where] = Store(where)
+        return store
+
+
+def _forked() -> None:
+    global _stores_guard  # noqa: PLW0603 - a thread of the parent may have held it
+    _stores_guard = threading.Lock()
+    for store in list(_stores.values()):
+        store.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
