@@ -11,10 +11,16 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from crewai_landed.ledger import Counts as Counts
+    from crewai_landed.ledger import NotStored as NotStored
+    from crewai_landed.memory import LandedMemory as LandedMemory
     from crewai_landed.storage import LandedStorage as LandedStorage
 
 _HOME = {
+    "Counts": "ledger",
+    "LandedMemory": "memory",
     "LandedStorage": "storage",
+    "NotStored": "ledger",
 }
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 - all of them are strings
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from contextlib import contextmanager
 from functools import partial
 from time import time_ns
@@ -15,11 +14,12 @@ from pydantic_core import SchemaSerializer, core_schema
 import landed
 from crewai_landed.mismatch import EmbeddingDimensionMismatchError
 from crewai_landed.records import FORGOTTEN, REVISED, Condition, as_vector, dimension, encode, scope_path
-from crewai_landed.store import JOURNAL, store_at
+from crewai_landed.store import store_at
 from landed import aio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from crewai_landed.store import Store
@@ -45,7 +45,6 @@ class LandedStorage:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.path.abspath(os.fspath(path))
-        self.write_lock = WriteLock(self.path)
         self._store: Store | None = None
 
     @classmethod
@@ -249,6 +248,14 @@ class LandedStorage:
 
     # Upkeep.
 
+    @property
+    def write_lock(self) -> AbstractContextManager[None]:
+        """For several calls that belong together: one thread of one process at a time, re-entrant for that thread.
+
+        CrewAI 1.10 takes it around a consolidation. No method takes it or waits for it. Its file is in the directory.
+        """
+        return self._opened().exclusive()
+
     def compact(self) -> landed.Compacted:
         """Give the space of what was deleted and replaced back now. It happens by itself when half of it is that."""
         return self._opened().compact()
@@ -258,43 +265,6 @@ class LandedStorage:
         if self._store is not None:
             self._store.close()
             self._store = None
-
-
-class WriteLock:
-    """For several calls that belong together: one thread of one process at a time, and re-entrant for that thread.
-
-    CrewAI 1.10 takes it around a consolidation. No method of `LandedStorage` takes it or waits for it.
-
-    Args:
-        path: the storage's directory, where the lock file is.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._threads = threading.RLock()
-        self._depth = 0
-        self._lock: landed.Lock | None = None
-
-    def __enter__(self) -> WriteLock:
-        self._threads.acquire()
-        try:
-            if self._depth == 0:
-                os.makedirs(self._path, exist_ok=True)
-                lock = landed.Lock(os.path.join(self._path, f"{JOURNAL}.lock"))
-                lock.acquire()
-                self._lock = lock
-            self._depth += 1
-        except BaseException:
-            self._threads.release()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._depth -= 1
-        if self._depth == 0 and self._lock is not None:
-            self._lock.release()
-            self._lock = None
-        self._threads.release()
 
 
 def _refuse(mismatch: tuple[int, int] | None) -> None:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from landed import Entry
 
-JOURNAL: Final = "memory"
-"""The memory's journal in the directory that the user named."""
+MEMORY_NAME: Final = "memory"
+"""What the memory's journal and its lock are called in the directory that the user named."""
 GARBAGE: Final = 1000
 """Entries that may be garbage beside as many as there are memories, before the journal is compacted."""
 RELOADS: Final = 16
@@ -45,6 +45,7 @@ class Store:
     def __init__(self, path: str) -> None:
         self.path = path
         self._guard = threading.RLock()
+        self._journals: landed.Journals | None = None
         self._journal: landed.Journal | None = None
         self._table = Table()
         self._changing = False
@@ -52,6 +53,8 @@ class Store:
         self._applied: dict[int, Applied] = {}
         """What became of batches, by their first sequence number, while somebody waits for one of them."""
         self._touched: dict[str, int] = {}
+        self._alone = threading.RLock()
+        self._entered = False
 
     # Reading.
 
@@ -68,7 +71,8 @@ class Store:
 
     def _open(self) -> landed.Journal:
         if self._journal is None:
-            self._journal = landed.Journal(os.path.join(self.path, JOURNAL))
+            self._journals = landed.Journals(self.path)
+            self._journal = self._journals.open(MEMORY_NAME)
         return self._journal
 
     def _catch_up(self, journal: landed.Journal, marker: int | None = None) -> None:
@@ -128,7 +132,7 @@ class Store:
         """Open the journal anew next time: what an error left unknown is read from the device then."""
         with self._guard:
             if self._journal is journal:  # not closed: other threads may be appending
-                self._journal = None
+                self._journals = self._journal = None
                 self._table = Table()
 
     # Writing.
@@ -232,13 +236,34 @@ class Store:
                     self._append(self._journal, _touches(self._touched))
                     self._touched = {}
             finally:
-                if self._journal is not None:
-                    self._journal.close()
-                    self._journal = None
+                if self._journals is not None:
+                    self._journals.close()
+                self._journals = self._journal = None
+
+    # One at a time.
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """One thread of one process at a time; a thread that is in may enter again. No other method waits for it.
+
+        Raises:
+            landed.LockTimeout: another process stayed in for the whole timeout.
+        """
+        with self._alone:
+            if self._entered:
+                yield
+                return
+            with landed.Journals(self.path).lock(MEMORY_NAME):
+                self._entered = True
+                try:
+                    yield
+                finally:
+                    self._entered = False
 
     def forked(self) -> None:
         """In a forked child: another thread of the parent may have been at work in here, and lives on there only."""
         self._guard = threading.RLock()
+        self._alone, self._entered = threading.RLock(), False
         self._writers = 0
         self._applied = {}
         self._touched = {}  # the parent writes them
