@@ -22,6 +22,8 @@ NEAR: Final = 64
 """Bytes around a mismatch in which the run is expected to go on."""
 SKIPS: Final = (1, 2, 3, 5, 9, 17, 33)
 """Bytes of the new value after a mismatch at which the old one is looked for again."""
+FAR_SKIPS: Final = (9, 33)
+"""The same when it is looked for everywhere."""
 SEARCHED: Final = 256 << 10
 """Bytes of an old value that is searched whole when the run does not go on near the mismatch."""
 ATTEMPTS: Final = 12
@@ -86,15 +88,19 @@ def _pick_up(old: bytes, offset: int, new: bytes, at: int, end: int) -> tuple[in
     for skip in SKIPS:
         probe = new[at + skip : at + skip + LEAST_RUN]
         if at + skip + LEAST_RUN > end:
-            return None
+            break
         found = old.find(probe, offset, offset + NEAR + LEAST_RUN)
         if found >= 0:
             return found, at + skip
-    if len(old) <= SEARCHED:
-        for skip in (9, 33):
-            probe = new[at + skip : at + skip + LEAST_RUN]
-            if len(probe) == LEAST_RUN and (found := old.find(probe)) >= 0:
-                return found, at + skip
+    if len(old) > SEARCHED:
+        return None
+    for skip in FAR_SKIPS:  # something was taken out, or put in
+        probe = new[at + skip : min(end, at + skip + LEAST_RUN)]
+        if len(probe) == LEAST_RUN and (found := old.find(probe, offset)) >= 0:
+            return found, at + skip
+        probe = old[offset + skip : offset + skip + LEAST_RUN]
+        if len(probe) == LEAST_RUN and (found := new.find(probe, at, end)) >= 0:
+            return offset + skip, found
     return None
 
 

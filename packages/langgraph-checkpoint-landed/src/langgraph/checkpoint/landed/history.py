@@ -395,6 +395,15 @@ class History:
                 found.update((write.sequence, write.place) for write in writes.values())
         return found
 
+    def orphans(self) -> set[int]:
+        """The numbers of the checkpoints without a parent, whether or not they were put on one."""
+        return {
+            stored.sequence
+            for namespace in self.namespaces.values()
+            for stored in namespace.checkpoints.values()
+            if not stored.parent
+        }
+
     def record(self, sequence: int, place: Position) -> Fields:
         """One record.
 

@@ -18,6 +18,7 @@ from langgraph.checkpoint.landed.records import (
     DroppedRecord,
     Fields,
     ValueRecord,
+    decode,
     encode,
 )
 
@@ -74,8 +75,13 @@ def compact(history: History) -> None:
     with history.guard:
         history.catch_up()
         live, marker, horizon = history.live(), history.marker, history.seen
+        orphans = history.orphans()
 
     def keep(entry: Entry) -> bool | Record:
+        if entry.sequence in orphans:
+            fields = decode(entry.kind, entry.data)
+            if isinstance(fields, CheckpointRecord) and fields.parent:
+                return Record(encode(fields._replace(parent=None)), kind=entry.kind)
         if entry.sequence > horizon or entry.sequence in live:
             return True
         if entry.kind in {DROPPED, COMPACTED} and entry.sequence == marker:

@@ -1,0 +1,196 @@
+"""The asynchronous methods: the same results, the loop free, and no outcome left unknown."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from drafts import Thread
+
+from landed import LockTimeout, Refused, StaleWrite, aio
+from langgraph.checkpoint.landed import LandedSaver
+
+T = TypeVar("T")
+METADATA: Any = {"source": "loop", "step": 0, "parents": {}}
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(asyncio.wait_for(coroutine, 60))
+
+
+def test_the_same_as_sync(thread: Thread, root: Path) -> None:
+    async def work() -> None:
+        saver = thread.saver
+        checkpoint, new = thread.draft({"a": ["x" * 300]})
+        put = await saver.aput(thread.config, checkpoint, METADATA, new)
+        await saver.aput_writes(put, [("x", 1)], "task", "path")
+        found = await saver.aget_tuple(thread.config)
+        assert found is not None
+        assert found.checkpoint == checkpoint
+        assert found.pending_writes == [("task", "x", 1)]
+        assert [each async for each in saver.alist(None)] == [found]
+        assert [each async for each in saver.alist(None, limit=0)] == []
+        await saver.acopy_thread("1", "2")
+        await saver.aprune(["2"])
+        await saver.adelete_for_runs(["unknown"])
+        history = await saver.aget_delta_channel_history(config=thread.config, channels=["a"])
+        assert history == {"a": {"writes": []}}
+        assert len([each async for each in saver.alist(None)]) == 2
+        await saver.adelete_thread("1")
+        assert await saver.aget_tuple(thread.config) is None
+        assert saver.get_tuple({"configurable": {"thread_id": "2"}}) is not None
+
+    run(work())
+
+
+def test_sync_methods_in_the_loop(thread: Thread) -> None:
+    async def work() -> None:
+        async with LandedSaver.from_conn_string(str(thread.saver._threads.journals.path)) as saver:
+            Thread(saver).put({"a": 1})
+            assert await saver.aget_tuple(thread.config) is not None
+            assert saver.get_tuple(thread.config) is not None
+
+    run(work())
+
+
+def test_many_tasks_on_one_head(thread: Thread) -> None:
+    async def work() -> int:
+        async def attempt(number: int) -> bool:
+            mine = Thread(thread.saver)
+            found = await thread.saver.aget_tuple(mine.config)
+            assert found is not None
+            await barrier.wait_all()
+            checkpoint, new = mine.draft({"a": number})
+            try:
+                await thread.saver.aput(found.config, checkpoint, METADATA, new)
+            except StaleWrite:
+                return False
+            return True
+
+        barrier = All(16)
+        return sum(await asyncio.gather(*(attempt(number) for number in range(16))))
+
+    thread.put({"a": 0})
+    assert run(work()) == 1
+    assert len(thread.ids) == 2
+
+
+class All:
+    """Everybody waits for the last."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.event = asyncio.Event()
+
+    async def wait_all(self) -> None:
+        self.count -= 1
+        if self.count == 0:
+            self.event.set()
+        await self.event.wait()
+
+
+def test_a_cancelled_put_ends_first(thread: Thread, monkeypatch: pytest.MonkeyPatch) -> None:
+    from landed.local import segments
+
+    flush = segments.Segment.flush
+
+    def slowly(segment: segments.Segment) -> None:
+        time.sleep(0.2)
+        flush(segment)
+
+    async def work() -> None:
+        checkpoint, new = thread.draft({"a": 1})
+        task = asyncio.create_task(thread.saver.aput(thread.where, checkpoint, METADATA, new))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as told:
+            await task
+        ended = aio.outcome(told.value)
+        assert ended is not None
+        assert ended.error is None
+        assert thread.tuple.checkpoint["id"] == checkpoint["id"]
+
+    thread.put({"a": 0})
+    monkeypatch.setattr(segments.Segment, "flush", slowly)
+    run(work())
+
+
+def test_the_loop_stays_free(thread: Thread) -> None:
+    """While states of a megabyte are put and read. The limit is generous: benchmarks measure it."""
+    value = ["x" * 1000] * 1000
+
+    async def work() -> float:
+        worst, done = 0.0, False
+
+        async def watch() -> None:
+            nonlocal worst
+            while not done:
+                started = time.perf_counter()
+                await asyncio.sleep(0.001)
+                worst = max(worst, time.perf_counter() - started)
+
+        watcher = asyncio.create_task(watch())
+        for _ in range(10):
+            checkpoint, new = thread.draft({"a": value})
+            thread.where = await thread.saver.aput(thread.where, checkpoint, METADATA, new)
+            await thread.saver.aget_tuple(thread.config)
+        done = True
+        await watcher
+        return worst
+
+    assert run(work()) < 0.5
+
+
+def test_lock_for_whole_runs(saver: LandedSaver, root: Path) -> None:
+    other = LandedSaver(root)
+    with saver.thread_lock("1"):
+        Thread(saver).put({"a": 1})
+        with pytest.raises(Refused, match="already"):
+            saver.thread_lock("1").__enter__()
+        with saver.thread_lock("2"):
+            pass
+
+        async def contend() -> None:
+            with pytest.raises(LockTimeout):
+                async with other.thread_lock("1", timeout=0.05):
+                    raise AssertionError
+
+        run(contend())
+    run(both(saver, other))
+
+
+async def both(saver: LandedSaver, other: LandedSaver) -> None:
+    inside = 0
+
+    async def one(mine: LandedSaver) -> None:
+        nonlocal inside
+        async with mine.thread_lock("1"):
+            inside += 1
+            await asyncio.sleep(0.01)
+            assert inside == 1
+            inside -= 1
+
+    await asyncio.gather(*(one(mine) for mine in (saver, other) * 4))
+
+
+def test_a_cancelled_lock_is_free_again(saver: LandedSaver) -> None:
+    async def work() -> None:
+        async def wait() -> None:
+            async with saver.thread_lock("1"):
+                await asyncio.sleep(30)
+
+        async with saver.thread_lock("1"):
+            waiting = asyncio.create_task(wait())
+            await asyncio.sleep(0.05)
+            waiting.cancel()
+            await asyncio.sleep(0.05)
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        async with saver.thread_lock("1", timeout=1):
+            pass
+
+    run(work())
