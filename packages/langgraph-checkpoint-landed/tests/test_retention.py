@@ -45,6 +45,7 @@ def test_keep_latest(thread: Thread, root: Path) -> None:
         mine.put({"n": 100, "constant": constant, "said": said}, {"n"})
         assert mine.values == {"n": 100, "constant": constant, "said": said}
         saver.prune(["1"])
+        before = mine.tuple
 
 
 def test_space_is_given_back(thread: Thread, root: Path) -> None:
