@@ -10,12 +10,12 @@ TOX := .make/tox/bin/tox
 # Interpreters that pyenv installed count as well, after those of the PATH.
 export PATH := $(PATH)$(shell printf ':%s' "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[0-9].*/bin)
 
-.PHONY: demo test checks core-all core integration engines faults crash docs bench clean
+.PHONY: demo test checks core-all core integration crewai engines faults crash docs bench clean
 
 demo: $(TOX)
 	@$(TOX) run -qq -e demo
 
-test: checks core-all integration engines faults
+test: checks core-all integration crewai engines faults
 
 checks: $(TOX)  # these use one core each
 	$(TOX) run-parallel --parallel 2 --parallel-no-spinner -e lint,types,types-crewai,types-langgraph,package,docs
@@ -28,6 +28,9 @@ core: $(TOX)
 
 integration: $(TOX)
 	$(TOX) run -e integration
+
+crewai: $(TOX)  # each uses two cores
+	$(TOX) run -e crewai-py310-oldest,crewai-py313-latest,crewai-py312-oldest,crewai-py311-latest
 
 engines: $(TOX)
 	$(TOX) run -e engines

@@ -16,11 +16,16 @@ if TYPE_CHECKING:
     from crewai_landed.memory import LandedMemory as LandedMemory
     from crewai_landed.storage import LandedStorage as LandedStorage
 
-_HOME = {
+_HOME: dict[str, str] = {  # name -> the module of this package that has it
+    "CheckpointFailed": "checkpoints",
     "Counts": "ledger",
+    "LandedFlowPersistence": "flows",
+    "LandedJsonProvider": "checkpoints",
     "LandedMemory": "memory",
     "LandedStorage": "storage",
+    "Locks": "locks",
     "NotStored": "ledger",
+    "SavedState": "flows",
 }
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 - all of them are strings
 

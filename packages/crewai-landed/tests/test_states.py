@@ -1,0 +1,150 @@
+"""A state comes back as it was given, or is refused with the place that cannot be stored."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, field_serializer
+
+from crewai_landed import states
+from landed import Corrupt, Refused
+
+WHEN = datetime(2026, 1, 2, tzinfo=timezone.utc)
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Inner(BaseModel):
+    when: datetime
+    tags: set[str]
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    at: date
+
+
+def back(value: Any) -> Any:
+    return states.decode(states.encode(value))
+
+
+VALUES = [
+    datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=timezone.utc),
+    datetime(2026, 1, 2),  # noqa: DTZ001 - it has none, and must get none
+    date(2026, 1, 2),
+    time(1, 2, 3),
+    timedelta(days=-1, seconds=2, microseconds=3),
+    UUID(int=7),
+    Decimal("1.10"),
+    complex(1, -2),
+    b"\x00\xff",
+    bytearray(b"x"),
+    Path("a/b"),
+    (1, ("two", None)),
+    {1, 2},
+    frozenset({"a"}),
+    {1: "one", (2, 3): "pair"},
+    {"$landed": "datetime", "value": "mine"},
+    "\ud800",
+    1e308,
+    10**30,
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_what_json_does_not_have_comes_back(value: Any) -> None:
+    found = back({"a": [value]})["a"][0]
+    assert found == value
+    assert type(found) is type(value) or isinstance(value, Path)
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+LEAVES = PLAIN | st.datetimes() | st.uuids() | st.binary() | st.decimals(allow_nan=False) | st.timedeltas()
+KEYS = st.text() | st.integers() | st.sampled_from(["$landed", "value"])
+
+
+@given(
+    st.recursive(
+        LEAVES,
+        lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner) | st.lists(inner).map(tuple) | st.sets(st.text()),
+    )
+)
+def test_anything_made_of_these_comes_back(value: Any) -> None:
+    assert back(value) == value
+
+
+def test_plain_states_are_plain_json() -> None:
+    state = {"id": "x", "n": [1, 2.5, None, True], "nested": {"a": "b"}}
+    assert json.loads(states.encode(state)) == state
+
+
+def test_models_dataclasses_and_enumerations_become_what_they_hold() -> None:
+    state = {
+        "model": Inner(when=WHEN, tags={"a"}),
+        "point": Point(1, date(2026, 1, 2)),
+        "c": Colour.RED,
+    }
+    assert back(state) == {
+        "model": {"when": WHEN, "tags": {"a"}},
+        "point": {"x": 1, "at": date(2026, 1, 2)},
+        "c": "red",
+    }
+
+
+class Custom:
+    pass
+
+
+class WithCustom(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    custom: Custom
+    n: int = 1
+
+    @field_serializer("custom", when_used="json")
+    def _as_text(self, _: Custom) -> str:
+        return "custom"
+
+
+def test_a_model_that_knows_how_it_is_json_is_asked() -> None:
+    assert back({"m": WithCustom(custom=Custom())}) == {"m": {"custom": "custom", "n": 1}}
+
+
+@pytest.mark.parametrize(
+    ("state", "where"),
+    [
+        ({"a": {"b": [1, object()]}}, r"a\['b'\]\[1\] is a builtins.object"),
+        ({"f": print}, r"f is a builtins.builtin_function_or_method"),
+        ({"a": {object(): 1}}, r"a key of a is a builtins.object"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_by_place(state: Any, where: str) -> None:
+    with pytest.raises(Refused, match=where):
+        states.encode(state)
+
+
+def test_a_state_that_refers_to_itself_is_refused() -> None:
+    state: dict[str, Any] = {}
+    state["self"] = state
+    with pytest.raises(Refused, match="refers to itself"):
+        states.encode(state)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"$landed":"nothing","value":1}', '{"$landed":"uuid","value":"x"}', "{", '{"$landed":"set"}']
+)
+def test_what_encode_did_not_make_is_corrupt(text: str) -> None:
+    with pytest.raises(Corrupt, match="cannot be read"):
+        states.decode(text)
