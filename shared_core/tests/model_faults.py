@@ -203,8 +203,9 @@ class Trial:
         case, error = self.case, self.error
         old = {case.before, case.unheard}
         interrupted = any(isinstance(fault.error, KeyboardInterrupt) for fault in self.faults.values())
-        # The lock file stays open for the next time. An interrupt between open(2) and Python loses any descriptor.
-        if self.program.fs.open_descriptors > 1 and not interrupted:
+        # Lock file, record and log stay open for the next time. An interrupt between open(2) and Python loses any
+        # descriptor.
+        if self.program.fs.open_descriptors > min(3, self.program.kept_descriptors) and not interrupted:
             self.problems.append(LEAK)
         if interrupted and not isinstance(error, KeyboardInterrupt):
             self.problems.append(SWALLOWED)

@@ -45,6 +45,11 @@ class Program:
         finally:
             lock._slots, lock._descriptors, state._user_stores = before
 
+    @property
+    def kept_descriptors(self) -> int:
+        """How many descriptors landed keeps open for the next time."""
+        return len(self._descriptors)
+
     def call(self, operation: Callable[[Files], Any]) -> Any:
         with self.running() as files:
             return operation(files)

@@ -75,7 +75,7 @@ class Recording(FileOps):
 
     def _path_of(self, subject: str | int, dir_fd: int | None) -> str:
         if isinstance(subject, int):
-            return self._opened.get(subject, "")  # a lock file may have been opened by another object
+            return self._opened.get(subject) or _path_behind(subject)  # another object may have opened it
         return subject if dir_fd is None else os.path.join(self._opened[dir_fd], subject)
 
     def _apply(self, when: str, call: Call) -> None:
@@ -84,6 +84,13 @@ class Recording(FileOps):
                 if not rule.always:
                     self._rules.remove(rule)
                 rule.action(call)
+
+
+def _path_behind(fd: int) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return ""
 
 
 def _recorded(name: str) -> Callable[..., Any]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import landed
-from landed import Files, StaleWrite
+from landed import Files, StaleWrite, records
+from landed.artifact import Artifact
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +52,34 @@ def test_of_two_programs_that_read_the_same_one_lands_and_the_other_hears_who(
     snapshot = files.read(work / "a")
     assert snapshot.version == version
     assert f"the first (pid {first.pid}" in snapshot.writer
+
+
+WRITE_IN_TURN = """
+    import sys
+    import landed
+    from landed import records
+    records.LOG_LIMIT = 4000
+    for line in sys.stdin:
+        print(landed.write(sys.argv[1], line, expect=landed.ANY).replaced, flush=True)
+"""
+
+
+def test_programs_in_turn_see_each_others_records_and_keep_one_log(
+    work: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each keeps record and log open, and remembers what it saved last; the logs are set aside meanwhile."""
+    monkeypatch.setattr(records, "LOG_LIMIT", 4000)
+    other = programs.start(WRITE_IN_TURN, work / "a")
+    theirs: object = landed.ABSENT
+    for turn in range(3 * records.LOG_CHECKS // 2 + 5):
+        ours = landed.write(work / "a", b"%d" % turn, expect=theirs)
+        other.say(f"{turn} by the other")
+        assert other.hear() == ours.version
+        theirs = landed.read(work / "a").version
+    told = Artifact(work / "a").shelf.history()
+    counters = [records.counter_of(write.version) for write, _ in told]
+    assert counters == list(range(2 * records.LOG_CHECKS, 2 * turn + 3))
+    assert all(on_chain for _, on_chain in told)
 
 
 COUNT = """

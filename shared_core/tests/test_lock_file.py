@@ -12,7 +12,7 @@ import pytest
 from recording import Recording
 from test_lock import descriptors_of, held_elsewhere, is_free
 
-from landed import Lock, LockTimeout, NotLanded
+from landed import Files, Lock, LockTimeout, NotLanded
 from landed import lock as lock_module
 
 if TYPE_CHECKING:
@@ -131,6 +131,17 @@ def test_idle_descriptors_are_bounded(tmp_path: Path) -> None:
     for path in paths[:10]:  # the oldest were closed; they lock as before
         with Lock(path):
             assert not is_free(path)
+
+
+def test_what_stands_beside_idle_locks_counts_as_well(tmp_path: Path) -> None:
+    files = Files()
+    for number in range(lock_module.IDLE_DESCRIPTORS):
+        files.write(tmp_path / str(number), b"x")
+    store = os.path.join(tmp_path, "state")
+    fds = [os.path.join("/proc/self/fd", fd) for fd in os.listdir("/proc/self/fd")]
+    kept = [fd for fd in fds if os.path.islink(fd) and os.readlink(fd).startswith(store)]
+    assert 0 < len(kept) <= lock_module.IDLE_DESCRIPTORS
+    files.write(tmp_path / "0", b"y")
 
 
 def test_held_locks_are_not_closed_by_the_bound(tmp_path: Path) -> None:

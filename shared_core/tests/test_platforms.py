@@ -169,12 +169,13 @@ def test_failures_as_on_windows(windows: Recording, tmp_path: Path) -> None:
 
 
 def test_records_are_read_and_written_by_seeking_on_windows(windows: Recording, tmp_path: Path) -> None:
+    fs = _fs.FileOps()
     fd = os.open(tmp_path / "a", os.O_RDWR | os.O_CREAT)
     try:
-        assert _fs.LOCAL.pwrite(fd, b"block", 100) == 5
-        assert _fs.LOCAL.pread(fd, 10, 98) == b"\0\0block"
-        _fs.LOCAL.fchmod(fd, 0)  # neither does anything there
-        _fs.LOCAL.fchown(fd, 1, 1)
+        assert fs.pwrite(fd, b"block", 100) == 5
+        assert fs.pread(fd, 10, 98) == b"\0\0block"
+        fs.fchmod(fd, 0)  # neither does anything there
+        fs.fchown(fd, 1, 1)
         assert os.fstat(fd).st_mode & 0o777 != 0
     finally:
         os.close(fd)

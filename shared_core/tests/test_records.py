@@ -75,11 +75,22 @@ def a_write(number: int, base: str = "") -> Write:
     return Write(f"{number}-{number:012x}", "d" * 64, 10, base, me(), 1000.0 + number)
 
 
+def save(shelf: Shelf, record: Record) -> None:
+    """With the lock that it needs."""
+    with shelf.lock:
+        shelf.save(record)
+
+
+def log(shelf: Shelf, write: Write) -> None:
+    with shelf.lock:
+        shelf.log(write)
+
+
 def saved(shelf: Shelf, number: int) -> Record:
     record = shelf.load()
     record.counter = number
     record.landed = a_write(number)
-    shelf.save(record)
+    save(shelf, record)
     return record
 
 
@@ -109,14 +120,14 @@ def test_the_longest_path_fits(shelf: Shelf) -> None:
     shelf = Shelf(shelf.store, name, "key")
     record = shelf.load()
     record.landed, record.begun = a_write(1), a_write(2)
-    shelf.save(record)
+    save(shelf, record)
     assert facts(shelf.load()) == facts(record)
 
 
 def test_the_path_that_does_not_fit_is_not_landed(shelf: Shelf) -> None:
     long = Shelf(shelf.store, "/" + "x" * SLOT_SIZE, "key")
     with pytest.raises(landed.NotLanded, match="too long"):
-        long.save(long.load())
+        save(long, long.load())
 
 
 def test_states_alternate_between_two_slots(shelf: Shelf) -> None:
@@ -251,7 +262,7 @@ def test_saves_that_tear_leave_the_state_before(shelf: Shelf, failed_saves: int)
     record.counter = 99
     for _ in range(failed_saves):
         with pytest.raises(OSError, match="No space"):
-            failing_shelf.save(record)
+            save(failing_shelf, record)
     assert facts(shelf.load()) == facts(before)
 
 
@@ -261,7 +272,7 @@ def test_a_record_file_that_is_a_link_is_not_followed(shelf: Shelf, tmp_path: Pa
     with pytest.raises(landed.NotLanded):
         shelf.load()
     with pytest.raises(OSError, match="symbolic links"):
-        shelf.save(Record(shelf.name))
+        save(shelf, Record(shelf.name))
     assert (tmp_path / "victim").read_bytes() == b"precious"
 
 
@@ -278,10 +289,10 @@ def chain(shelf: Shelf, *numbers: int) -> None:
     write = None
     for number in numbers:
         write = a_write(number, write.version if write else "")
-        shelf.log(write)
+        log(shelf, write)
     record = shelf.load()
     record.landed = write
-    shelf.save(record)
+    save(shelf, record)
 
 
 def history(shelf: Shelf) -> list[tuple[int, bool]]:
@@ -289,14 +300,14 @@ def history(shelf: Shelf) -> list[tuple[int, bool]]:
 
 
 def test_the_log_tells_what_landed_and_what_did_not(shelf: Shelf) -> None:
-    shelf.log(a_write(1))
-    shelf.log(a_write(2, a_write(1).version))
-    shelf.log(a_write(3, a_write(1).version))  # 2 never landed
-    shelf.log(a_write(4, f"{a_write(3).version}+0123"))  # on an outside change after 3
-    shelf.log(a_write(5, a_write(4).version))  # and 5 has not
+    log(shelf, a_write(1))
+    log(shelf, a_write(2, a_write(1).version))
+    log(shelf, a_write(3, a_write(1).version))  # 2 never landed
+    log(shelf, a_write(4, f"{a_write(3).version}+0123"))  # on an outside change after 3
+    log(shelf, a_write(5, a_write(4).version))  # and 5 has not
     record = shelf.load()
     record.landed = a_write(4)
-    shelf.save(record)
+    save(shelf, record)
     assert history(shelf) == [(1, True), (2, False), (3, True), (4, True), (5, False)]
 
 
@@ -320,11 +331,11 @@ def test_the_log_is_trimmed_to_whole_lines_and_keeps_the_newest(shelf: Shelf, mo
     monkeypatch.setattr(records, "LOG_LIMIT", limit)
     sizes = []
     for number in range(1, 500):
-        shelf.log(a_write(number, a_write(number - 1).version if number > 1 else ""))
+        log(shelf, a_write(number, a_write(number - 1).version if number > 1 else ""))
         sizes.append(os.path.getsize(shelf.record_path.replace(".record", ".log")))
     record = shelf.load()
     record.landed = a_write(499)
-    shelf.save(record)
+    save(shelf, record)
     told = history(shelf)
     assert limit < max(sizes) < limit + looked_at_every * line
     assert told[-1] == (499, True)
@@ -351,18 +362,18 @@ def test_a_torn_line_does_not_take_the_next_with_it(shelf: Shelf) -> None:
 
     fs.before("write", tear)
     with pytest.raises(OSError, match="No space"):
-        Shelf(shelf.store, shelf.name, "key", fs).log(a_write(2, a_write(1).version))
-    shelf.log(a_write(3, a_write(1).version))
+        log(Shelf(shelf.store, shelf.name, "key", fs), a_write(2, a_write(1).version))
+    log(shelf, a_write(3, a_write(1).version))
     record = shelf.load()
     record.landed = a_write(3)
-    shelf.save(record)
+    save(shelf, record)
     assert [each for each in history(shelf) if each[1]] == [(1, True), (3, True)]
 
 
 def test_a_garbage_log_over_the_limit_does_not_stop_writes(shelf: Shelf) -> None:
     with open(shelf.record_path.replace(".record", ".log"), "wb") as file:
         file.write(bytes(records.LOG_LIMIT + 1))
-    shelf.log(a_write(64))
+    log(shelf, a_write(64))
 
 
 def test_counters_and_bases() -> None:
@@ -373,6 +384,6 @@ def test_counters_and_bases() -> None:
 def test_shelves_are_listed_by_key(shelf: Shelf) -> None:
     assert list(records.shelves(shelf.store, Recording())) == []
     saved(shelf, 1)
-    shelf.log(a_write(1))
+    log(shelf, a_write(1))
     assert list(records.shelves(shelf.store, Recording())) == ["key"]
     assert list(records.shelves(Store("/nowhere"), Recording())) == []

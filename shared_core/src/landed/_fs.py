@@ -150,6 +150,15 @@ class FileOps:
         _system.drop_cache(fd)
 
 
+def real_directory(path: str) -> str:
+    """Where an existing directory is once every link is followed, asked of the kernel.
+
+    Raises:
+        OSError: there is no such directory, or the platform does not say.
+    """
+    return _system.real_directory(path)
+
+
 def is_ours(status: os.stat_result) -> bool:
     """Whether this process's user owns the file."""
     return _system.is_ours(status)
@@ -157,6 +166,14 @@ def is_ours(status: os.stat_result) -> bool:
 
 LOCAL: Final = FileOps()
 """The operating system itself."""
+
+# Its own functions, where a method of ours would only pass its arguments on: a write makes some fifty calls.
+for _module, _names in (
+    (os, ("close", "read", "write", "fstat", "stat", "unlink")),
+    (_system, ("pread", "pwrite", "fchmod", "listxattr", "getxattr", "setxattr", "funlock")),
+):
+    for _name in _names:
+        setattr(LOCAL, _name, getattr(_module, _name))
 
 
 class Directory:

@@ -38,5 +38,21 @@ def drop_cache(fd: int) -> None:
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def real_directory(path: str) -> str:
+    """Where an existing directory is once every link is followed: asked of the kernel, not found out by each component.
+
+    Raises:
+        OSError: there is no such directory, or no /proc.
+    """
+    fd = os.open(path, _PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
+
+
+_PATH: int = getattr(os, "O_PATH", 0)
+
+
 def is_ours(status: os.stat_result) -> bool:
     return status.st_uid == os.geteuid()

@@ -49,6 +49,10 @@ def drop_cache(fd: int) -> None:
     fcntl.fcntl(fd, F_NOCACHE, 1)
 
 
+def real_directory(path: str) -> str:
+    raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), path)
+
+
 def is_ours(status: os.stat_result) -> bool:
     return status.st_uid == os.geteuid()
 

@@ -50,5 +50,9 @@ def drop_cache(fd: int) -> None:
     """Windows has no call for it; a read then proves what the system holds."""
 
 
+def real_directory(path: str) -> str:
+    raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), path)
+
+
 def is_ours(status: os.stat_result) -> bool:
     return False

@@ -95,13 +95,13 @@ class Artifact:
         Refused: the path cannot be an artifact's.
     """
 
-    __slots__ = ("_loaded", "fs", "key", "name", "path", "shelf", "store")
+    __slots__ = ("_loaded", "directory", "fs", "key", "name", "path", "shelf", "store")
 
     def __init__(self, path: str | os.PathLike[str], fs: _fs.FileOps = _fs.LOCAL) -> None:
         self.path = resolve(path)
         self.fs = fs
-        directory, self.name = os.path.split(self.path)
-        self._put_in(store_for(directory, fs))
+        self.directory, self.name = os.path.split(self.path)
+        self._put_in(store_for(self.directory, fs))
 
     def _put_in(self, store: Store) -> None:
         self.store = store
@@ -121,10 +121,9 @@ class Artifact:
         self._loaded = self.shelf.load()
         if not self._loaded.moved:
             return False
-        store = store_for(os.path.dirname(self.path), self.fs)
+        store = store_for(self.directory, self.fs)
         if store.root == self.store.root:
             return False  # the shared directory's store is gone again
-        self.shelf.close()
         self.shelf.lock.release()
         self._put_in(store)
         return True
@@ -372,7 +371,7 @@ class Locked:
 
     def _open_directory(self) -> _fs.Directory:
         artifact = self._artifact
-        path = os.path.dirname(artifact.path)
+        path = artifact.directory
         try:
             try:
                 return _fs.Directory(path, artifact.fs)
@@ -390,10 +389,7 @@ class Locked:
             ) from error
 
     def _give_back(self) -> None:
-        try:
-            self._artifact.shelf.close()
-        finally:
-            self._artifact.shelf.lock.release()
+        self._artifact.shelf.lock.release()
 
     def __exit__(self, *_: object) -> None:
         try:

@@ -181,7 +181,4 @@ class Desk:
         return record, sight
 
     def _leave(self) -> None:
-        try:
-            self._artifact.shelf.close()
-        finally:
-            self._artifact.shelf.lock.release()
+        self._artifact.shelf.lock.release()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT: Final = 30.0
 """Seconds to wait for a lock unless told otherwise; a holder that works for longer is more likely stuck than busy."""
 IDLE_DESCRIPTORS: Final = 128
-"""Lock files kept open for the next acquisition; well under the usual limit of 1,024 descriptors."""
+"""Lock files, and files beside them, kept open for the next time; macOS allows a process 256 descriptors."""
 REOPENS: Final = 100
 """How often a lock file may be replaced between our opening and our locking it before that is an error."""
 PRIVATE: Final = 0o600
@@ -77,10 +77,12 @@ class _Turn:
 class _Slot:
     """What the threads of this process share for one lock path."""
 
-    __slots__ = ("fd", "identity", "turn", "waiters")
+    __slots__ = ("beside", "fd", "identity", "known", "turn", "waiters")
 
     def __init__(self) -> None:
         self.fd = -1
+        self.beside: dict[str, tuple[int, int]] = {}
+        self.known: object = None
         self.identity: tuple[int, int] = (0, 0)
         self.turn: _Turn | None = None
         self.waiters: list[_Turn] = []
@@ -90,7 +92,8 @@ _guard = _thread.allocate_lock()
 """For the tables below, and around every open and close: a fork finds each descriptor noted or closed."""
 _slots: dict[str, _Slot] = {}
 _descriptors: set[int] = set()
-"""Every descriptor of a lock file in this process. A forked child closes them: they share the parent's lock."""
+"""Every descriptor of a lock file in this process, and of files beside one. A forked child closes them: those of lock
+files share the parent's lock."""
 _generation = 0
 
 
@@ -168,6 +171,51 @@ class Lock:
         if self._held is not None and self._held.slot is not None:
             with _guard:
                 _close(self._fs, self._held.slot)
+
+    def beside(self, path: str, flags: int, edition: int = 0) -> int:
+        """The descriptor of a file that the lock guards. Needs the lock. It stays open as long as the lock file's own.
+
+        Args:
+            edition: if it is not that of the last time, the file is opened anew.
+
+        Raises:
+            OSError: as the system does.
+        """
+        slot = self._slot
+        fd, opened = slot.beside.get(path, (-1, 0))
+        if fd >= 0 and opened != edition:
+            self.close_beside(path)
+            fd = -1
+        if fd < 0:
+            with _guard:
+                fd = self._fs.open(path, flags | _fs.NOFOLLOW, self._mode)
+                _descriptors.add(fd)
+                slot.beside[path] = (fd, edition)
+            if self._mode != PRIVATE:
+                self._give_bits(fd, self._fs.fstat(fd))
+        return fd
+
+    def close_beside(self, path: str) -> None:
+        """Close the file beside the lock; the next use opens what is there then."""
+        slot = self._slot
+        with _guard:
+            fd, _ = slot.beside.pop(path, (-1, 0))
+            _discard(self._fs, fd)
+
+    @property
+    def known(self) -> object:
+        """What this process knows of the files beside the lock since it had it last. Needs the lock."""
+        return self._slot.known
+
+    @known.setter
+    def known(self, known: object) -> None:
+        self._slot.known = known
+
+    @property
+    def _slot(self) -> _Slot:
+        if self._held is None or self._held.slot is None or self._generation != _generation:
+            raise NotLanded("the lock is not held", path=self.path, step="lock")
+        return self._held.slot
 
     def still_ours(self) -> bool:
         """Whether this process holds the lock, and the lock file is still the one that others will lock.
@@ -251,29 +299,40 @@ class Lock:
         )
 
     def _try_briefly(self, slot: _Slot, deadline: float) -> bool:
-        for pause in (*PAUSES, None):
-            try:
-                self._fs.flock(slot.fd, blocking=False)
-            except OSError as error:
-                if error.errno not in _fs.CONTENDED:
-                    raise
-            else:
-                return True
-            if pause is None or _remaining(deadline) < pause:
+        if self._try(slot.fd):
+            return True
+        for pause in PAUSES:
+            if _remaining(deadline) < pause:
                 break
             sleep(pause)
+            if self._try(slot.fd):
+                return True
         return False
+
+    def _try(self, fd: int) -> bool:
+        try:
+            self._fs.flock(fd, blocking=False)
+        except OSError as error:
+            if error.errno not in _fs.CONTENDED:
+                raise
+            return False
+        return True
 
     def _open(self, slot: _Slot) -> None:
         with _guard:
+            _close(self._fs, slot)  # what is beside it may be as old as the lock file that is gone
             slot.fd = self._fs.open(self.path, os.O_RDWR | os.O_CREAT | _fs.NOFOLLOW | _fs.NONBLOCK, self._mode)
             _descriptors.add(slot.fd)
         status = self._fs.fstat(slot.fd)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", self.path)
         slot.identity = (status.st_dev, status.st_ino)
+        self._give_bits(slot.fd, status)
+
+    def _give_bits(self, fd: int, status: os.stat_result) -> None:
+        """Give the users of a shared directory the bits that the umask took."""
         if self._mode != PRIVATE and status.st_mode & 0o777 != self._mode and _fs.is_ours(status):
-            self._fs.fchmod(slot.fd, self._mode)  # the umask took bits that the users of a shared directory need
+            self._fs.fchmod(fd, self._mode)
 
     def _leads_to(self, slot: _Slot | None) -> bool:
         try:
@@ -395,20 +454,32 @@ def _end(path: str, turn: _Turn, fs: _fs.FileOps, *, close: bool) -> None:
 
 
 def _keep_or_drop(path: str, slot: _Slot, fs: _fs.FileOps) -> None:
-    """Keep an idle slot's descriptor for the next time; the longest unused ones go. Needs the guard."""
+    """Keep an idle slot's descriptors for the next time; the longest unused ones go. Needs the guard."""
     if slot.fd < 0:
+        _close(fs, slot)
         if _slots.get(path) is slot:
             del _slots[path]
-    elif len(_slots) > IDLE_DESCRIPTORS:
+        return
+    if len(_descriptors) > IDLE_DESCRIPTORS:
         _slots[path] = _slots.pop(path, slot)  # the order of the dictionary is the order of use
+    while len(_descriptors) > IDLE_DESCRIPTORS:
         idle = next((name for name, other in _slots.items() if other.turn is None and other is not slot), None)
-        if idle is not None:
-            _close(fs, _slots.pop(idle))
+        if idle is None:
+            return
+        _close(fs, _slots.pop(idle))
 
 
 def _close(fs: _fs.FileOps, slot: _Slot) -> None:
-    """Close a slot's descriptor. Needs the guard. A lock file has no data to lose: that it is closed is all."""
+    """Close a slot's descriptors. Needs the guard."""
+    slot.known = None
+    while slot.beside:
+        _discard(fs, slot.beside.popitem()[1][0])
     fd, slot.fd = slot.fd, -1
+    _discard(fs, fd)
+
+
+def _discard(fs: _fs.FileOps, fd: int) -> None:
+    """Close a descriptor. Needs the guard. What was written to it needs no flush, or had one: that it goes is all."""
     if fd >= 0:
         try:
             fs.close(fd)

@@ -44,16 +44,15 @@ KEPT_XATTRS: Final = ("user.", ACCESS_LIST, "com.apple.")
 
 
 class Replaced:
-    """The file that a publish replaces, as the caller saw it: what it hands on, and how to know it again."""
+    """The file that a publish replaces, as the caller saw it: what it hands on."""
 
-    __slots__ = ("gid", "identity", "mode", "uid", "xattrs")
+    __slots__ = ("gid", "mode", "uid", "xattrs")
 
     def __init__(self, status: os.stat_result, xattrs: dict[str, bytes]) -> None:
         self.mode = stat.S_IMODE(status.st_mode)
         self.uid = status.st_uid
         self.gid = status.st_gid
         self.xattrs = xattrs
-        self.identity = identity_of(status)
 
 
 def identity_of(status: os.stat_result) -> tuple[int, ...]:
@@ -123,7 +122,7 @@ def publish(  # noqa: PLR0913 - each says something else of the file
         # 5. The name leads to the new bytes.
         if before_rename is not None:
             before_rename()
-        _put_in_place(directory, temp, name, ours, replace=replaced is not None)
+        _put_in_place(directory, temp, name, path, ours, replace=replaced is not None)
     except OutcomeUnknown:
         raise
     except OSError as error:
@@ -208,8 +207,9 @@ def _tag(fs: _fs.FileOps, fd: int, tag: bytes | None) -> bool:
     return True
 
 
-def _put_in_place(directory: _fs.Directory, temp: str, name: str, ours: os.stat_result, *, replace: bool) -> None:
-    path = os.path.join(directory.path, name)
+def _put_in_place(
+    directory: _fs.Directory, temp: str, name: str, path: str, ours: os.stat_result, *, replace: bool
+) -> None:
     try:
         if replace:
             directory.rename(temp, name)
@@ -251,7 +251,7 @@ def put_in_place(directory: _fs.Directory, temp: str, name: str, *, replace: boo
         ours = directory.lstat(temp)
     except OSError as error:
         raise _failed(NotLanded, error, path, "rename") from error
-    _put_in_place(directory, temp, name, ours, replace=replace)
+    _put_in_place(directory, temp, name, path, ours, replace=replace)
     try:
         directory.sync()
     except OSError as error:

@@ -125,6 +125,12 @@ class Record:
         self.named = False
         self.moved = ""
 
+    def copy(self) -> Record:
+        copy = Record(self.name)
+        copy.landed, copy.begun, copy.lease = self.landed, self.begun, self.lease
+        copy.counter, copy.sequence, copy.named, copy.moved = self.counter, self.sequence, self.named, self.moved
+        return copy
+
     def encode(self) -> bytes:
         fields = [f"sequence={self.sequence}", f"counter={self.counter}", f"name={_escape(self.name)}"]
         if self.named:
@@ -170,22 +176,18 @@ class Record:
 class Shelf:
     """The lock, record and log of one artifact in its store.
 
-    The record's descriptor stays open from the first use under the lock to `close`.
+    Record and log stay open as long as the lock file does, and what was saved last is remembered as long.
     """
 
-    __slots__ = ("_fs", "_record_fd", "_stem", "lock", "name", "store")
+    __slots__ = ("_fs", "_stem", "lock", "name", "record_path", "store")
 
     def __init__(self, store: Store, name: str, key: str, fs: _fs.FileOps = LOCAL) -> None:
         self.store = store
         self.name = name
         self._fs = fs
-        self._stem = os.path.join(store.artifacts, key)
-        self._record_fd = -1
+        self._stem = f"{store.artifacts}{os.sep}{key}"
+        self.record_path = self._stem + ".record"
         self.lock = Lock(self._stem + ".lock", mode=store.mode, fs=fs)
-
-    @property
-    def record_path(self) -> str:
-        return self._stem + ".record"
 
     def load(self) -> Record:
         """The artifact's record; an empty one when there is none that can be read. Needs no lock.
@@ -224,20 +226,22 @@ class Shelf:
         Raises:
             OSError: as the system does; the state before stays readable.
         """
-        if self._record_fd < 0:
-            self._record_fd = self._open(self.record_path, os.O_RDWR | os.O_CREAT)
+        lock = self.lock
+        fd = lock.beside(self.record_path, os.O_RDWR | os.O_CREAT)
         if flush and not record.named:
             self._flush_names()
             record.named = True  # said by the next state only once it is so
         record.sequence += 1
         try:
             block = self._block_of(record)
-            _fs.pwrite_all(self._fs, self._record_fd, block, record.sequence % 2 * SLOT_SIZE)
+            _fs.pwrite_all(self._fs, fd, block, record.sequence % 2 * SLOT_SIZE)
             if flush:
-                self._fs.fdatasync(self._record_fd)
+                self._fs.fdatasync(fd)
         except BaseException:
             record.sequence -= 1  # the next try takes the same slot: the other one is the last good state
+            lock.close_beside(self.record_path)
             raise
+        lock.known = (block, record.copy())
 
     def _block_of(self, record: Record) -> bytes:
         block = record.encode()
@@ -258,14 +262,20 @@ class Shelf:
             OSError: as the system does.
         """
         path = self.log_path
-        if counter_of(write.version) % LOG_CHECKS == 0:
+        edition, since = divmod(counter_of(write.version), LOG_CHECKS)
+        if since == 0:
+            self.lock.close_beside(path)
             self._set_aside(path)
-        fd = self._open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        # Another program may have set aside the one that this one has open; it does so between two editions only.
+        fd = self.lock.beside(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, edition)
         try:
             # The newline first: a line that was cut short ends there, and takes nothing with it.
             _fs.write_all(self._fs, fd, b"\n" + write.encode().encode("utf-8", "surrogateescape"))
-        finally:
-            self._fs.close(fd)
+        except BaseException:
+            self.lock.close_beside(path)
+            raise
+        if _fs.WINDOWS:  # pragma: no cover - an open file cannot be renamed there
+            self.lock.close_beside(path)
 
     @property
     def log_path(self) -> str:
@@ -293,18 +303,16 @@ class Shelf:
             landed.append((write, on_chain))
         return landed[::-1]
 
-    def close(self) -> None:
-        """Give back the record's descriptor."""
-        fd, self._record_fd = self._record_fd, -1
-        if fd >= 0:
-            _fs.close_read(self._fs, fd)  # what was written to it needs no flush, or had one
-
     def _read(self) -> Record | None:
-        if not self.lock.held:
+        lock = self.lock
+        if not lock.held:
             return read_record(self.record_path, self._fs)
-        if self._record_fd < 0:
-            self._record_fd = self._open(self.record_path, os.O_RDWR)
-        return newest(self._fs.pread(self._record_fd, 2 * SLOT_SIZE, 0))
+        text = self._fs.pread(lock.beside(self.record_path, os.O_RDWR), 2 * SLOT_SIZE, 0)
+        if isinstance(lock.known, tuple):
+            block, record = lock.known
+            if _is_newest(text, block, record.sequence):
+                return record.copy()  # type: ignore[no-any-return] # put there by `save`
+        return newest(text)
 
     def _log_text(self, path: str) -> bytes:
         try:
@@ -315,14 +323,6 @@ class Shelf:
             return _fs.read_all(self._fs, fd, LOG_LIMIT)
         finally:
             _fs.close_read(self._fs, fd)
-
-    def _open(self, path: str, flags: int) -> int:
-        fd = self._fs.open(path, flags | _fs.NOFOLLOW, self.store.mode)
-        if self.store.base:
-            status = self._fs.fstat(fd)
-            if status.st_mode & 0o777 != self.store.mode and _fs.is_ours(status):
-                self._fs.fchmod(fd, self.store.mode)  # the umask took bits that the other users need
-        return fd
 
 
 def read_record(path: str, fs: _fs.FileOps) -> Record | None:
@@ -344,10 +344,17 @@ def newest(text: bytes) -> Record | None:
     return next((record for record in map(Record.decode, slots) if record is not None), None)
 
 
-def _claimed_sequence(slot: bytes) -> int:
-    """The sequence that a slot says it has, unchecked: which one to decode first."""
-    digits = slot[HEADER_SIZE + len(b"sequence=") : HEADER_SIZE + SEQUENCE_DIGITS].partition(b"\n")[0]
+def _claimed_sequence(text: bytes, at: int = 0) -> int:
+    """The sequence that the slot at `at` says it has, unchecked: which one to decode first."""
+    at += HEADER_SIZE
+    digits = text[at + len(b"sequence=") : at + SEQUENCE_DIGITS].partition(b"\n")[0]
     return int(digits) if digits.isdigit() else 0
+
+
+def _is_newest(text: bytes, block: bytes, sequence: int) -> bool:
+    """Whether the bytes of a record file still have `block` as their newest slot, so that nobody wrote since."""
+    at = sequence % 2 * SLOT_SIZE
+    return text.startswith(block, at) and _claimed_sequence(text, SLOT_SIZE - at) < sequence
 
 
 def shelves(store: Store, fs: _fs.FileOps) -> Iterator[str]:

@@ -177,7 +177,6 @@ def _build(
             artifact.save(record)
     finally:
         for artifact, _ in held:
-            artifact.shelf.close()
             artifact.shelf.lock.release()
     return Shared(Store(root, base, aside.mode), [artifact.path for artifact, _ in held], existed=False)
 
@@ -257,9 +256,11 @@ def _copy(record: Record, old: Shelf, new: Shelf) -> None:
     """Write down under the new name what the record says. The old one stays: a nearer store outranks it."""
     copy = Record(new.name)
     copy.landed, copy.begun, copy.lease, copy.counter = record.landed, record.begun, record.lease, record.counter
-    for write, _ in old.history():
-        new.log(write)
-    new.save(copy, flush=True)
+    with _Held(new.lock, 0):
+        for write, _ in old.history():
+            new.log(write)
+        new.save(copy, flush=True)
+        new.lock.forget_file()  # its directory is about to get another name
 
 
 class _Held:

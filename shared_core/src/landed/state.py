@@ -9,11 +9,9 @@ containers that mount it under different names still meet.
 from __future__ import annotations
 
 import os
-import stat
 import sys
 
 from landed import _fs
-from landed._fs import WINDOWS
 from landed.errors import NotLanded, Refused, from_os_error
 
 TYPE_CHECKING = False
@@ -34,20 +32,18 @@ class Store:
     Attributes:
         root: the store's own directory.
         base: for a shared directory, the directory whose paths it keeps; "" for the store of a user.
+        artifacts: the directory of whole files' locks, records and logs in it.
         mode: permission bits of files in it; directories have the search bits as well.
     """
 
-    __slots__ = ("_identity", "base", "mode", "root")
+    __slots__ = ("_identity", "artifacts", "base", "mode", "root")
 
     def __init__(self, root: str, base: str = "", mode: int = 0o600) -> None:
         self.root = root
         self.base = base
         self.mode = mode
+        self.artifacts = os.path.join(root, ARTIFACTS)
         self._identity = ""
-
-    @property
-    def artifacts(self) -> str:
-        return os.path.join(self.root, ARTIFACTS)
 
     def name_of(self, path: str) -> str:
         """The true name that `path` (resolved, absolute) has in this store."""
@@ -193,9 +189,8 @@ def store_for(directory: str, fs: _fs.FileOps) -> Store:
     """
     above = directory.rstrip(os.sep)
     while True:
-        root = f"{above}{os.sep}{STORE_NAME}"
         try:
-            status = fs.stat(f"{root}{os.sep}{ARTIFACTS}", follow_symlinks=False)
+            status = fs.stat(above + _SHARED, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             parent = above.rpartition(os.sep)[0]
             if parent == above or not above:
@@ -207,7 +202,11 @@ def store_for(directory: str, fs: _fs.FileOps) -> Store:
             ) from error
         else:
             _refuse_planted(status, above or os.sep, fs)
-            return Store(root, above or os.sep, status.st_mode & 0o666)
+            return Store(f"{above}{os.sep}{STORE_NAME}", above or os.sep, status.st_mode & 0o666)
+
+
+_SHARED: Final = f"{os.sep}{STORE_NAME}{os.sep}{ARTIFACTS}"
+"""What makes a directory shared, after its path."""
 
 
 def _refuse_planted(status: os.stat_result, base: str, fs: _fs.FileOps) -> None:
@@ -238,9 +237,11 @@ def resolve(path: str | os.PathLike[str]) -> str:
     try:
         # Two strings can be one name in bytes, which is what the file system knows.
         name = os.fsdecode(os.fsencode(name))
-        real = _plain(name) or os.path.realpath(name)
-        if os.path.islink(real):  # realpath leaves a loop as it is
-            raise Refused("the path is a loop of symbolic links", path=name, step="path")
+        real = _in_real_directory(name)
+        if not real:
+            real = os.path.realpath(name)
+            if os.path.islink(real):  # realpath leaves a loop as it is
+                raise Refused("the path is a loop of symbolic links", path=name, step="path")
     except UnicodeEncodeError as error:
         raise Refused(f"the path has no form in bytes: {error}", path=ascii(name), step="path") from error
     except OSError as error:
@@ -250,24 +251,19 @@ def resolve(path: str | os.PathLike[str]) -> str:
     return real
 
 
-def _plain(name: str) -> str:
-    """`name`, if it is absolute, in its shortest form and without a symbolic link; else "".
-
-    What most paths are, at the price of one look for each component.
-    """
-    if not name.startswith("/") or WINDOWS or os.path.normpath(name) != name or name.startswith("//"):
+def _in_real_directory(name: str) -> str:
+    """The absolute path of `name` if its directory exists and it is no link itself, else "": what most paths are."""
+    head, slash, last = name.rpartition("/")
+    if last in {".", ".."}:
         return ""
-    end = name.find("/", 1)
     try:
-        while end > 0:
-            if stat.S_ISLNK(os.lstat(name[:end]).st_mode):
-                return ""
-            end = name.find("/", end + 1)
-        return "" if stat.S_ISLNK(os.lstat(name).st_mode) else name
-    except FileNotFoundError:
-        return name
-    except NotADirectoryError:
-        return ""
+        directory = _fs.real_directory(head or slash or ".")
+    except OSError:
+        return ""  # os.path.realpath knows what to make of it
+    if not directory.startswith("/") or directory.endswith(" (deleted)"):
+        return ""  # Linux says so of a directory that has no path any more
+    real = f"{directory.rstrip('/')}/{last}"
+    return "" if os.path.islink(real) else real
 
 
 def case_key(path: str, name: str) -> str:
