@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import stat
 import subprocess
 import sys
 from typing import TYPE_CHECKING, ClassVar
@@ -76,7 +77,10 @@ def _sync(path: str) -> None:
 
 class ByHand(Writer):
     name = "by hand"
-    how = "flock on a kept descriptor, temp O_EXCL, write, fsync, rename, fsync(directory), read back, sha256"
+    how = (
+        "flock on a kept descriptor, temp O_EXCL, write, the old mode, fsync, rename, fsync(directory), reopen: "
+        "the inode that was written, sha256 of what it holds"
+    )
 
     def __init__(self, directory: str) -> None:
         super().__init__(directory)
@@ -102,7 +106,7 @@ class ByHand(Writer):
             os.link(temp, path)
             os.unlink(temp)
 
-        self._locked(lambda: self._publish(path, data, put))
+        self._locked(lambda: self._publish(path, data, put, None))
 
     def _locked(self, act: Callable[[], None]) -> None:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -112,15 +116,22 @@ class ByHand(Writer):
             fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def _replace(self, data: bytes) -> None:
-        self._publish(self.path, data, lambda temp: os.rename(temp, self.path))
+        try:
+            mode = stat.S_IMODE(os.stat(self.path).st_mode)
+        except FileNotFoundError:
+            mode = None
+        self._publish(self.path, data, lambda temp: os.rename(temp, self.path), mode)
 
-    def _publish(self, path: str, data: bytes, put: Callable[[str], None]) -> None:
+    def _publish(self, path: str, data: bytes, put: Callable[[str], None], mode: int | None) -> None:
         self._count += 1
         temp = os.path.join(self.directory, f".{os.getpid()}-{self._count}.tmp")
         fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             if os.write(fd, data) != len(data):
                 raise OSError(f"{temp}: short write")
+            if mode is not None:
+                os.fchmod(fd, mode)
+            ours = os.fstat(fd)
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -129,8 +140,11 @@ class ByHand(Writer):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             found = os.read(fd, len(data) + 1)
+            theirs = os.fstat(fd)
         finally:
             os.close(fd)
+        if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
+            raise OSError(f"{path} leads to another file")
         if hashlib.sha256(found).digest() != hashlib.sha256(data).digest():
             raise OSError(f"{path} holds other bytes")
 

@@ -17,7 +17,6 @@ from time import monotonic
 from landed import _fs
 from landed.digest import sha256
 from landed.errors import NotLanded, OutcomeUnknown, from_os_error
-from landed.lease import wait_for
 from landed.process import Owner
 from landed.publish import KEPT_XATTRS, XATTR, Replaced, publish, refuse_kind, temp_name
 from landed.records import Record, Shelf, Write, base_of, counter_of
@@ -365,6 +364,8 @@ class Locked:
         lease = self._artifact.lease()
         if lease is None:
             return False
+        from landed.lease import wait_for
+
         self._give_back()
         wait_for(lease, deadline, self._artifact.path)
         return True

@@ -4,14 +4,6 @@ from __future__ import annotations
 
 import sys
 
-try:
-    from _sha2 import sha256 as _own  # type: ignore[import-not-found, unused-ignore]  # CPython 3.12 and newer
-except ImportError:
-    try:
-        from _sha256 import sha256 as _own  # type: ignore[import-not-found, unused-ignore, no-redef]  # older
-    except ImportError:
-        _own = None
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import hashlib
@@ -35,9 +27,17 @@ def sha256(data: bytes) -> str:
 def _choose(data: bytes) -> Callable[[bytes], hashlib._Hash]:
     global _hash, _hashed  # noqa: PLW0603 - see FEW
     _hashed += len(data) + EACH
-    if _own is not None and _hashed <= FEW and "hashlib" not in sys.modules:
-        return _own  # type: ignore[no-any-return, unused-ignore]
+    if _hashed <= FEW and "hashlib" not in sys.modules:
+        try:
+            return _own()
+        except ImportError:
+            pass  # another Python
     from hashlib import sha256 as function
 
     _hash = function
     return function
+
+
+def _own() -> Callable[[bytes], hashlib._Hash]:
+    name = "_sha2" if sys.version_info >= (3, 12) else "_sha256"
+    return __import__(name).sha256  # type: ignore[no-any-return]

@@ -13,13 +13,11 @@ line naming the version it replaced.
 from __future__ import annotations
 
 import os
-import zlib
 from time import time
 
 from landed import _fs
 from landed._fs import LOCAL
 from landed.errors import Corrupt, NotLanded, from_os_error
-from landed.lease import Lease
 from landed.lock import Lock
 from landed.process import Owner, me
 from landed.state import flush_ancestors
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
+    from landed.lease import Lease
     from landed.state import Store
 
 SLOT_SIZE: Final = 16384
@@ -144,7 +143,7 @@ class Record:
         if self.lease is not None:
             fields.append(f"lease={self.lease.encode()}")
         body = "\n".join(fields).encode("utf-8", "surrogateescape")
-        return MAGIC + b"%08x %08x\n" % (zlib.crc32(body), len(body)) + body
+        return MAGIC + b"%08x %08x\n" % (_crc32(body), len(body)) + body
 
     @classmethod
     def decode(cls, block: bytes) -> Record | None:
@@ -156,14 +155,17 @@ class Record:
         except ValueError:
             return None
         body = block[HEADER_SIZE : HEADER_SIZE + length]
-        if len(body) != length or zlib.crc32(body) != checksum:
+        if len(body) != length or _crc32(body) != checksum:
             return None
         try:
             fields = dict(line.split("=", 1) for line in body.decode("utf-8", "surrogateescape").split("\n"))
             record = cls(_unescape(fields["name"]))
             record.landed = Write.decode(fields.get("landed", ""))
             record.begun = Write.decode(fields.get("begun", ""))
-            record.lease = Lease.decode(fields.get("lease", ""))
+            if "lease" in fields:
+                from landed.lease import Lease
+
+                record.lease = Lease.decode(fields["lease"])
             record.counter = int(fields["counter"])
             record.sequence = int(fields["sequence"])
             record.named = fields.get("named") == "1"
@@ -323,6 +325,12 @@ class Shelf:
             return _fs.read_all(self._fs, fd, LOG_LIMIT)
         finally:
             _fs.close_read(self._fs, fd)
+
+
+def _crc32(data: bytes) -> int:
+    from zlib import crc32  # a tenth of what landed may cost to import
+
+    return crc32(data)
 
 
 def read_record(path: str, fs: _fs.FileOps) -> Record | None:
