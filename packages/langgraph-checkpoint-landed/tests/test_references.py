@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from langgraph.checkpoint.base import empty_checkpoint
+
 from langgraph.checkpoint.landed import LandedSaver
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def test_a_new_value_beside_one_that_was_stored_with_the_same_number(tmp_path: P
         for channels in ("a", "ab", "abc"):
             checkpoint = empty_checkpoint()
             checkpoint["channel_values"] = {channel: values[channel] for channel in channels}
-            checkpoint["channel_versions"] = {channel: "1" for channel in channels}
+            checkpoint["channel_versions"] = dict.fromkeys(channels, "1")
             config = saver.put(config, checkpoint, {"source": "loop", "step": 0, "parents": {}}, {channels[-1]: "1"})
             found = saver.get_tuple(config)
             assert found is not None

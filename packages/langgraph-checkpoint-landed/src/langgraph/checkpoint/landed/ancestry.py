@@ -55,7 +55,7 @@ def trace(history: History, ns: str, stored: Stored, channels: Iterable[str]) ->
     for ancestor in ancestors(history, ns, stored):
         if len(seeds) == len(writes):
             break
-        for write in reversed(history.namespaces[ns].sorted_writes(ancestor.id)):
+        for write in reversed(history.writes_of(ns, ancestor.id)):
             if write.channel in writes and write.channel not in seeds:
                 writes[write.channel].append((write.task_id, history.write(write)))
         for channel in writes:
@@ -75,6 +75,6 @@ def needed(history: History, ns: str, stored: Stored, metadata: Mapping[str, Any
         if not missing:
             break
     parent = history.find(ns, stored.parent) if stored.parent and version < SENDS_APART else None
-    if parent is not None and any(write.channel == TASKS for write in history.namespaces[ns].sorted_writes(parent.id)):
+    if parent is not None and any(write.channel == TASKS for write in history.writes_of(ns, parent.id)):
         needed.add(parent.id)
     return needed

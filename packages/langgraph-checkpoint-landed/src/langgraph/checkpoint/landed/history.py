@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from landed import Corrupt, Journal, Record
 from langgraph.checkpoint.landed import difference
+from langgraph.checkpoint.landed.ending import Moved, read_end
 from langgraph.checkpoint.landed.records import (
     CODES,
     INLINE,
@@ -37,10 +38,6 @@ SPECIAL: Final = 0
 
 
 _keys = count()
-
-
-class Moved(Exception):
-    """A compaction has moved what the index led to: it has to be built anew."""
 
 
 class Value:
@@ -107,11 +104,6 @@ class Namespace:
     def latest(self) -> Stored | None:
         return self.checkpoints[self.ids[-1]] if self.ids else None
 
-    def sorted_writes(self, id: str) -> list[Write]:
-        """In the order in which a live run applies them: by path, task, index."""
-        found = self.writes.get(id)
-        return sorted(found.values(), key=_order) if found else []
-
 
 class Raw(NamedTuple):
     """One checkpoint with everything that belongs to it, still serialized."""
@@ -135,6 +127,7 @@ class History:
         guard: held by whoever reads or changes the index; never while a flush is waited for.
         writing: held by whoever puts, so that the puts of one process do not make each other stale.
         seen: the last sequence number that was applied.
+        complete: whether all of the journal was; else only what the latest checkpoint of the root namespace needs.
         marker: the last one at which something was dropped.
         touched: when the last checkpoint was put, in seconds since the epoch.
     """
@@ -150,6 +143,7 @@ class History:
     def _reset(self) -> None:
         self._cache.forget(self._key)
         self.seen = 0
+        self.complete = False
         self.namespaces: dict[str, Namespace] = {}
         self.values: dict[int, Value] = {}
         self.marker = 0
@@ -157,25 +151,46 @@ class History:
 
     # Keeping in step.
 
-    def catch_up(self) -> None:
+    def catch_up(self, *, complete: bool = True) -> None:
         """Apply what was appended since, by whomever.
+
+        Args:
+            complete: False when the latest checkpoint of the root namespace is all that is looked for. Of a thread that
+                was not read yet, only the journal's end is read then.
 
         Raises:
             Moved: what was dropped meanwhile is gone for good.
             Corrupt: the journal is damaged.
         """
+        if complete and not self.complete:
+            self._reset()
         tail = self.journal.tail
         if tail == self.seen:
+            self.complete = self.complete or tail == 0
             return
         anew = self.seen == 0
         try:
+            if anew and not complete and self._read_end():
+                self.seen = max(self.seen, tail)
+                return
+            self.complete = self.complete or anew
             for entry in self.journal.read(self.seen + 1):
                 self._apply(entry.sequence, entry.position, self._decode(entry.kind, entry.data), anew=anew)
                 self.seen = entry.sequence
         except BaseException:
-            self.forget()  # half a batch may have been applied
+            self._reset()  # half a batch may have been applied
             raise
         self.seen = max(self.seen, tail)
+
+    def _read_end(self) -> bool:
+        """Apply the latest checkpoint of the root namespace and what came after; False when all has to be read."""
+        end = read_end(self.journal, self._decode)
+        if end is None:
+            return False
+        for entry, fields in end:
+            self._apply(entry.sequence, entry.position, fields)
+            self.seen = entry.sequence
+        return True
 
     def forget(self) -> None:
         """Read the whole journal again at the next look."""
@@ -210,7 +225,7 @@ class History:
         elif isinstance(fields, ValueRecord):
             self._add_value(sequence, place, fields)
         else:
-            if isinstance(fields, DroppedRecord):
+            if isinstance(fields, DroppedRecord) and self.complete:
                 self._drop(fields)
             elif not anew:
                 raise Moved  # what was dropped before is cleared away, so that nothing here tells of it
@@ -221,12 +236,17 @@ class History:
     def _add_value(self, sequence: int, place: Position, fields: ValueRecord) -> None:
         if fields.base:
             base = self.values.get(fields.base)
-            if base is None:
+            if base is not None:
+                base.needed += 1
+            elif self.complete:
                 raise Corrupt(f"the value that value {sequence} differs from is missing", path=self.journal.path)
-            base.needed += 1
+            else:
+                return
         self.values[sequence] = Value(fields, place)
 
     def _add_checkpoint(self, sequence: int, place: Position, fields: CheckpointRecord) -> None:
+        if fields.ns and not self.complete:
+            return
         stored = Stored(sequence, fields, place)
         self.touched = fields.time
         namespace = self.namespaces.get(fields.ns)
@@ -237,6 +257,8 @@ class History:
         for ref in stored.refs.values():
             if ref != INLINE:
                 value = self.values.get(ref)
+                if value is None and not self.complete:
+                    raise Moved  # it was stored before what was read
                 if value is None:
                     raise Corrupt(f"checkpoint {fields.id} refers to a value that is not there", path=self.journal.path)
                 value.needed += 1
@@ -301,6 +323,12 @@ class History:
             return None
         return namespace.checkpoints.get(id) if id else namespace.latest
 
+    def writes_of(self, ns: str, id: str) -> list[Write]:
+        """A checkpoint's writes, in the order in which a live run applies them: by path, task, index."""
+        namespace = self.namespaces.get(ns)
+        found = namespace.writes.get(id) if namespace is not None else None
+        return sorted(found.values(), key=_order) if found else []
+
     def before(self, ns: str, id: str | None) -> Iterator[str]:
         """The ids of a namespace, newest first, that sort before `id`; all when it is None."""
         namespace = self.namespaces.get(ns)
@@ -317,7 +345,7 @@ class History:
             Corrupt: it cannot be read.
         """
         fields = self._checkpoint(stored)
-        writes = self.namespaces[ns].sorted_writes(stored.id)
+        writes = self.writes_of(ns, stored.id)
         return Raw(
             stored.id,
             stored.parent,

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from landed.aio import finish, outcome
 
 if TYPE_CHECKING:
-    from landed import Lock
+    from landed.engine import Mutex
 
 
 class ThreadLock:
     """The context manager that `LandedSaver.thread_lock` gives, for ``with`` and ``async with``. Not re-entrant."""
 
-    def __init__(self, lock: Lock, timeout: float) -> None:
+    def __init__(self, lock: Mutex, timeout: float) -> None:
         self._lock = lock
         self._timeout = timeout
 

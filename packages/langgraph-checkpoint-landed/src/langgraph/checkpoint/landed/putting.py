@@ -76,15 +76,13 @@ class Draft:
         with history.writing:
             while True:
                 with history.guard:
-                    if history.seen == 0:
-                        history.catch_up()
-                    expect = history.seen
+                    self._prepare(history)
                     try:
                         check(history)
                     except StaleWrite:
-                        history.catch_up()
+                        history.catch_up(complete=history.complete)
                         check(history)
-                        expect = history.seen
+                    expect = history.seen
                     records = self._records(history)
                 try:
                     history.append(records, expect)
@@ -94,9 +92,16 @@ class Draft:
                             f"others appended in between for {PATIENCE:.0f} s", path=history.journal.path, step="put"
                         ) from None
                     with history.guard:
-                        history.catch_up()
+                        history.catch_up(complete=history.complete)
                 else:
                     return
+
+    def _prepare(self, history: History) -> None:
+        """Read the thread, as far as the put needs it: its end will do for a put on the latest checkpoint."""
+        if history.seen == 0:
+            history.catch_up(complete=bool(self.ns))
+        if not history.complete and (self.ns or (self.parent and history.find("", self.parent) is None)):
+            history.catch_up()
 
     def _records(self, history: History) -> list[Fields]:
         parent = history.find(self.ns, self.parent) if self.parent else None
@@ -123,6 +128,7 @@ class Draft:
                 self.parent,
                 refs,
                 places,
+                {write.sequence: list(write.place) for write in history.writes_of(self.ns, self.id)},
                 latest is None or latest.id < self.id,
                 *self._body,
                 *self._metadata,

@@ -58,6 +58,7 @@ class CheckpointRecord(NamedTuple):
         ns, id, parent: which it is.
         refs: for each channel with a value: `INLINE`, or the value's sequence number; negative: counted back from this.
         places: where the values stand that are not in this batch, by sequence number.
+        early: sequence number and place of writes that were there before the checkpoint.
         head: whether no checkpoint of its namespace had a higher id.
         type, body: the checkpoint itself, serialized, with inline values only.
         metadata_type, metadata: serialized.
@@ -70,6 +71,7 @@ class CheckpointRecord(NamedTuple):
     parent: str | None
     refs: dict[str, int]
     places: dict[int, list[int]]
+    early: dict[int, list[int]]
     head: bool
     type: str
     body: bytes

@@ -162,7 +162,7 @@ def _renumbered(records: list[tuple[int, Fields]], first: int) -> list[Fields]:
             renumbered.append(fields._replace(base=moved[fields.base], at=[]))
         elif isinstance(fields, CheckpointRecord):
             refs = {channel: ref and moved[ref if ref > 0 else sequence + ref] for channel, ref in fields.refs.items()}
-            renumbered.append(fields._replace(refs=refs, places={}))
+            renumbered.append(fields._replace(refs=refs, places={}, early={}))
         else:
             renumbered.append(fields)
     return renumbered

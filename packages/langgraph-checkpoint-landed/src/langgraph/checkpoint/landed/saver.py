@@ -130,7 +130,9 @@ class LandedSaver(BaseCheckpointSaver[str]):
             stored = history.find(ns, wanted)
             return None if stored is None else history.raw(ns, stored)
 
-        raw = self._threads.look(thread, look, None)
+        raw = self._threads.look(thread, look, None, complete=ns != "")
+        if raw is None and wanted and ns == "":
+            raw = self._threads.look(thread, look, None)
         if ns == "":
             if wanted:
                 self._memory.addressed(thread, wanted)
@@ -275,7 +277,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
         def append(history: History) -> None:
             if known and history.seen == 0:
                 with history.guard:
-                    history.catch_up()
+                    history.catch_up(complete=False)
                     if not history.namespaces:
                         raise conflicts.stale(history, thread, id, None)
             history.append([record], None)

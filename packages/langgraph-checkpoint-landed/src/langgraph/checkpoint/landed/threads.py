@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from landed import Journals, NotLanded, OutcomeUnknown
 from langgraph.checkpoint.landed.cache import Cache
-from langgraph.checkpoint.landed.history import History, Moved
+from langgraph.checkpoint.landed.ending import Moved
+from langgraph.checkpoint.landed.history import History
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,8 +41,11 @@ class Threads:
         assert history is not None  # noqa: S101 - it was made
         return history
 
-    def look(self, name: str, look: Callable[[History], T], absent: T) -> T:
+    def look(self, name: str, look: Callable[[History], T], absent: T, *, complete: bool = True) -> T:
         """What `look` finds in a thread's index, with all that was appended until now; `absent` without a thread.
+
+        Args:
+            complete: as for `History.catch_up`.
 
         Raises:
             Corrupt: the thread is damaged.
@@ -53,7 +57,7 @@ class Threads:
                 return absent
             try:
                 with history.guard:
-                    history.catch_up()
+                    history.catch_up(complete=complete)
                     return look(history)
             except Moved:
                 history.forget()
