@@ -6,6 +6,7 @@ import _thread
 import errno
 import os
 import signal
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -239,6 +240,13 @@ def test_eight_processes_count_exactly_and_nobody_starves(programs: Programs, pa
 
 # Timeouts.
 
+FOREIGN = """
+    import fcntl, os, sys
+    fcntl.flock(os.open(sys.argv[1], os.O_RDWR), fcntl.LOCK_EX)
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
 
 def test_timeout_names_the_holder(programs: Programs, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANDED_PROGRAM", "the slow one")
@@ -253,14 +261,28 @@ def test_timeout_names_the_holder(programs: Programs, path: str, monkeypatch: py
     assert error.outcome == "not_written"
 
 
-def test_timeout_does_not_name_a_dead_process(programs: Programs, path: str) -> None:
+def test_timeout_does_not_name_a_dead_process(programs: Programs, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     dead = held_elsewhere(programs, path)
     dead.signal(signal.SIGKILL)
     dead.kill()
+    monkeypatch.setattr("landed.process.locker", lambda _: None)  # as where the kernel does not say
     with filelock.FileLock(path), pytest.raises(LockTimeout) as caught:
         Lock(path).acquire(0)
     assert caught.value.holder is None
     assert "does not say who it is" in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's list of locks is read from /proc")
+def test_timeout_names_a_holder_that_wrote_nothing_down(programs: Programs, path: str) -> None:
+    """It signed long ago, or never did: the kernel knows it."""
+    with Lock(path, watched=True):
+        pass
+    sleeper = programs.start(FOREIGN, path)
+    assert sleeper.hear() == "held"
+    with pytest.raises(LockTimeout) as caught:
+        Lock(path).acquire(0)
+    assert f"(pid {sleeper.pid} on {os.uname().nodename})" in str(caught.value.holder)
+    assert str(os.getpid()) not in str(caught.value.holder)
 
 
 @pytest.mark.parametrize("timeout", [0, 0.05])

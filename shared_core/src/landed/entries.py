@@ -43,6 +43,8 @@ class Record:
             return "data and key of a record are bytes"
         if len(self.key) > KEY_LIMIT:
             return f"a key has at most {KEY_LIMIT} bytes, not {len(self.key)}"
+        if len(self.data) > PAYLOAD_LIMIT:
+            return f"a record has at most {PAYLOAD_LIMIT} bytes, not {len(self.data)}"
         if type(self.kind) is not int or not 0 <= self.kind <= 0xFF:  # noqa: PLR2004 - one byte
             return f"a kind is 0 to 255, not {self.kind!r}"
         return ""
@@ -83,6 +85,31 @@ def entries(batch: Batch) -> Iterator[Entry]:
     """The records of a stored batch."""
     for distance, record in decode_records(batch.payload):
         yield Entry(batch.sequence + distance, record, batch.position)
+
+
+def encode_batch(records: Iterable[Record | bytes]) -> tuple[bytes, int]:
+    """The payload of a new batch, and how many records it has; plain bytes are records without key, of kind 0.
+
+    Raises:
+        ValueError: they cannot be stored; says why.
+    """
+    parts: list[bytes] = []
+    count = 0
+    for record in records:
+        if type(record) is bytes and len(record) <= PAYLOAD_LIMIT:
+            parts += (LAYOUT.pack(0, 0, count, len(record)), record)
+        else:
+            each = record if isinstance(record, Record) else Record(record)
+            if fault := each.fault():
+                raise ValueError(fault)
+            parts += (LAYOUT.pack(each.kind, len(each.key), count, len(each.data)), each.key, each.data)
+        count += 1
+    payload = b"".join(parts)
+    if not 0 < count <= RECORDS_LIMIT:
+        raise ValueError(f"a batch has 1 to {RECORDS_LIMIT} records, not {count}")
+    if len(payload) > PAYLOAD_LIMIT:
+        raise ValueError(f"a batch has at most {PAYLOAD_LIMIT} bytes, not {len(payload)}")
+    return payload, count
 
 
 def encode_records(records: Iterable[tuple[int, Record]]) -> bytes:

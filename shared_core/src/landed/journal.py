@@ -21,7 +21,7 @@ from landed import entries
 from landed.engine import Commit
 from landed.engines import open_log
 from landed.entries import Entry, Record
-from landed.errors import LandedError, LockTimeout, OutcomeUnknown, Refused
+from landed.errors import LandedError, LockTimeout, NotLanded, OutcomeUnknown, Refused
 from landed.lock import DEFAULT_TIMEOUT
 
 TYPE_CHECKING = False
@@ -77,15 +77,25 @@ class Compacted:
         return f"<Compacted {self.before} to {self.after} bytes, {self.kept} records kept, {self.dropped} dropped>"
 
 
-class _Waiting:
-    """An append in the queue of its process."""
+class _Turn:
+    """An append on its way: it leads a group, waits for its turn to lead one, or follows another that leads.
 
-    __slots__ = ("commit", "turn")
+    Attributes:
+        commit: what it asks for.
+        gate: what it waits at, once it is in the queue.
+        group: what it leads, itself first; what is decided leaves.
+    """
+
+    __slots__ = ("commit", "gate", "group")
 
     def __init__(self, commit: Commit) -> None:
         self.commit = commit
-        self.turn = _thread.allocate_lock()
-        self.turn.acquire()
+        self.gate = _thread.allocate_lock()
+        self.group: list[_Turn] = []
+
+    def wake(self) -> None:
+        if self.gate.locked():
+            self.gate.release()
 
 
 class Journal:
@@ -115,9 +125,9 @@ class Journal:
         self._log: Log = open_log(directory, max_bytes=max_bytes, timeout=timeout) if log is None else log
         self._timeout = timeout
         self._guard = _thread.allocate_lock()
-        self._queue: list[_Waiting] = []
-        self._committing = False
-        self._pid = os.getpid()
+        self._leader: _Turn | None = None
+        self._queue: list[_Turn] = []
+        self._generation = _generation
         self._closed = False
 
     @property
@@ -159,8 +169,8 @@ class Journal:
         self._submit(commit)
         if commit.error is not None:
             raise commit.error
-        tail = commit.sequence + commit.count - 1
-        return Appended(commit.sequence, tail, commit.position, monotonic() - started)
+        first = commit.sequence
+        return Appended(first, first + commit.count - 1, commit.position, monotonic() - started)
 
     def read(self, from_: int = 1, *, newest_first: bool = False) -> Iterator[Entry]:
         """The records from sequence number `from_` on, up to the tail of now; or from the tail back to `from_`.
@@ -239,102 +249,116 @@ class Journal:
         self.close()
 
     def _check_open(self) -> None:
-        if self._pid != os.getpid():
+        if self._generation != _generation:
             self._forked()
         if self._closed:
             raise Refused("the journal is closed", path=self._log.name, step="open", hint="Open it again.")
 
     def _commit_of(self, records: Iterable[Record | bytes], expect: int | None, deadline: float) -> Commit:
-        batch = [record if isinstance(record, Record) else Record(record) for record in records]
-        for record in batch:
-            what = record.fault()
-            if what:
-                raise self._refused(what)
-        if not 0 < len(batch) <= entries.RECORDS_LIMIT:
-            raise self._refused(f"a batch has 1 to {entries.RECORDS_LIMIT} records, not {len(batch)}")
-        payload = entries.encode_records(enumerate(batch))
-        if len(payload) > entries.PAYLOAD_LIMIT:
-            raise self._refused(f"a batch has at most {entries.PAYLOAD_LIMIT} bytes, not {len(payload)}")
+        try:
+            payload, count = entries.encode_batch(records)
+        except ValueError as error:
+            raise self._refused(str(error)) from None
         if expect is not None and expect < 0:
             raise self._refused(f"expect is the number of a record or 0, not {expect!r}")
-        return Commit(payload, len(batch), expect, deadline)
+        return Commit(payload, count, expect, deadline)
 
     def _refused(self, what: str) -> Refused:
         return Refused(what, path=self._log.name, step="argument")
 
-    # Group commit.
+    # Group commit. A signal handler may raise between any two lines: whatever was begun, `_end` puts right.
 
     def _submit(self, commit: Commit) -> None:
         """Commit, alone or in a group; on return the commit is decided."""
-        waiting = None
-        with self._guard:
-            if not self._committing:
-                self._committing = True
-            elif len(self._queue) < QUEUE_LIMIT:
-                waiting = _Waiting(commit)
-                self._queue.append(waiting)
-            else:
-                raise self._queue_timeout(f"{QUEUE_LIMIT} appends wait already")
-        if waiting is None or self._wait(waiting):
-            self._lead(commit)
-
-    def _wait(self, waiting: _Waiting) -> bool:
-        """Wait until another thread has decided the commit, or it is this one's turn to lead; whether it is."""
+        turn = _Turn(commit)
         try:
-            got = waiting.turn.acquire(timeout=max(0.0, waiting.commit.deadline - monotonic()))
+            if self._begin(turn) or self._wait(turn):
+                self._lead(turn)
         except BaseException:
-            if not self._leave(waiting) and not waiting.commit.decided:
-                self._hand_over()
+            self._end(turn)
             raise
-        if not got and self._leave(waiting):
-            raise self._queue_timeout("the appends before it took the whole timeout")
-        return not waiting.commit.decided
 
-    def _leave(self, waiting: _Waiting) -> bool:
-        """Leave the queue; False when it is too late for that: the commit is decided now, or this thread's to lead."""
+    def _begin(self, turn: _Turn) -> bool:
+        """Lead when nobody does, else queue; whether it leads."""
         with self._guard:
-            if waiting in self._queue:
-                self._queue.remove(waiting)
+            if self._leader is None:
+                turn.group = [turn]
+                self._leader = turn
                 return True
-        waiting.turn.acquire()
-        return False
+            if len(self._queue) >= QUEUE_LIMIT:
+                raise self._queue_timeout(f"{QUEUE_LIMIT} appends wait already")
+            turn.gate.acquire()
+            self._queue.append(turn)
+            return False
+
+    def _wait(self, turn: _Turn) -> bool:
+        """Wait until another thread has decided the commit, or it is this one's turn to lead; whether it is."""
+        if not turn.gate.acquire(timeout=max(0.0, turn.commit.deadline - monotonic())):
+            with self._guard:
+                if turn in self._queue:
+                    raise self._queue_timeout("the appends before it took the whole timeout")
+            turn.gate.acquire()  # too late for that: it is being decided
+        if turn.commit.decided:
+            return False
+        with self._guard:  # whatever waits goes along: one lock, one write, one flush
+            turn.group, self._queue = [turn, *(each for each in self._queue if each is not turn)], []
+            return True
 
     def _queue_timeout(self, what: str) -> LockTimeout:
         return LockTimeout(what, path=self._log.name, step="queue", hint="Try again, or allow a longer timeout.")
 
-    def _lead(self, own: Commit) -> None:
-        """Commit ours and whatever is queued by now, then hand over to the next in the queue."""
-        with self._guard:
-            followers, self._queue = self._queue, []
-        commits = [own, *(waiting.commit for waiting in followers)]
-        try:
-            while commits:
-                commits = commits[self._commit_some(commits) :]
-        except BaseException as error:
-            for commit in commits:
-                commit.error = OutcomeUnknown(f"interrupted: {error!r}", path=self._log.name, step="append")
-            raise
-        finally:
-            for waiting in followers:
-                waiting.turn.release()
-            self._hand_over()
+    def _lead(self, turn: _Turn) -> None:
+        """Commit the group, then hand over to the next in the queue."""
+        group = turn.group
+        while group:
+            commits = [each.commit for each in group]
+            try:
+                decided = self._log.commit(commits, max(0.0, commits[0].deadline - monotonic()))
+            except LandedError as error:
+                commits[0].error = error  # the others are asked for again: what stopped the first may not stop them
+                decided = 1
+            for each in group[:decided]:
+                each.wake()
+            del group[:decided]
+        self._end(turn)
 
-    def _commit_some(self, commits: list[Commit]) -> int:
-        try:
-            return self._log.commit(commits, max(0.0, commits[0].deadline - monotonic()))
-        except LandedError as error:
-            commits[0].error = error  # the others are asked for again: what stopped the first may not stop them
-            return 1
-
-    def _hand_over(self) -> None:
+    def _end(self, turn: _Turn) -> None:
+        """Leave the leading or the queue, from wherever the turn is. Can be repeated after an interrupt."""
         with self._guard:
-            successor = self._queue.pop(0) if self._queue else None
-            self._committing = successor is not None
-        if successor is not None:
-            successor.turn.release()
+            for each in turn.group:
+                if each.commit.error is None:
+                    each.commit.error = self._interrupted(each.commit)
+                each.wake()
+            turn.group = []
+            if self._leader is turn:
+                self._leader = self._queue[0] if self._queue else None
+                del self._queue[:1]
+            elif turn in self._queue:
+                self._queue.remove(turn)
+            if self._leader is not None:
+                self._leader.wake()
+
+    def _interrupted(self, commit: Commit) -> LandedError:
+        """The error for an append whose leader was interrupted."""
+        kind = OutcomeUnknown if commit.sequence else NotLanded
+        what = "the append of another thread, which this one had joined, was interrupted"
+        return kind(what, path=self._log.name, step="append", hint="Look at the tail, then try again.")
 
     def _forked(self) -> None:
         """In a forked child the queue and its threads are the parent's."""
         self._guard = _thread.allocate_lock()
-        self._queue, self._committing, self._pid = [], False, os.getpid()
+        self._leader, self._queue, self._generation = None, [], _generation
         self._log.forked()
+
+
+_generation = 0
+"""How many forks lie between the first process and this one."""
+
+
+def _after_fork_in_child() -> None:
+    global _generation  # noqa: PLW0603 - a forked child starts afresh
+    _generation += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -17,7 +17,7 @@ import os
 import stat
 from time import monotonic, sleep, time
 
-from landed import _fs
+from landed import _fs, aside, process
 from landed._fs import LOCAL
 from landed.errors import LockTimeout, NotLanded, Refused, from_os_error
 from landed.process import Owner, me
@@ -40,6 +40,8 @@ PAUSES: Final = (0.00005, 0.0001, 0.0002)
 short, so that whoever waits in the kernel's queue is not overtaken for long."""
 HOLDER_OFFSET: Final = 64
 """Where the holder's line starts; LockFileEx locks the first byte against reading as well."""
+WATCHED: Final = "-"
+"""Stands for the time in the line of a lock that is held over and over, for microseconds."""
 HOLDER_SIZE: Final = 256
 """Bytes of the holder's line, padded, so that a shorter one covers a longer one."""
 
@@ -49,16 +51,18 @@ class Holder:
 
     Attributes:
         owner: the process.
-        since: when it took the lock, in seconds since the epoch.
+        since: when it took the lock, in seconds since the epoch; None when it did not write that down.
     """
 
     __slots__ = ("owner", "since")
 
-    def __init__(self, owner: Owner, since: float) -> None:
+    def __init__(self, owner: Owner, since: float | None) -> None:
         self.owner = owner
         self.since = since
 
     def __str__(self) -> str:
+        if self.since is None:
+            return str(self.owner)
         return f"{self.owner}, for {max(0.0, time() - self.since):.1f} s"
 
 
@@ -154,6 +158,12 @@ class Lock:
             self._release()  # an interrupt must not leave it half given back
             raise
 
+    def abandon(self) -> None:
+        """After an interrupt, which may have struck just before `release`: give back what this thread still has."""
+        turn = self._held
+        if turn is not None and turn.owner == _thread.get_ident():
+            self.release()
+
     def _release(self) -> None:
         turn = self._held
         if turn is not None and self._generation == _generation:
@@ -229,19 +239,24 @@ class Lock:
             raise self._failed(error) from error
 
     def holder(self) -> Holder | None:
-        """Who wrote down last that it holds the lock, and still lives; None when nobody did or it is dead."""
+        """Who holds the lock, by the kernel's word, or else who wrote it down last and lives; None when unknown."""
         try:
             fd = self._fs.open(self.path, os.O_RDONLY | _fs.NOFOLLOW | _fs.NONBLOCK)
             try:
                 line = self._fs.pread(fd, HOLDER_SIZE, HOLDER_OFFSET)
+                inode = self._fs.fstat(fd).st_ino
             finally:
                 self._fs.close(fd)
         except OSError:
             return None
         since, _, rest = line.decode("utf-8", "replace").strip("\0\n ").partition(" ")
         owner = Owner.decode(rest)
+        locker = process.locker(inode)
+        if locker is not None and (owner is None or owner.host != locker.host or owner.pid != locker.pid):
+            return Holder(locker, None)
         try:
-            return Holder(owner, float(since)) if owner is not None and owner.alive() is not False else None
+            signed = None if since == WATCHED else float(since)
+            return Holder(owner, signed) if owner is not None and owner.alive() is not False else None
         except ValueError:
             return None
 
@@ -281,13 +296,19 @@ class Lock:
 
     def _lock_file(self, slot: _Slot, deadline: float) -> None:
         try:
+            # A watched lock is not signed each time: it is held for microseconds, and the kernel names its holder.
+            if slot.identity == self._seen and slot.fd >= 0 and self._try(slot.fd):
+                return
             for _ in range(REOPENS):
                 if slot.fd < 0:
                     self._open(slot)
                 if not self._try_briefly(slot, deadline) and not _Waiter(slot, self._fs).wait(deadline):
                     raise self._timeout()
-                if (self._watched and self._seen == slot.identity) or self._leads_to(slot):
-                    self._seen = slot.identity
+                if slot.identity == self._seen:
+                    return
+                if self._leads_to(slot):
+                    if self._watched:
+                        self._seen = slot.identity
                     self._sign(slot.fd)
                     return
                 with _guard:  # somebody unlinked or replaced it: lock the one that others will find
@@ -343,7 +364,8 @@ class Lock:
 
     def _sign(self, fd: int) -> None:
         try:
-            self._fs.pwrite(fd, b"%.3f %s" % (time(), _signature()), HOLDER_OFFSET)
+            since = WATCHED if self._watched else f"{time():.3f}"
+            self._fs.pwrite(fd, b"%s %s" % (since.encode(), _signature()), HOLDER_OFFSET)
         except OSError:
             return  # a full disk: the lock is held all the same, and only a message misses its name
 
@@ -383,7 +405,7 @@ class _Waiter:
                 self._drop()
                 return False
             self._done.acquire()
-            _thread.start_new_thread(self._block, ())
+            aside.run(self._block)
             self._done.acquire(timeout=_remaining(deadline))
         except RuntimeError as error:
             self._drop()
@@ -449,7 +471,7 @@ def _end(path: str, turn: _Turn, fs: _fs.FileOps, *, close: bool) -> None:
             del slot.waiters[:1]
         elif turn in slot.waiters:
             slot.waiters.remove(turn)
-        if slot.turn is None:
+        if slot.turn is None and (slot.fd < 0 or len(_descriptors) > IDLE_DESCRIPTORS):
             _keep_or_drop(path, slot, fs)
 
 

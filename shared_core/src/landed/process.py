@@ -109,6 +109,35 @@ def start_token(pid: int) -> str:
     return _start_token_elsewhere(pid)  # pragma: no cover - run on macOS and Windows only
 
 
+def locker(inode: int) -> Owner | None:
+    """The process that holds a flock on the file of this inode number; None when the kernel names none, or several."""
+    try:
+        fd = os.open("/proc/locks", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with os.fdopen(fd, "rb") as file:
+        lines = [line.split() for line in file]
+    ending = b":%d" % inode  # the numbers of devices differ from those of stat on some file systems
+    pids = {int(line[4]) for line in lines if line[1] == b"FLOCK" and line[5].endswith(ending)}
+    if len(pids) != 1:
+        return None
+    pid = pids.pop()
+    return me() if pid == os.getpid() else Owner(pid, start_token(pid), me().host, _program_of(pid))
+
+
+def _program_of(pid: int) -> str:
+    try:
+        fd = os.open(f"/proc/{pid}/cmdline", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return "a process"
+    try:
+        words = os.read(fd, 4096).split(b"\0")
+    finally:
+        os.close(fd)
+    names = [os.path.basename(word) for word in words[:2] if word and not word.startswith(b"-")]
+    return names[-1].decode("utf-8", "backslashreplace").replace("\n", " ") if names else "a process"
+
+
 def boot_id() -> str:
     """A token that is equal for equal boots of this machine's kernel; "" where the platform does not say."""
     global _boot_id  # noqa: PLW0603 - one cached value per process

@@ -108,7 +108,10 @@ def write_document(write: Write | None) -> dict[str, Any] | None:
 
 def holder_document(holder: Holder | None) -> dict[str, Any] | None:
     """Who holds a lock, for JSON."""
-    return None if holder is None else {"since": stamp(holder.since), "owner": owner_document(holder.owner)}
+    if holder is None:
+        return None
+    since = None if holder.since is None else stamp(holder.since)
+    return {"since": since, "owner": owner_document(holder.owner)}
 
 
 def receipt_document(receipt: Receipt) -> dict[str, Any]:

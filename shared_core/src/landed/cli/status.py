@@ -104,7 +104,8 @@ def _row(seen: Standing) -> tuple[str, str, str, str]:
     holder = _holder(seen)
     if holder is None:
         return state_of(seen), "-", "does not say", path
-    return state_of(seen), output.clock(holder.since), str(holder.owner), path
+    since = "-" if holder.since is None else output.clock(holder.since)
+    return state_of(seen), since, str(holder.owner), path
 
 
 def _holder(seen: Standing) -> Holder | None:

@@ -76,7 +76,10 @@ class JournalDirectory:
         try:
             return self.fs.stat(self.path)
         except OSError as error:
-            raise self.failed(error, "the journal's directory is gone", "directory") from error
+            raise self._gone(error) from error
+
+    def _gone(self, error: OSError) -> NotLanded:
+        return self.failed(error, "the journal's directory is gone", "directory")
 
     def unchanged(self) -> bool:
         """Whether no entry was added or removed since `names` was last read.
@@ -84,8 +87,11 @@ class JournalDirectory:
         Raises:
             NotLanded: the directory is gone.
         """
-        status = self._stat()
-        return status.st_mtime_ns == self._seen and self._identify(status) == self._identity
+        try:
+            status = self.fs.stat(self.path)
+        except OSError as error:
+            raise self._gone(error) from error
+        return status.st_mtime_ns == self._seen and (status.st_dev, status.st_ino) == self._identity
 
     def is_the_same(self) -> bool:
         """Whether the path still leads to the directory that was opened."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from landed import _fs
-from landed.errors import Corrupt, Full, NotLanded, OutcomeUnknown, StaleWrite, VerifyFailed
+from landed.errors import Corrupt, Full, LandedError, NotLanded, OutcomeUnknown, StaleWrite, VerifyFailed
 from landed.local import compaction, doubt, reading, recovery, segments
 from landed.local.directory import LOCK, SUSPECT, JournalDirectory
 from landed.local.doubt import REOPEN
@@ -77,29 +77,33 @@ class LocalLog:
 
     def commit(self, commits: Sequence[Commit], timeout: float) -> int:
         """Decide the first of `commits`, and with them all that fit the segment and the group."""
-        decided = 0
         landing: list[Commit] = []
-        self.lock.acquire(timeout)
         try:
-            with self.follower.state:
-                segment = self._ready()
-                segment = self._make_room(segment, commits[0])
-                decided, landing, heads, data = self._lay_out(segment, commits)
-                start = segment.end
-                if landing:
-                    if segment.last is None:
-                        self._make_durable(segment)
-                    self._write(segment, data, start)
-                    segment.take(heads[-1])
-                segment.hold()  # until the flush
+            self.lock.acquire(timeout)
+            try:
+                with self.follower.state:
+                    segment = self._make_room(self._ready(), commits[0])
+                    start = segment.end
+                    decided, data, last = self._lay_out(segment, commits, landing)
+                    if last is not None:
+                        if segment.last is None:
+                            self._make_durable(segment)
+                        self._write(segment, data, start)
+                        segment.take(last)
+                    segment.hold()  # until the flush
+            finally:
+                self.lock.release()
         except OutcomeUnknown as error:
             if not landing:
                 raise
             for commit in landing:  # half-written, and not to be erased
                 commit.error = error
             return decided
-        finally:
-            self.lock.release()
+        except LandedError:
+            raise
+        except BaseException:
+            self.lock.abandon()
+            raise
         try:
             if landing:
                 self._acknowledge(segment, data, start, landing)
@@ -113,6 +117,8 @@ class LocalLog:
         if self._doubt.why is not None:
             raise self._doubt.refuse()
         segment = self.follower.catch_up(locked=True)
+        if self.follower.found == recovery.END:
+            return segment
         self.follower.refuse_damage(segment)
         if self.follower.found == recovery.TORN:
             try:
@@ -141,24 +147,23 @@ class LocalLog:
         refused = commit.expect is not None and commit.expect != segment.tail
         return segment if fits or refused else self._roll(segment, needed, self.size())
 
-    def _lay_out(self, segment: Segment, commits: Sequence[Commit]) -> tuple[int, list[Commit], list[Head], bytes]:
-        """Decide commits in order as long as they fit; how many, those that land, and their frames."""
+    def _lay_out(
+        self, segment: Segment, commits: Sequence[Commit], landing: list[Commit]
+    ) -> tuple[int, bytes, Head | None]:
+        """Decide commits in order as long as they fit, and list those that land; how many, their frames, the last."""
         parts: list[bytes] = []
-        landing: list[Commit] = []
-        heads: list[Head] = []
-        offset, tail = segment.end, segment.tail
-        back = segment.end - segment.last.offset if segment.last is not None else 0
+        head = segment.last
+        offset, tail, limit = segment.end, segment.tail, segment.header.size - OVERHEAD
         decided = 0
         for commit in commits:
             if commit.expect is not None and commit.expect != tail:
                 commit.error = self._stale(commit.expect, tail)
                 decided += 1
                 continue
-            size = frame_size(len(commit.payload))
-            full = offset + size + OVERHEAD > segment.header.size
-            if full or (landing and offset + size - segment.end > GROUP_BYTES):
+            end = offset + frame_size(len(commit.payload))
+            if end > limit or (landing and end - segment.end > GROUP_BYTES):
                 break
-            commit.sequence, commit.position = tail + 1, segment.position_of(offset)
+            commit.position = segment.position_of(offset)
             head = Head(
                 offset,
                 BATCH,
@@ -166,15 +171,15 @@ class LocalLog:
                 count=commit.count,
                 sequence=tail + 1,
                 flushed=segment.flushed,
-                back=back,
+                back=offset - head.offset if head is not None else 0,
                 boot=self._boot,
             )
             parts.append(head.encode(segment.header.id, commit.payload))
-            heads.append(head)
             landing.append(commit)
+            commit.sequence = tail + 1
             decided += 1
-            offset, back, tail = offset + size, size, tail + commit.count
-        return decided, landing, heads, parts[0] if len(parts) == 1 else b"".join(parts)
+            offset, tail = end, head.tail
+        return decided, b"".join(parts), head if landing else None
 
     def _stale(self, expected: int, tail: int) -> StaleWrite:
         return StaleWrite(

@@ -31,6 +31,8 @@ SIZE_LIMIT: Final = 4 << 20
 CATCH_UP: Final = 16 << 10
 """Bytes that are read at once of what other processes have appended."""
 SALVAGE: Final = "Restore the file, or read what is left with: landed journal salvage"
+NOTHING: Final = bytes(frames.FRAME_HEADER)
+"""What stands where the next frame's header will."""
 READ_AHEAD: Final = 256 << 10
 """Bytes of a sequential read."""
 
@@ -95,10 +97,15 @@ class Segment:
         header: its header.
         end: where the good frames end that this process has seen.
         last: the header of the last of them, or None.
+        tail: the highest sequence number given out up to `end`.
+        sealed: whether the last of them is a seal: another segment follows.
         flushed: below this offset everything is on the device, as far as this process knows.
     """
 
-    __slots__ = ("_flags", "_fs", "_retired", "_users", "directory", "end", "fd", "flushed", "header", "last", "span")
+    __slots__ = (
+        *("_flags", "_fs", "_retired", "_users", "directory", "fd", "header", "span"),
+        *("end", "flushed", "last", "sealed", "tail"),
+    )
 
     def __init__(self, directory: str, span: Range, fs: _fs.FileOps, *, writable: bool) -> None:
         self.directory = directory
@@ -109,9 +116,14 @@ class Segment:
         self._users = 0
         self._retired = False
         self.header = self._open()
-        self.end = HEADER.size
         self.flushed = HEADER.size
+        self._rewind()
+
+    def _rewind(self) -> None:
+        self.end = HEADER.size  # first: after an interrupt the frames are found again
         self.last: Head | None = None
+        self.tail = self.header.base
+        self.sealed = False
 
     def _open(self) -> Header:
         self.fd = self._fs.open(self.path, self._flags)
@@ -145,11 +157,6 @@ class Segment:
     def position_of(self, offset: int) -> Position:
         """Where the frame at `offset` stands, for `Log.fetch`."""
         return (*self.span, int.from_bytes(self.header.id, "little"), self.header.compacted, offset)
-
-    @property
-    def tail(self) -> int:
-        """The highest sequence number given out up to `end`."""
-        return self.last.tail if self.last is not None else self.header.base
 
     def read(self, offset: int, size: int) -> bytes:
         """Bytes from the file, fewer at its end; loops on short reads.
@@ -203,7 +210,7 @@ class Segment:
         """Move `end` past the good frames that others have added; whether zeros or a seal follow, as they should."""
         while not self.sealed:
             data = self.read(self.end, frames.FRAME_HEADER)
-            if not any(data):
+            if data == NOTHING or not any(data):  # fewer bytes at the end of the file are nothing, too
                 return True
             head = frames.decode_head(self.header.id, self.end, data)
             if head is None or head.end > self.header.size:
@@ -243,8 +250,10 @@ class Segment:
     def take(self, head: Head) -> None:
         """Count the frame behind `head` as seen."""
         self.last = head
-        self.end = head.end
+        self.tail = head.tail
+        self.sealed = head.type == SEAL
         self.flushed = max(self.flushed, head.flushed)
+        self.end = head.end  # last: an interrupt before it leaves a frame that is found again
 
     def find_end(self, running: int, *, thorough: bool = False) -> str:
         """Move `end` and `last` to the segment's last good frame, and say what follows (`landed.recovery`).
@@ -261,7 +270,7 @@ class Segment:
                 self.take(frame.head)
                 if self.advance() and (self.sealed or self._is_zero_from(self.end)):
                     return recovery.SEALED if self.sealed else recovery.END
-        self.end, self.last = HEADER.size, None
+        self._rewind()
         data = self.read(0, self.header.size)
         for frame in recovery.frames(self.header.id, data):
             self.take(frame.head)
@@ -271,10 +280,6 @@ class Segment:
         """Whether nothing follows: a page that was lost in the middle must not pass for the end."""
         rest = self.read(offset, self.header.size - offset)
         return rest == bytes(len(rest))
-
-    @property
-    def sealed(self) -> bool:
-        return self.last is not None and self.last.type == SEAL
 
     def corrupt(self, offset: int, what: str) -> Corrupt:
         """The error for bytes that fail their check at `offset`."""
