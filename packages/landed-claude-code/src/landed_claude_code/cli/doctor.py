@@ -1,0 +1,204 @@
+"""``landed-hook doctor``: whether the hook that is installed does its work, by giving it some."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from typing import TYPE_CHECKING, Any, Final
+
+from landed.cli import output
+from landed.digest import sha256
+from landed.doctor import FAIL, NOTE, OK, STATUSES, WARN, Check
+from landed.errors import Refused
+from landed_claude_code import ledger as ledgers
+from landed_claude_code import settings
+from landed_claude_code.formatters import MARK
+from landed_claude_code.workflows import claude_directory
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+DESCRIPTION: Final = """\
+Look for the hook in Claude Code's settings of this directory, and give the command that stands there a
+test of its own: a file that an agent has not read must be denied, one that it has read must not. Also:
+is Claude Code new enough, is the hook there twice, may hooks run at all, can records be kept. Exits
+with 1 when a check fails.
+"""
+FLOOR: Final = (2, 1, 139)
+"""The oldest Claude Code that starts the hook as the settings say."""
+FAIL_CLOSED: Final = (2, 1, 295)
+"""The oldest one that denies a write when the hook dies or takes too long."""
+TIME_LIMIT: Final = 30
+"""Seconds for a program that is tried."""
+COLOUR: Final = {OK: "good", NOTE: "dim", WARN: "doubt", FAIL: "bad"}
+_INSTALL: Final = "Run `landed-hook install`."
+
+
+def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not name its type
+    """Add the command."""
+    parser = output.add_command(subparsers, "doctor", "try whether the installed hook works", DESCRIPTION)
+    parser.add_argument("--claude", metavar="PROGRAM", default="claude", help="Claude Code (default: claude)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Try."""
+    checks = []
+    for check in examine(os.getcwd(), args.claude):
+        checks.append(check)
+        if not args.json:
+            colour = COLOUR[check.status]
+            print(f"{output.coloured(f'{check.status:4}', colour)}  {check.name}: {output.shown(check.detail)}")
+            if check.hint:
+                print(f"      next: {output.shown(check.hint)}")
+    counts = {status: sum(check.status == status for check in checks) for status in STATUSES}
+    if args.json:
+        document = [{"name": c.name, "status": c.status, "detail": c.detail, "hint": c.hint or None} for c in checks]
+        output.emit({"counts": counts, "ok": not counts[FAIL], "checks": document})
+    elif counts[FAIL]:
+        print(f"\nwrites are not guarded as they should be: {output.count(counts[FAIL], 'check')} failed")
+    else:
+        print("\nthe hook works" + (f", with {output.count(counts[WARN], 'warning')}" if counts[WARN] else ""))
+    return output.BAD_NEWS if counts[FAIL] else output.OK
+
+
+def examine(project: str, claude: str) -> Iterator[Check]:
+    """Every check, in the order in which they make sense."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for scope in settings.SCOPES:
+        path = settings.path_of(scope, project)
+        try:
+            with open(path, encoding="utf-8") as file:
+                parsed = settings.parse(file.read(), path)
+        except FileNotFoundError:
+            continue
+        except (Refused, OSError) as error:
+            yield Check("settings", FAIL, f"{path}: {error}", "Repair the file; Claude Code cannot read it either.")
+            continue
+        if parsed.get("disableAllHooks"):
+            yield Check("hooks", FAIL, f"{path} has disableAllHooks", "Take it out: it turns off this hook as well.")
+        if hooks := settings.ours(parsed):
+            found[path] = hooks
+    plugins = _plugins()
+    if not found and not plugins:
+        yield Check("installed", FAIL, f"the hook is in no settings that count in {project}", _INSTALL)
+    for path, hooks in found.items():
+        yield from _installed(path, hooks)
+    if plugins:
+        yield Check("plugin", OK, f"the plugin is in {plugins[0]}")
+    if len(found) + bool(plugins) > 1:
+        places = ", ".join([*found, *plugins[:1]])
+        hint = "Nothing goes wrong, but every call costs twice: keep one (`landed-hook uninstall --scope ...`)."
+        yield Check("once", FAIL, f"the hook is active more than once: {places}", hint)
+    yield _version(claude)
+    yield _state()
+
+
+def _installed(path: str, hooks: dict[str, list[dict[str, Any]]]) -> Iterator[Check]:
+    missing = [event for event, _, _ in settings.EVENTS if event not in hooks]
+    if missing:
+        yield Check("installed", FAIL, f"{path} lacks the hook for {', '.join(missing)}", _INSTALL)
+    else:
+        yield Check("installed", OK, path)
+    commands = {json.dumps([hook.get("command"), hook.get("args")]) for each in hooks.values() for hook in each}
+    if len(commands) > 1:
+        yield Check("command", FAIL, f"{path} starts the hook in {len(commands)} ways", _INSTALL)
+    for words in sorted(commands):
+        program, arguments = json.loads(words)
+        yield _tried([program, *(arguments or [])])
+    if not any(hook.get("onFailure") == "block" for hook in hooks.get("PreToolUse", [])):
+        yield Check("on failure", WARN, "a hook that dies lets the write through", _INSTALL)
+
+
+def _tried(command: list[str]) -> Check:
+    """Run the installed command on a write of an unread file, on a read of it, and on the write again."""
+    with tempfile.TemporaryDirectory(prefix="landed-hook-doctor-") as made:
+        path = os.path.join(os.path.realpath(made), "unread.txt")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("one\n")
+        env = {**os.environ, "LANDED_STATE_DIR": os.path.join(made, "state"), "CLAUDE_PID": str(os.getpid())}
+        write = {"tool_name": "Write", "tool_input": {"file_path": path, "content": "two\n"}}
+        shown = {"type": "text", "file": {"content": "one\n", "startLine": 1, "numLines": 2}}
+        read = {"tool_name": "Read", "tool_input": {"file_path": path}, "tool_response": shown}
+        steps = (("PreToolUse", write, True), ("PostToolUse", read, False), ("PreToolUse", write, False))
+        for number, (event, fields, denied) in enumerate(steps):
+            payload = {"session_id": "doctor", "hook_event_name": event, "tool_use_id": str(number), **fields}
+            try:
+                ended = subprocess.run(
+                    command,
+                    input=json.dumps(payload).encode(),
+                    capture_output=True,
+                    timeout=TIME_LIMIT,
+                    env=env,
+                    check=False,
+                )
+                answer = json.loads(ended.stdout)
+            except OSError as error:
+                hint = f"The interpreter moved. {_INSTALL}"
+                return Check("self-test", FAIL, f"{command[0]} cannot be started: {error.strerror}", hint)
+            except (ValueError, subprocess.TimeoutExpired) as error:
+                return Check("self-test", FAIL, f"{command[0]} gave no answer: {error}", _INSTALL)
+            said = answer.get("hookSpecificOutput", {}).get("permissionDecision") == "deny"
+            if said != denied or "systemMessage" in answer:
+                what = answer.get("systemMessage") or f"step {number + 1}: {answer or 'no denial'}"
+                return Check("self-test", FAIL, what, _INSTALL)
+    return Check("self-test", OK, f"{command[0]}: an unread file is denied, a read one is not")
+
+
+def _plugins() -> list[str]:
+    """Installed copies of the plugin: Claude Code runs it beside what the settings say."""
+    pattern = os.path.join(glob.escape(claude_directory()), "plugins", "**", "hooks", "hooks.json")
+    found = []
+    for path in glob.glob(pattern, recursive=True):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            if MARK in file.read():
+                found.append(path)
+    return found
+
+
+def _version(claude: str) -> Check:
+    program = shutil.which(claude)
+    if program is None:
+        hint = "Name it with --claude."
+        return Check("Claude Code", WARN, f"{claude} is not on the PATH, so that its version is not known", hint)
+    try:
+        ended = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Check("Claude Code", FAIL, f"{program} cannot be started: {error}", "Install Claude Code again.")
+    match = re.match(r"(\d+)\.(\d+)\.(\d+)", ended.stdout)
+    if match is None:
+        return Check("Claude Code", WARN, f"{program} does not say which version it is")
+    version = tuple(map(int, match.groups()))
+    if version < FLOOR:
+        hint = f"Update it: before {_dotted(FLOOR)} it starts the bare interpreter instead of the hook."
+        return Check("Claude Code", FAIL, f"{match[0]} is too old", hint)
+    if version < FAIL_CLOSED:
+        hint = f"Update to {_dotted(FAIL_CLOSED)}: before it, a hook that is killed or too slow lets the write through."
+        return Check("Claude Code", WARN, f"{match[0]} does not know onFailure", hint)
+    return Check("Claude Code", OK, match[0])
+
+
+def _state() -> Check:
+    directory = ledgers.agents_directory()
+    try:
+        os.makedirs(directory, 0o700, exist_ok=True)
+        probe = os.path.join(directory, sha256(str(os.getpid()).encode())[:8])
+        os.mkdir(probe)
+        os.rmdir(probe)
+    except OSError as error:
+        hint = "Set LANDED_STATE_DIR to a directory that this user can write, for Claude Code as well."
+        return Check("records", WARN, f"{directory}: {error.strerror}; they go to the temporary files", hint)
+    mode = os.stat(directory).st_mode & 0o777
+    if mode & 0o077:
+        return Check("records", WARN, f"{directory} is open to others ({mode:03o})", f"chmod 700 {directory}")
+    return Check("records", OK, directory)
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))

@@ -1,0 +1,86 @@
+"""``landed-hook install`` and ``uninstall``."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import landed
+from landed.cli import output
+from landed_claude_code import settings
+
+if TYPE_CHECKING:
+    import argparse
+
+INSTALL: Final = """\
+Put the hook into Claude Code's settings. Other hooks stay as they are, byte for byte; settings that
+are not JSON are refused; a second time changes nothing. Claude Code notices by itself.
+
+  user      ~/.claude/settings.json, for every project of this user (the default)
+  project   .claude/settings.json here, for everybody who works on it: it names this interpreter
+  local     .claude/settings.local.json here, for this user in this project
+"""
+UNINSTALL: Final = """\
+Take the hook out of Claude Code's settings again, and nothing else. Without --scope, out of all three.
+"""
+
+
+def add_parsers(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not name its type
+    """Add both commands."""
+    parser = output.add_command(subparsers, "install", "put the hook into Claude Code's settings", INSTALL)
+    parser.add_argument("--scope", choices=settings.SCOPES, default="user", help="which settings (default: user)")
+    parser.add_argument("--dry-run", action="store_true", help="show the change and leave it at that")
+    parser.set_defaults(run=install)
+    parser = output.add_command(subparsers, "uninstall", "take it out again", UNINSTALL)
+    parser.add_argument("--scope", choices=settings.SCOPES, help="which settings (default: all)")
+    parser.add_argument("--dry-run", action="store_true", help="show the change and leave it at that")
+    parser.set_defaults(run=uninstall)
+
+
+def install(args: argparse.Namespace) -> int:
+    """Put it in."""
+    path = settings.path_of(args.scope, os.getcwd())
+    wanted = settings.entries(*settings.here())
+    changed = _edit(args, path, lambda text: settings.with_ours(text, path, wanted))
+    if args.json:
+        output.emit({"path": path, "changed": changed, "dry_run": args.dry_run})
+    elif not args.dry_run:
+        print(f"{'installed in' if changed else 'already in'} {output.shown(path)}")
+        if changed:
+            output.note("`landed-hook doctor` tries it")
+    return output.OK
+
+
+def uninstall(args: argparse.Namespace) -> int:
+    """Take it out."""
+    paths = [settings.path_of(scope, os.getcwd()) for scope in ([args.scope] if args.scope else settings.SCOPES)]
+    changed = []
+    for path in paths:
+        if os.path.exists(path) and _edit(args, path, lambda text, path=path: settings.without_ours(text, path)):
+            changed.append(path)
+            if not args.json and not args.dry_run:
+                print(f"taken out of {output.shown(path)}")
+    if args.json:
+        output.emit({"changed": changed, "dry_run": args.dry_run})
+    elif not changed:
+        print("it is in none of them")
+    return output.OK
+
+
+def _edit(args: argparse.Namespace, path: str, change: Any) -> bool:  # noqa: ANN401 - a function of the text
+    """Change a settings file under its lock; whether there was anything to change."""
+    if args.dry_run:
+        before = landed.read(path).text if os.path.exists(path) else ""
+        after = change(before)
+        if not args.json:
+            lines = difflib.unified_diff(before.splitlines(keepends=True), after.splitlines(keepends=True), path, path)
+            sys.stdout.writelines(line if line.endswith("\n") else line + "\n" for line in lines)
+        return bool(after != before)
+    with landed.edit(path) as doc:
+        before = doc.text
+        doc.text = after = change(before)
+    if after != before and not settings.parse(after, path):
+        landed.delete(path)  # it held nothing but the hook
+    return bool(after != before)

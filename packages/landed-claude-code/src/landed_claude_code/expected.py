@@ -1,0 +1,149 @@
+"""What a tool's response promises to be on the disk, and whether it is.
+
+The response decides, not the input: Claude Code keeps a file's byte order mark, its UTF-16 and its line ends, and
+matches an edit's quotes to the file's. Where a response says too little, what it does say must hold.
+"""
+
+from __future__ import annotations
+
+from landed_claude_code.adapter import NOTEBOOK, WRITE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+SAME: Final = "same"
+"""The disk holds what the response promises."""
+MISSING: Final = "missing"
+EMPTY: Final = "empty"
+OLD: Final = "old"
+"""The disk holds what it held before the call, which is not what the response promises."""
+OTHER_BYTES: Final = "other"
+"""The disk holds neither: somebody rewrote it since, as a formatter may."""
+HELD_BACK: Final = "held back"
+"""The tool says itself that it has not written."""
+
+_UTF16: Final = b"\xff\xfe"
+_BOM: Final = "\ufeff"
+
+
+def compare(operation: str, response: dict[str, Any], data: bytes | None, *, unchanged: bool) -> str:
+    """Hold the disk against a tool's response.
+
+    Args:
+        operation: of the tool.
+        response: what it returned.
+        data: what stands under the path now; None for nothing.
+        unchanged: whether that is what stood there before the call.
+    """
+    if response.get("staged") is True or response.get("error"):
+        return HELD_BACK
+    if data is None:
+        return MISSING
+    if operation == WRITE:
+        same = _holds_content(response, data)
+    elif operation == NOTEBOOK:
+        text = response.get("updated_file")
+        same = not isinstance(text, str) or _lines(text) == _lines(_decode(data))
+    else:
+        same = _holds_edit(response, _lines(_decode(data)), unchanged=unchanged)
+    if same:
+        return SAME
+    if not data:
+        return EMPTY
+    return OLD if unchanged else OTHER_BYTES
+
+
+def _holds_content(response: dict[str, Any], data: bytes) -> bool:
+    content = response.get("content")
+    if not isinstance(content, str):
+        return True
+    if data.startswith(_UTF16):
+        text = content.removeprefix(_BOM)
+        return data[len(_UTF16) :] == text.encode("utf-16-le", "surrogatepass")
+    try:
+        return data == content.encode("utf-8")
+    except UnicodeEncodeError:  # half a surrogate pair has no UTF-8; JavaScript writes U+FFFD for it
+        return data == content.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode("utf-8")
+
+
+def _holds_edit(response: dict[str, Any], text: str, *, unchanged: bool) -> bool:
+    original, old, new = (response.get(name) for name in ("originalFile", "oldString", "newString"))
+    patch = response.get("structuredPatch")
+    if not isinstance(new, str):
+        return True
+    if isinstance(original, str) and isinstance(patch, list) and patch:
+        original = _lines(original)
+        if isinstance(old, str) and old:
+            replaced = original.replace(_lines(old), _lines(new), -1 if response.get("replaceAll") else 1)
+            if replaced == text:
+                return True
+        patched = _patched(original, patch)
+        return patched is not None and _untabbed(patched) == _untabbed(text)
+    return not unchanged and _lines(new).rstrip() in text
+
+
+def _patched(original: str, patch: list[Any]) -> str | None:
+    """`original` with the hunks applied; None where they do not fit."""
+    lines = original.split("\n")
+    ended = lines[-1] == ""
+    if ended:
+        lines.pop()
+    done: list[str] = []
+    at = 0
+    for hunk in patch:
+        start = max(0, int(hunk["oldStart"]) - 1)
+        done += lines[at:start]
+        at = start
+        before = ""
+        for line in hunk["lines"]:
+            mark, rest = line[:1], line[1:]
+            if mark == "\\":  # the line before has no newline: the end of the old file, of the new, or of both
+                ended = before == "-"
+            elif mark == "+":
+                done.append(rest)
+            else:
+                if at >= len(lines) or _untabbed(lines[at]) != _untabbed(rest):
+                    return None
+                if mark == " ":
+                    done.append(lines[at])
+                at += 1
+            before = mark
+    done += lines[at:]
+    return "\n".join(done) + ("\n" if ended and done else "")
+
+
+def _untabbed(text: str) -> str:
+    """The tool shows the tabs at the beginning of a line as two spaces each."""
+    if "\t" not in text:
+        return text
+    lines = [(line, line.lstrip("\t")) for line in text.split("\n")]
+    return "\n".join("  " * (len(line) - len(bare)) + bare for line, bare in lines)
+
+
+def shows(response: dict[str, Any], data: bytes) -> bool | None:
+    """Whether what a Read showed is in the file now; None where the response does not say (an image, a notebook)."""
+    file = response.get("file")
+    content = file.get("content") if isinstance(file, dict) and response.get("type") == "text" else None
+    if not isinstance(content, str) or not isinstance(file, dict):
+        return None
+    text = _lines(_decode(data)).removeprefix(_BOM)
+    shown = _lines(content).removeprefix(_BOM)
+    if shown == text:
+        return True
+    start = file.get("startLine")
+    first = start - 1 if isinstance(start, int) and start > 0 else 0
+    lines = text.split("\n")[first:]
+    part = "\n".join(lines[: shown.count("\n") + 1])
+    return part == shown or part.startswith(shown) or shown == ""
+
+
+def _decode(data: bytes) -> str:
+    if data.startswith(_UTF16):
+        return data.decode("utf-16-le", "replace")
+    return data.decode("utf-8", "replace")
+
+
+def _lines(text: str) -> str:
+    """Line ends as Claude Code compares them."""
+    return text.replace("\r\n", "\n")

@@ -1,0 +1,33 @@
+"""Ledgers of sessions that are long over go; those of sessions that live, and of recent ones, stay."""
+
+from __future__ import annotations
+
+import os
+from time import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+KEPT: Final = 14 * 86_400
+"""Seconds for which the ledgers of a session that is over can be reported on."""
+AT_ONCE: Final = 200
+"""Sessions that one start of a session removes."""
+
+
+def sweep(directory: str) -> None:
+    """Remove the ledgers below `directory` that nobody has added to for `KEPT`."""
+    before = time() - KEPT
+    removed = 0
+    for session in os.scandir(directory):
+        if removed >= AT_ONCE or not session.is_dir(follow_symlinks=False):
+            continue
+        entries = list(os.scandir(session.path))
+        if any(entry.stat(follow_symlinks=False).st_mtime > before for entry in entries):
+            continue
+        if session.stat(follow_symlinks=False).st_mtime > before:
+            continue
+        for entry in entries:
+            os.unlink(entry.path)
+        os.rmdir(session.path)
+        removed += 1

@@ -1,0 +1,402 @@
+"""The decisions: who may write, what must be said, and who may not stop yet.
+
+They rest on digests alone. A file that still holds what an agent has seen is never denied to it, whatever its times
+say; one that holds anything else is, whoever changed it.
+"""
+
+from __future__ import annotations
+
+import os
+from time import localtime, strftime, time
+
+from landed import _fs
+from landed.artifact import Artifact
+from landed.desk import Desk
+from landed.digest import sha256
+from landed.errors import LandedError, LockTimeout, NotLanded, Refused
+from landed.state import resolve
+from landed_claude_code import expected
+from landed_claude_code.adapter import AFTER, ASKING, BEFORE, END, FAILED, PROMPT, READ, SETTLE, STOP, Answer, Call
+from landed_claude_code.ledger import (
+    ASKED,
+    DENIED,
+    ENDED,
+    LOST,
+    ODD,
+    SEEN,
+    TOLD,
+    WROTE,
+    Fact,
+    Known,
+    Ledger,
+    stat_of,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from landed.artifact import Sight
+    from landed.process import Owner
+    from landed.records import Record
+
+PATIENCE: Final = 5.0
+"""Seconds to wait for another agent or program before the tool is denied: most writes take a tenth of one."""
+BOUND: Final = 120.0
+"""Seconds that a lease lasts at most."""
+WHILE_ASKING: Final = 600.0
+"""Seconds that it lasts while a person is asked."""
+WINDOW: Final = 5.0
+"""Seconds that it lasts after the tool: until the other hooks are done, which PostToolBatch says sooner."""
+FOUND_IN: Final = 20
+"""Files that one message names."""
+
+
+def answer(call: Call, ledger: Ledger) -> Answer:
+    """Decide.
+
+    Raises:
+        LandedError: nothing could be decided.
+        OSError: likewise.
+    """
+    if call.operation == READ:
+        return _read(call, ledger) if call.phase == AFTER else Answer()
+    decide = {
+        BEFORE: _before,
+        ASKING: _longer,
+        AFTER: _after,
+        FAILED: _failed,
+        SETTLE: _settle,
+        STOP: _stop,
+        PROMPT: _prompt,
+        END: _gone,
+    }
+    return decide[call.phase](call, ledger)
+
+
+# Before the tool.
+
+
+def _before(call: Call, ledger: Ledger) -> Answer:
+    path = call.paths[0]
+    if ledger.owner.alive() is False:
+        return Answer(deny="Claude Code has ended; nothing was written.")  # a hook that outlived it
+    try:
+        with Desk(path, word_of(ledger), timeout=PATIENCE) as desk:
+            known = ledger.load().of(desk.path)
+            digest = desk.sight.digest if desk.sight is not None else ""
+            if desk.sight is not None and not _has_seen(known, digest):
+                reason = _unseen(desk, known)
+                ledger.add(Fact(DENIED, desk.path, digest=digest, call=call.id, detail=reason))
+                return Answer(deny=reason)
+            desk.lend(call.id or "-", ledger.owner, BOUND)
+            version = desk.record.landed.version if desk.record.landed is not None else ""
+            ledger.add(Fact(ASKED, desk.path, digest=digest, call=call.id, detail=version))
+    except LockTimeout as busy:
+        reason = (
+            f"Nothing was written. {path} is being written by {_without_time(busy)}. "
+            "Wait a moment, read the file, then redo the change on what it holds then."
+        )
+        ledger.add(Fact(DENIED, resolve(path), call=call.id, detail=reason))
+        return Answer(deny=reason)
+    except Refused:
+        return Answer()  # a directory, a device: the tool itself says what it thinks of that
+    return Answer()
+
+
+def _has_seen(known: Known, digest: str) -> bool:
+    return known.seen is not None and known.seen.digest == digest
+
+
+def _unseen(desk: Desk, known: Known) -> str:
+    """Why not, in words that are the same when the same call comes again."""
+    who = _writer(desk.record, desk.sight)
+    seen = known.seen
+    if seen is None:
+        since = f"{desk.path} exists, and you have not read it"
+    else:
+        word = "wrote" if seen.kind == WROTE else "read"
+        since = f"{desk.path} has changed since you {word} it at {_clock(seen.at)}"
+    return f"Nothing was written. {since}: it holds what {who}. Read it, then redo the change on what it holds now."
+
+
+def _writer(record: Record, sight: Sight | None) -> str:
+    """Who put there what stands there."""
+    last = record.landed
+    if sight is not None and last is not None and last.digest == sight.digest:
+        return f"{last.owner.program} wrote at {_clock(last.at)} (version {last.version})"
+    if sight is None:
+        return "something outside Claude Code's file tools left: no file"
+    return (
+        f"something outside Claude Code's file tools (a shell command, another program, a person) put there, "
+        f"last at {_clock(sight.status.st_mtime)}"
+    )
+
+
+def _without_time(busy: LockTimeout) -> str:
+    """Who, without for how long: the same words for the same refusal."""
+    return (busy.holder or "a program that does not say who it is").rpartition(", for ")[0] or "another program"
+
+
+def _longer(call: Call, ledger: Ledger) -> Answer:
+    with Desk(call.paths[0], word_of(ledger), timeout=PATIENCE, patient=False) as desk:
+        lease = desk.lease
+        if lease is not None and lease.agent == word_of(ledger):
+            desk.lend(lease.call, ledger.owner, WHILE_ASKING)
+    return Answer()
+
+
+# After it.
+
+
+def _read(call: Call, ledger: Ledger) -> Answer:
+    """The agent has seen what stands there, if that is what it was shown."""
+    try:
+        artifact = Artifact(call.paths[0])
+        sight = artifact.look()
+    except (Refused, NotLanded):
+        return Answer()  # a directory, a device, a file that Claude Code may read and we may not
+    if sight is None:
+        return Answer()
+    known = ledger.load().of(artifact.path)
+    stat = stat_of(sight.status)
+    if expected.shows(call.response, sight.data) is False and not stat:
+        return Answer(
+            tell=f"{artifact.path} changed while it was read: it holds other bytes now than the ones shown. "
+            "Read it again before writing it."
+        )
+    if not _has_seen(known, sight.digest) or known.told is not None or (stat and known.seen and not known.seen.stat):
+        ledger.add(Fact(SEEN, artifact.path, digest=sight.digest, call=call.id, stat=stat))
+    return Answer()
+
+
+def _after(call: Call, ledger: Ledger) -> Answer:
+    try:
+        with Desk(call.paths[0], word_of(ledger), timeout=PATIENCE, patient=False) as desk:
+            known = ledger.load().of(desk.path)
+            if known.wrote is not None and known.wrote.call == call.id != "":
+                return Answer()  # another copy of this hook was here
+            return _verdict(call, ledger, desk, known)
+    except Refused:
+        return Answer()
+
+
+def _verdict(call: Call, ledger: Ledger, desk: Desk, known: Known) -> Answer:
+    sight = desk.sight
+    digest = sight.digest if sight is not None else ""
+    asked = known.asked if known.asked is not None and known.asked.call == call.id else None
+    unchanged = asked is not None and asked.digest == digest
+    found = expected.compare(
+        call.operation, call.response, sight.data if sight is not None else None, unchanged=unchanged
+    )
+    if found == expected.HELD_BACK:
+        desk.give_back()
+        ledger.add(Fact(ENDED, desk.path, call=call.id))
+        return Answer()
+    if found == expected.SAME and sight is not None:
+        before = desk.record.landed
+        write = desk.landed(ledger.owner, until=time() + WINDOW)
+        ledger.add(
+            Fact(WROTE, desk.path, digest=digest, call=call.id, stat=stat_of(sight.status), detail=write.version)
+        )
+        if asked is not None and before is not None and before.version != asked.detail:
+            return Answer(deny=_overwrote(desk.path, before.owner, before.version, before.at))
+        return Answer()
+    if found == expected.OTHER_BYTES:
+        ledger.add(Fact(ODD, desk.path, digest=digest, call=call.id))
+        return Answer()  # a formatter may be at it: PostToolBatch tells
+    desk.give_back()
+    what = _WRONG[found].format(path=desk.path)
+    ledger.add(Fact(LOST, desk.path, digest=digest, call=call.id, detail=what), Fact(ENDED, desk.path, call=call.id))
+    return Answer(deny=f"{what} The tool reported success, but the write is not on the disk. {_NEXT}")
+
+
+_WRONG: Final = {
+    expected.MISSING: "{path} is not there.",
+    expected.EMPTY: "{path} is empty.",
+    expected.OLD: "{path} holds the bytes that it held before.",
+}
+_NEXT: Final = "Read it, and write it again if that is still right."
+
+
+def _overwrote(path: str, owner: Owner, version: str, at: float) -> str:
+    return (
+        f"This write replaced bytes that {owner.program} had written to {path} at {_clock(at)} (version {version}), "
+        "after the write was asked for and before it was done. They are not on the disk any more. Tell whoever needs them."
+    )
+
+
+def _failed(call: Call, ledger: Ledger) -> Answer:
+    return _end(ledger, call.paths)
+
+
+def _gone(_call: Call, ledger: Ledger) -> Answer:
+    return _end(ledger, [path for path, known in ledger.load().known.items() if known.open])
+
+
+def _end(ledger: Ledger, paths: list[str]) -> Answer:
+    for path in paths:
+        try:
+            with Desk(path, word_of(ledger), timeout=PATIENCE, patient=False) as desk:
+                desk.give_back()
+                ledger.add(Fact(ENDED, desk.path))
+        except LandedError:
+            continue  # it ends with its time, or with its process
+    return Answer()
+
+
+# Between two turns of the model.
+
+
+def _settle(_call: Call, ledger: Ledger) -> Answer:
+    with ledger:
+        lines = [line for path, known in list(ledger.known.items()) if known.open and (line := _close(ledger, path))]
+        lines += _changed(ledger)
+    return Answer(tell=_listed(lines))
+
+
+def _close(ledger: Ledger, path: str) -> str:
+    """End what the agent may write, once the other hooks are done; what there is to say about it."""
+    known = ledger.known[path]
+    with Desk(path, word_of(ledger), timeout=PATIENCE, patient=False) as desk:
+        said = _aftermath(ledger, desk, known)
+        if known.wrote is not None and known.asked is not None and known.wrote.call == known.asked.call:
+            _flush(desk)
+        desk.give_back()
+        ledger.add(Fact(ENDED, path))
+    return said
+
+
+def _aftermath(ledger: Ledger, desk: Desk, known: Known) -> str:
+    """What became of the bytes between the tool and now."""
+    asked, odd, wrote = known.asked, known.odd, known.wrote
+    claimed = odd or (wrote if wrote is not None and asked is not None and wrote.call == asked.call else None)
+    sight, last = desk.sight, desk.record.landed
+    digest = sight.digest if sight is not None else ""
+    if claimed is None or (odd is None and claimed.digest == digest):
+        return ""
+    base = asked.detail if odd is not None and asked is not None else claimed.detail
+    ours = (last.version if last is not None else "") == base
+    if sight is not None and ours:
+        from landed_claude_code.formatters import formatter
+
+        rewriter = formatter(ledger.agent.directory, ledger.owner.pid)
+        if rewriter:
+            write = desk.landed(ledger.owner)
+            ledger.add(Fact(WROTE, desk.path, digest=digest, call=claimed.call, detail=write.version))
+            return (
+                f"{desk.path} was rewritten after the write, by a hook as it seems ({rewriter}). What it holds now "
+                "counts as written by you."
+            )
+    ledger.add(Fact(TOLD, desk.path, digest=digest))
+    if sight is None:
+        ledger.add(Fact(LOST, desk.path, detail=f"{desk.path} is gone"))
+        return f"{desk.path}, which you wrote, is not there any more. {_NEXT}"
+    return f"{desk.path} does not hold what you wrote: it holds what {_writer(desk.record, sight)}. {_NEXT}"
+
+
+def _flush(desk: Desk) -> None:
+    """Make the name durable: Claude Code flushes the file, and not the directory that it is renamed in."""
+    with _fs.Directory(os.path.dirname(desk.path)) as directory:
+        directory.sync()
+
+
+def _changed(ledger: Ledger) -> list[str]:
+    """Files that hold other bytes than the agent last saw there, each told once."""
+    lines = []
+    for path, known in list(ledger.known.items()):
+        seen = known.seen
+        if seen is None or known.open:
+            continue
+        try:
+            status = os.lstat(path)
+            if seen.stat and known.told is None and stat_of(status) == seen.stat:
+                continue
+            sight = Artifact(path).look()
+        except FileNotFoundError:
+            sight = None
+        except (OSError, LandedError):
+            continue  # nothing can be said of it, and nothing is written to it unseen
+        digest = sight.digest if sight is not None else ""
+        if digest == seen.digest:
+            if sight is not None and (known.told is not None or stat_of(sight.status) != seen.stat):
+                kind = WROTE if seen.kind == WROTE else SEEN
+                again = Fact(kind, path, digest=digest, call=seen.call, stat=stat_of(sight.status), detail=seen.detail)
+                ledger.add(again)
+            continue
+        if known.told is not None and known.told.digest == digest:
+            continue
+        ledger.add(Fact(TOLD, path, digest=digest))
+        word = "wrote" if seen.kind == WROTE else "read"
+        who = _writer(Artifact(path).shelf.load(), sight)
+        lines.append(
+            f"{path}, which you {word}, is not there any more."
+            if sight is None
+            else f"{path} has changed since you {word} it: it holds what {who}. Read it before writing it."
+        )
+    return lines
+
+
+def _prompt(_call: Call, ledger: Ledger) -> Answer:
+    """An interrupt fires no event of its own: what the agent may still write ends here."""
+    with ledger:
+        for path in [path for path, known in ledger.known.items() if known.open]:
+            _close(ledger, path)
+        return Answer(tell=_listed(_changed(ledger)))
+
+
+# The end.
+
+
+def _stop(call: Call, ledger: Ledger) -> Answer:
+    """Every write that this agent was told of is on the disk, or somebody else's acknowledged write is on top of it."""
+    with ledger:
+        for path in [path for path, known in ledger.known.items() if known.open]:
+            _close(ledger, path)
+        if call.again:
+            return Answer()
+        lost = [line for path, known in list(ledger.known.items()) if (line := _loss(ledger, path, known))]
+    if not lost:
+        return Answer()
+    return Answer(
+        deny=f"{len(lost)} of the files that you wrote in this session do not hold your write any more:\n"
+        f"{_listed(lost)}\nWrite them again if they should, or say in your answer that they do not."
+    )
+
+
+def _loss(ledger: Ledger, path: str, known: Known) -> str:
+    wrote = known.wrote
+    if wrote is None or known.lost is not None or known.told is not None:
+        return ""  # nothing to hold it to, or the agent knows
+    if known.seen is not None and known.seen.digest != wrote.digest:
+        return ""  # it has seen other bytes since
+    artifact = Artifact(path)
+    try:
+        sight = artifact.look()
+    except Refused:
+        sight = None
+    if sight is not None and sight.digest == wrote.digest:
+        return ""
+    record = artifact.shelf.load()
+    last = record.landed
+    digest = sight.digest if sight is not None else ""
+    if last is not None and last.version != wrote.detail and last.digest == digest:
+        return ""  # somebody went on from it, or removed it, through landed
+    line = f"- {path}: " + ("it is gone" if sight is None else f"it holds what {_writer(record, sight)}")
+    ledger.add(Fact(LOST, path, digest=digest, detail=line), Fact(TOLD, path, digest=digest))
+    return line
+
+
+def word_of(ledger: Ledger) -> str:
+    """The agent as a lease names it: another process of the same session is another agent."""
+    agent, owner = ledger.agent, ledger.owner
+    return sha256(f"{agent.session}\0{agent.id}\0{owner.pid}\0{owner.started}".encode("utf-8", "surrogatepass"))[:32]
+
+
+def _listed(lines: list[str]) -> str:
+    more = len(lines) - FOUND_IN
+    return "\n".join([*lines[:FOUND_IN], *([f"... and {more} more"] if more > 0 else [])])
+
+
+def _clock(at: float) -> str:
+    return strftime("%H:%M:%S", localtime(at))

@@ -1,0 +1,153 @@
+"""The program that Claude Code starts for each event: one JSON object in, one out.
+
+It is started as ``python -I -S -c LAUNCHER DIRECTORY``, and imports next to nothing: a session waits for it at every
+tool call. Whatever goes wrong before a tool runs denies the tool and says why; after it, it is told. What cannot say
+anything (a kill, a timeout) is Claude Code's to judge: see ``onFailure`` in docs/reference/claude-code-hook.md.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+    from landed_claude_code.adapter import Answer
+    from landed_claude_code.ledger import Ledger
+
+LAUNCHER: Final = (
+    "import sys\n"
+    "sys.path += sys.argv[1:]\n"
+    "try:\n"
+    "    from landed_claude_code.hook import main\n"
+    "except ImportError as error:\n"
+    "    import json\n"
+    "    print(json.dumps({'systemMessage': f'landed-hook is not in {sys.argv[1:]} any more ({error}): writes are not "
+    "guarded. Install it again, or remove its hooks from the settings.'}))\n"
+    "else:\n"
+    "    main()\n"
+)
+"""What the settings hold. A package that is gone must neither lock every write out nor vanish silently."""
+
+
+def main() -> None:
+    """Read the event from standard input, answer it on standard output, and end the process."""
+    event: dict[str, Any] = {}
+    os.environ.setdefault("LANDED_PROGRAM", "landed-hook")
+    try:
+        raw = _all_input()
+        from landed_claude_code import wire
+
+        event = wire.decode(raw)
+        output = _answered(event)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the tool must not run unguarded, nor without a reason
+        output = _failed(event, error)
+    _print(output)
+    os._exit(0)  # nothing is left to flush, and tearing the interpreter down takes a tenth of the whole
+
+
+def _answered(event: dict[str, Any]) -> dict[str, object]:
+    from landed_claude_code.adapter import PASS, START, call_of, output_of
+
+    call = call_of(event)
+    if call.phase == PASS:
+        return {}
+    ledger, notice = open_ledger(call.agent)
+    if call.phase == START:
+        answer = _start(ledger)
+    else:
+        from landed_claude_code.guard import answer as decide
+
+        answer = decide(call, ledger)
+    answer.notice = answer.notice or notice
+    return output_of(event["hook_event_name"], answer)
+
+
+def _start(ledger: Ledger) -> Answer:
+    from landed_claude_code.adapter import Answer
+    from landed_claude_code.garbage import sweep
+
+    sweep(os.path.dirname(os.path.dirname(ledger.path)))
+    return Answer()
+
+
+def open_ledger(agent: Any) -> tuple[Ledger, str]:  # noqa: ANN401 - imported late
+    """The agent's ledger, and what the person should know about where it is.
+
+    Raises:
+        OSError: there is no place for it at all.
+    """
+    from landed.process import Owner, me, start_token
+    from landed_claude_code.ledger import Ledger, agents_directory
+
+    pid = os.environ.get("CLAUDE_PID", "")
+    number = int(pid) if pid.isdigit() else os.getppid()
+    owner = Owner(number, start_token(number), me().host, str(agent))
+    directory, notice = agents_directory(), ""
+    try:
+        _make(directory)
+    except OSError as error:
+        directory, notice = _elsewhere(directory, error)
+    return Ledger(agent, owner, directory), notice
+
+
+def _make(directory: str) -> None:
+    if not os.path.isdir(directory):
+        os.makedirs(directory, 0o700, exist_ok=True)
+    elif not os.access(directory, os.W_OK):
+        raise PermissionError(13, "the directory cannot be written", directory)
+
+
+def _elsewhere(directory: str, why: OSError) -> tuple[str, str]:
+    """A read-only home: a directory of this user's among the temporary files. Said once, when it is made."""
+    root = f"/tmp/landed-{os.geteuid()}"  # noqa: S108 - checked below
+    made = False
+    try:
+        os.mkdir(root, 0o700)
+        made = True
+    except FileExistsError:
+        status = os.lstat(root)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077 or os.path.islink(root):
+            raise PermissionError(13, "it belongs to somebody else", root) from why
+    os.environ["LANDED_STATE_DIR"] = root
+    again = os.path.join(root, "agents")
+    os.makedirs(again, 0o700, exist_ok=True)
+    notice = (
+        f"landed-hook cannot write {directory} ({why.strerror}) and keeps its records in {root}. Programs that use "
+        "landed meet it only with LANDED_STATE_DIR set to that."
+    )
+    return again, notice if made else ""
+
+
+def _failed(event: dict[str, Any], error: Exception) -> dict[str, object]:
+    """Before a write, no; else, say so."""
+    from landed_claude_code.adapter import Answer, output_of
+
+    name = event.get("hook_event_name")
+    what = f"landed-hook failed: {type(error).__name__}: {error}."
+    next_step = "`landed-hook doctor` looks for the cause; `landed-hook uninstall` takes the hook out."
+    if name == "PreToolUse" and event.get("tool_name") in {"Write", "Edit", "NotebookEdit"}:
+        return output_of("PreToolUse", Answer(deny=f"Nothing was written. {what} {next_step}"))
+    return {"systemMessage": f"{what} What this event was about was not checked. {next_step}"}
+
+
+def _all_input() -> bytes:
+    chunks = []
+    while chunk := os.read(0, 1 << 20):
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _print(output: dict[str, object]) -> None:
+    from landed_claude_code import wire
+
+    left = memoryview(wire.encode(output))
+    while left:
+        left = left[os.write(1, left) :]
+
+
+if __name__ == "__main__":
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    main()

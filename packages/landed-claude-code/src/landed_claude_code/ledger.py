@@ -1,0 +1,330 @@
+"""What one agent has seen, written and been told: a text file for each agent, a line for each fact.
+
+``STORE/agents/<session>/<agent>.log``, both names hashed. The first line says whose it is. Then one line for each fact,
+in the order in which they became so; the last fact of a kind about a path counts. Lines are appended, and the file is
+now and then rewritten shorter, under a lock of its own. Nothing is flushed: after a power cut every session is over.
+"""
+
+from __future__ import annotations
+
+import os
+from time import time, time_ns
+
+from landed._fs import NOFOLLOW
+from landed.digest import sha256
+from landed.lock import Lock
+from landed.process import Owner
+from landed.state import user_store
+from landed_claude_code.adapter import Agent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+AGENTS: Final = "agents"
+"""In a user's store: the ledgers of agents, a directory for each session."""
+SUFFIX: Final = ".log"
+HEAD: Final = "agent"
+PROCESS: Final = "process"
+"""A process that runs the agent; facts name it by its number. A resumed session has another one."""
+SEEN: Final = "seen"
+"""The agent has seen these bytes."""
+WROTE: Final = "wrote"
+"""The agent wrote these bytes, and they were found on the disk."""
+ASKED: Final = "asked"
+"""The agent may write; what stood there then."""
+ENDED: Final = "ended"
+"""The agent may not write any more."""
+ODD: Final = "odd"
+"""A write was found to be other than its tool says; to be settled."""
+TOLD: Final = "told"
+"""The agent knows that these bytes stand there, without having seen them."""
+DENIED: Final = "denied"
+LOST: Final = "lost"
+"""A write of the agent was found missing; `detail` says how."""
+
+NAME_DIGITS: Final = 24
+"""Hexadecimal digits of a hashed name."""
+LONG: Final = 128 * 1024
+"""Bytes of a ledger before it is rewritten."""
+KEPT_STORIES: Final = 50
+"""Denials and losses that rewriting keeps, for people."""
+LATE: Final = 50_000_000
+"""Nanoseconds that a file must have rested before its times vouch for it: the kernel's clock ticks in milliseconds."""
+_FIELDS: Final = 8
+
+
+class Fact:
+    """One line.
+
+    Attributes:
+        kind: one of the kinds above.
+        process: number of the process that the agent ran in.
+        at: when, in seconds since the epoch.
+        call: of the tool call, "" for none.
+        digest: sha256 of what stood there; "" for nothing.
+        stat: the file's identity then, if that vouches for the bytes, else "".
+        detail: a version, or words.
+        path: resolved.
+    """
+
+    __slots__ = ("at", "call", "detail", "digest", "kind", "path", "process", "stat")
+
+    def __init__(
+        self, kind: str, path: str, *, digest: str = "", call: str = "", stat: str = "", detail: str = ""
+    ) -> None:
+        self.kind = kind
+        self.path = path
+        self.digest = digest
+        self.call = call
+        self.stat = stat
+        self.detail = detail
+        self.process = 0
+        self.at = time()
+
+    def encode(self) -> str:
+        words = (self.kind, str(self.process), f"{self.at:.3f}", self.call, self.digest, self.stat)
+        return "\t".join((*words, _escape(self.detail), _escape(self.path)))
+
+    @classmethod
+    def decode(cls, line: str) -> Fact | None:
+        parts = line.split("\t")
+        if len(parts) != _FIELDS:
+            return None
+        kind, process, at, call, digest, stat, detail, path = parts
+        fact = cls(kind, _unescape(path), digest=digest, call=call, stat=stat, detail=_unescape(detail))
+        try:
+            fact.process, fact.at = int(process), float(at)
+        except ValueError:
+            return None
+        return fact
+
+
+class Known:
+    """What an agent knows of one path: the last fact of each kind, and whether it may be writing."""
+
+    __slots__ = ("asked", "lost", "odd", "open", "seen", "told", "wrote")
+
+    def __init__(self) -> None:
+        self.seen: Fact | None = None
+        self.wrote: Fact | None = None
+        self.told: Fact | None = None
+        self.asked: Fact | None = None
+        self.odd: Fact | None = None
+        self.lost: Fact | None = None
+        self.open = False
+
+    def take(self, fact: Fact) -> None:
+        if fact.kind in {SEEN, WROTE}:
+            self.seen, self.told = fact, None
+        if fact.kind == WROTE:
+            self.wrote, self.odd, self.lost = fact, None, None
+        elif fact.kind == TOLD:
+            self.told = fact
+        elif fact.kind == ASKED:
+            self.asked, self.open = fact, True
+        elif fact.kind == ODD:
+            self.odd = fact
+        elif fact.kind == LOST:
+            self.lost, self.odd = fact, None
+        elif fact.kind == ENDED:
+            self.open, self.odd = False, None
+
+
+class Ledger:
+    """The ledger of one agent.
+
+    Attributes:
+        agent: whose.
+        path: the file.
+        owner: the process that runs the agent now.
+        known: what is known of each path, as `load` found it and `add` continued it.
+        stories: denials and losses, oldest first.
+    """
+
+    def __init__(self, agent: Agent, owner: Owner, directory: str) -> None:
+        self.agent = agent
+        self.owner = owner
+        self.path = path_of(agent.session, agent.id, directory)
+        self.known: dict[str, Known] = {}
+        self.stories: list[Fact] = []
+        self.processes: list[Owner] = []
+        self._alive: dict[int, bool] = {}
+        self._lock = Lock(self.path.removesuffix(SUFFIX) + ".lock")
+        self._size = 0
+
+    def __enter__(self) -> Ledger:
+        """Nobody else reads and then adds meanwhile."""
+        self._acquire()
+        self.load()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def _acquire(self) -> None:
+        try:
+            os.mkdir(os.path.dirname(self.path), 0o700)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(self.path), 0o700)
+        self._lock.acquire()
+
+    def load(self) -> Ledger:
+        """Read it. What another live process of the same session has seen, this one has not."""
+        self.known, self.stories, self.processes = {}, [], []
+        try:
+            fd = os.open(self.path, os.O_RDONLY | NOFOLLOW)
+        except FileNotFoundError:
+            return self
+        with os.fdopen(fd, "rb") as file:
+            raw = file.read()
+        self._size = len(raw)
+        for line in raw.decode("utf-8", "surrogateescape").split("\n"):
+            self._take(line)
+        return self
+
+    def _take(self, line: str) -> None:
+        kind, _, rest = line.partition("\t")
+        if kind == PROCESS and (owner := Owner.decode(rest)) is not None:
+            self.processes.append(owner)
+        elif kind == HEAD:
+            self.agent = agent_of(rest) or self.agent
+        elif (fact := Fact.decode(line)) is not None and self._ours(fact):
+            self._note(fact)
+
+    def _ours(self, fact: Fact) -> bool:
+        """Whether a fact is this process's, or one that it continues."""
+        number = fact.process
+        if number not in self._alive:
+            owner = self.processes[number] if number < len(self.processes) else None
+            other = owner is not None and owner != self.owner and not self._same(owner)
+            self._alive[number] = other and owner is not None and owner.alive() is True and self.owner.pid > 0
+        return not self._alive[number]
+
+    def _same(self, owner: Owner) -> bool:
+        return (owner.pid, owner.started, owner.host) == (self.owner.pid, self.owner.started, self.owner.host)
+
+    def _note(self, fact: Fact) -> None:
+        known = self.known.get(fact.path)
+        if known is None:
+            known = self.known[fact.path] = Known()
+        known.take(fact)
+        if fact.kind in {DENIED, LOST}:
+            self.stories.append(fact)
+
+    def of(self, path: str) -> Known:
+        """What is known of `path`."""
+        return self.known.get(path) or Known()
+
+    def add(self, *facts: Fact) -> None:
+        """Append facts.
+
+        Raises:
+            NotLanded: the ledger cannot be locked.
+            OSError: it cannot be written.
+        """
+        if not facts:
+            return
+        ours = not self._lock.held
+        if ours:
+            self._acquire()
+            self.load()
+        try:
+            self._append(facts)
+        finally:
+            if ours:
+                self._lock.release()
+
+    def _append(self, facts: tuple[Fact, ...]) -> None:
+        lines = []
+        if not self._size:
+            agent = self.agent
+            words = (agent.session, agent.id, agent.kind, agent.directory, agent.transcript)
+            lines.append("\t".join((HEAD, *map(_escape, words))))
+        number = next((at for at, owner in enumerate(self.processes) if self._same(owner)), len(self.processes))
+        if number == len(self.processes):
+            self.processes.append(self.owner)
+            lines.append(f"{PROCESS}\t{self.owner.encode()}")
+        for fact in facts:
+            fact.process = number
+            lines.append(fact.encode())
+            self._note(fact)
+        text = "".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape")
+        if self._size > LONG:
+            self._rewrite()
+        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | NOFOLLOW, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(text)
+        self._size += len(text)
+
+    def _rewrite(self) -> None:
+        """Keep the head and what counts."""
+        with open(self.path, "rb") as file:
+            lines = file.read().decode("utf-8", "surrogateescape").split("\n")
+        last: dict[tuple[str, str, str], str] = {}
+        stories = 0
+        for line in reversed(lines):
+            fact = Fact.decode(line)
+            if fact is None:
+                continue
+            story = fact.kind == DENIED
+            stories += story
+            if story and stories <= KEPT_STORIES:
+                last[line, "", ""] = line
+            elif not story:
+                last.setdefault((fact.kind, fact.path, str(fact.process)), line)
+        heads = [line for line in lines if line.partition("\t")[0] in {HEAD, PROCESS}]
+        kept = set(last.values())
+        temp = self.path + ".new"
+        with open(temp, "wb") as file:
+            for line in (*heads, *(line for line in lines if line in kept)):
+                file.write((line + "\n").encode("utf-8", "surrogateescape"))
+        os.replace(temp, self.path)
+
+
+def agent_of(words: str) -> Agent | None:
+    """The agent that the first line of a ledger tells of."""
+    parts = [_unescape(word) for word in words.split("\t")]
+    return Agent(*parts) if len(parts) == 5 else None  # noqa: PLR2004 - its fields
+
+
+def read(path: str) -> Ledger:
+    """A ledger as it stands in its file, for people: facts of all processes."""
+    nobody = Owner(0, "-", "-", "-")
+    ledger = Ledger(Agent("", "", "", "", ""), nobody, "")
+    ledger.path = path
+    return ledger.load()
+
+
+def path_of(session: str, agent: str, directory: str) -> str:
+    """The ledger of an agent; the main agent of a session has no id."""
+    return os.path.join(directory, _hashed(session), (_hashed(agent) if agent else "main") + SUFFIX)
+
+
+def agents_directory() -> str:
+    """Where this user's ledgers are."""
+    return os.path.join(user_store().root, AGENTS)
+
+
+def stat_of(status: os.stat_result) -> str:
+    """The identity of a file that has rested, by which its bytes can be taken as read; "" for one that has not."""
+    if time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < LATE:
+        return ""
+    return f"{status.st_size}.{status.st_mtime_ns}.{status.st_ctime_ns}.{status.st_ino}"
+
+
+def _hashed(name: str) -> str:
+    return sha256(name.encode("utf-8", "surrogatepass"))[:NAME_DIGITS]
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+
+
+def _unescape(text: str) -> str:
+    if "\\" not in text:
+        return text
+    parts = text.split("\\\\")
+    return "\\".join(part.replace("\\n", "\n").replace("\\t", "\t").replace("\\r", "\r") for part in parts)
