@@ -33,6 +33,7 @@ class Model:
     def __init__(self, scripts: dict[str, list[Turn]]) -> None:
         self.scripts = scripts
         self.paths: set[str] = set()
+        self.last_prompt_decides = False
         self._heard: dict[str, list[dict[str, Any]]] = {}
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _handler(self))
@@ -47,13 +48,14 @@ class Model:
 
     def answer(self, request: dict[str, Any]) -> list[Block]:
         messages = request.get("messages", [])
-        name = next((found for message in messages if (found := _script_of(message))), "")
+        named = [(at, found) for at, message in enumerate(messages) if (found := _script_of(message))]
+        begin, name = named[-1 if self.last_prompt_decides else 0] if named else (0, "")
         if not name or not request.get("tools"):
             return [text("ok")]
         with self._lock:
             if len(messages) >= len(self._heard.get(name, [])):
                 self._heard[name] = messages
-        step = sum(message["role"] == "assistant" for message in messages)
+        step = sum(message["role"] == "assistant" for message in messages[begin:])
         turns = self.scripts[name]
         if step >= len(turns):
             return [text("done")]

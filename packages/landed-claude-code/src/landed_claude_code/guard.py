@@ -222,7 +222,7 @@ _NEXT: Final = "Read it, and write it again if that is still right."
 def _overwrote(path: str, owner: Owner, version: str, at: float) -> str:
     return (
         f"This write replaced bytes that {owner.program} had written to {path} at {_clock(at)} (version {version}), "
-        "after the write was asked for and before it was done. They are not on the disk any more. Tell whoever needs them."
+        "after the write was asked for and before it was done. They are gone from the disk: tell whoever needs them."
     )
 
 

@@ -102,7 +102,7 @@ def _make(directory: str) -> None:
 
 def _elsewhere(directory: str, why: OSError) -> tuple[str, str]:
     """A read-only home: a directory of this user's among the temporary files. Said once, when it is made."""
-    root = f"/tmp/landed-{os.geteuid()}"  # noqa: S108 - checked below
+    root = f"{os.environ.get('TMPDIR') or '/tmp'}/landed-{os.geteuid()}"  # noqa: S108 - checked below
     made = False
     try:
         os.mkdir(root, 0o700)
