@@ -10,12 +10,12 @@ TOX := .make/tox/bin/tox
 # Interpreters that pyenv installed count as well, after those of the PATH.
 export PATH := $(PATH)$(shell printf ':%s' "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[0-9].*/bin)
 
-.PHONY: demo test checks core-all core integration crewai engines faults crash docs bench clean
+.PHONY: demo test checks core-all core integration crewai claude-code engines faults crash docs bench clean
 
 demo: $(TOX)
 	@$(TOX) run -qq -e demo
 
-test: checks core-all integration crewai engines faults
+test: checks core-all integration crewai claude-code engines faults
 
 checks: $(TOX)  # these use one core each
 	$(TOX) run-parallel --parallel 2 --parallel-no-spinner -e lint,types,types-crewai,types-langgraph,package,docs
@@ -34,6 +34,9 @@ crewai: $(TOX)  # each uses two cores
 
 engines: $(TOX)
 	$(TOX) run -e engines
+
+claude-code: $(TOX)  # the hook on the real Claude Code
+	$(TOX) run -e claude-code
 
 faults: $(TOX)
 	$(TOX) run -e faults

@@ -19,10 +19,12 @@ def find(root: Path) -> list[tuple[Path, int, int]]:
     names = "|".join(name for path in projects for name in re.findall(r'(?m)^name = "(.+)"$', read(path)))
     in_project = rf"""(?m)^version = "(?P<version>.+)"$|["'](?:{names})(?:\[[^]]*\])?\s*[=~>]=\s*(?P<pin>[^,;"'\s]+)"""
     in_module = r'(?m)^__version__\b.* = "(?P<version>.+)"$'
+    in_plugin = r'"version": "(?P<version>.+)"'
+    plugins = sorted(root.glob("packages/*/plugin/.claude-plugin/plugin.json"))
     modules = [path for project in projects for path in sorted(project.parent.glob("src/**/__init__.py"))]
     return [
         (path, *match.span(match.lastgroup or 0))
-        for pattern, paths in ((in_project, projects), (in_module, modules))
+        for pattern, paths in ((in_project, projects), (in_module, modules), (in_plugin, plugins))
         for path in paths
         for match in re.finditer(pattern, read(path))
     ]

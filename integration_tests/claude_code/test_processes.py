@@ -47,7 +47,9 @@ def test_killed_sessions_block_nobody(claude: Claude, script: Script, moment: st
     ran = claude.work / "ran"
     slow = {"type": "command", "command": f"touch {ran}; sleep 30", "timeout": 60}
     claude.hook("uninstall")
-    claude.settings(**{"PreToolUse" if moment.startswith("while the") else "PostToolUse": [{"matcher": "Write", "hooks": [slow]}]})
+    claude.settings(
+        **{"PreToolUse" if moment.startswith("while the") else "PostToolUse": [{"matcher": "Write", "hooks": [slow]}]}
+    )
     claude.hook("install", "--scope", "project")
     write = use("Write", file_path=str(path), content="one\n")
     model = script(main=[[write]], other=[[use("Write", file_path=str(claude.work / "other.md"), content="x")]])
@@ -341,4 +343,3 @@ def test_a_killed_workflow_is_reported_with_its_dead_owner(claude: Claude, scrip
     assert audit.returncode == 1
     assert f"process {process.pid}, is dead" in audit.stdout
     assert "2 of 2 agents started and never ended" in audit.stdout
-

@@ -126,6 +126,14 @@ def test_a_lease_ends_with_its_owner(work: Path, programs: Programs) -> None:
     write(path)
 
 
+def test_words_from_outside_do_not_break_the_line() -> None:
+    lease = Lease("an agent", "a\ncall", 1, 2, me())
+    again = Lease.decode(lease.encode())
+    assert again is not None
+    assert (again.agent, again.call, again.owner) == ("an_agent", "a_call", me())
+    assert Lease("", "", 1, 2, me()).call == "-"
+
+
 def test_a_clock_that_was_set_back_makes_no_lease_endless() -> None:
     assert not Lease("a", "c", time(), time() + 60, me()).over
     assert Lease("a", "c", time() + 3600, time() + 3660, me()).over

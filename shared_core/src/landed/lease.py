@@ -38,8 +38,8 @@ class Lease:
     __slots__ = ("agent", "call", "owner", "since", "until")
 
     def __init__(self, agent: str, call: str, since: float, until: float, owner: Owner) -> None:
-        self.agent = agent
-        self.call = call
+        self.agent = _word(agent)
+        self.call = _word(call)
         self.since = since
         self.until = until
         self.owner = owner
@@ -69,6 +69,11 @@ class Lease:
 
     def __str__(self) -> str:
         return f"{self.owner}, for {max(0.0, time() - self.since):.1f} s"
+
+
+def _word(text: str) -> str:
+    """`text` without what would end a field; such names come from outside."""
+    return "_".join(text.split()) or "-"
 
 
 def wait_for(lease: Lease, deadline: float, path: str, pause: float = LONGEST_PAUSE) -> None:

@@ -89,7 +89,7 @@ def _before(call: Call, ledger: Ledger) -> Answer:
                 reason = _unseen(desk, known)
                 ledger.add(Fact(DENIED, desk.path, digest=digest, call=call.id, detail=reason))
                 return Answer(deny=reason)
-            desk.lend(call.id or "-", ledger.owner, BOUND)
+            desk.lend(call.id, ledger.owner, BOUND)
             version = desk.record.landed.version if desk.record.landed is not None else ""
             ledger.add(Fact(ASKED, desk.path, digest=digest, call=call.id, detail=version))
     except LockTimeout as busy:
@@ -250,9 +250,13 @@ def _end(ledger: Ledger, paths: list[str]) -> Answer:
 
 def _settle(_call: Call, ledger: Ledger) -> Answer:
     with ledger:
-        lines = [line for path, known in list(ledger.known.items()) if known.open and (line := _close(ledger, path))]
-        lines += _changed(ledger)
+        lines = _close_all(ledger) + _changed(ledger)
     return Answer(tell=_listed(lines))
+
+
+def _close_all(ledger: Ledger) -> list[str]:
+    opened = [path for path, known in ledger.known.items() if known.open]
+    return [line for path in opened if (line := _close(ledger, path))]
 
 
 def _close(ledger: Ledger, path: str) -> str:
@@ -339,10 +343,7 @@ def _changed(ledger: Ledger) -> list[str]:
 
 def _prompt(_call: Call, ledger: Ledger) -> Answer:
     """An interrupt fires no event of its own: what the agent may still write ends here."""
-    with ledger:
-        for path in [path for path, known in ledger.known.items() if known.open]:
-            _close(ledger, path)
-        return Answer(tell=_listed(_changed(ledger)))
+    return _settle(_call, ledger)
 
 
 # The end.
@@ -351,11 +352,10 @@ def _prompt(_call: Call, ledger: Ledger) -> Answer:
 def _stop(call: Call, ledger: Ledger) -> Answer:
     """Every write that this agent was told of is on the disk, or somebody else's acknowledged write is on top of it."""
     with ledger:
-        for path in [path for path, known in ledger.known.items() if known.open]:
-            _close(ledger, path)
+        lost = [f"- {line}" for line in _close_all(ledger)]
         if call.again:
             return Answer()
-        lost = [line for path, known in list(ledger.known.items()) if (line := _loss(ledger, path, known))]
+        lost += [line for path, known in list(ledger.known.items()) if (line := _loss(ledger, path, known))]
     if not lost:
         return Answer()
     return Answer(

@@ -83,7 +83,7 @@ class Fact:
         self.at = time()
 
     def encode(self) -> str:
-        words = (self.kind, str(self.process), f"{self.at:.3f}", self.call, self.digest, self.stat)
+        words = (self.kind, str(self.process), f"{self.at:.3f}", _escape(self.call), self.digest, self.stat)
         return "\t".join((*words, _escape(self.detail), _escape(self.path)))
 
     @classmethod
@@ -92,7 +92,7 @@ class Fact:
         if len(parts) != _FIELDS:
             return None
         kind, process, at, call, digest, stat, detail, path = parts
-        fact = cls(kind, _unescape(path), digest=digest, call=call, stat=stat, detail=_unescape(detail))
+        fact = cls(kind, _unescape(path), digest=digest, call=_unescape(call), stat=stat, detail=_unescape(detail))
         try:
             fact.process, fact.at = int(process), float(at)
         except ValueError:

@@ -1,7 +1,7 @@
 """Our entries in Claude Code's settings: put in, found and taken out again, without touching a byte of anything else.
 
 The file is edited as text. What is not ours keeps its spelling, its order and its spaces, and taking our entries out
-gives back the bytes that were there before they were put in.
+gives back the bytes that were there before they were put in (but for lists that were empty).
 """
 
 from __future__ import annotations

@@ -1,0 +1,130 @@
+"""The disk against what a tool's response promises: encodings, line ends, quotes, patches."""
+
+from __future__ import annotations
+
+import pytest
+
+from landed_claude_code.adapter import EDIT, NOTEBOOK, WRITE
+from landed_claude_code.expected import EMPTY, HELD_BACK, MISSING, OLD, OTHER_BYTES, SAME, compare, shows
+
+BOM = "\ufeff"
+
+
+def edit(original, old, new, lines, start=1, **more):
+    hunk = {"oldStart": start, "oldLines": 0, "newStart": start, "newLines": 0, "lines": lines}
+    return {"originalFile": original, "oldString": old, "newString": new, "structuredPatch": [hunk], **more}
+
+
+@pytest.mark.parametrize(
+    ("content", "data"),
+    [
+        ("one\ntwo\n", b"one\ntwo\n"),
+        ("one\r\ntwo\n", b"one\r\ntwo\n"),
+        ("", b""),
+        (BOM + "one", b"\xef\xbb\xbfone"),
+        (BOM + "one", (BOM + "one").encode("utf-16-le")),
+        ("one", (BOM + "one").encode("utf-16-le")),
+        ("\0 \U0001f600 \u2028", "\0 \U0001f600 \u2028".encode()),
+        ("half \ud83d pair", "half \ufffd pair".encode()),
+    ],
+)
+def test_a_write_is_its_content(content: str, data: bytes) -> None:
+    response = {"type": "update", "content": content}
+    assert compare(WRITE, response, data, unchanged=False) == SAME
+    assert compare(WRITE, response, data, unchanged=True) == SAME, "identical content was written again"
+    assert compare(WRITE, response, data + b"x", unchanged=False) == OTHER_BYTES
+    assert compare(WRITE, response, data + b"x", unchanged=True) == OLD
+    assert compare(WRITE, response, None, unchanged=False) == MISSING
+    assert compare(WRITE, response, b"", unchanged=False) == (EMPTY if content else SAME)
+
+
+def test_line_ends_of_a_write_count() -> None:
+    assert compare(WRITE, {"content": "one\n"}, b"one\r\n", unchanged=False) == OTHER_BYTES
+
+
+@pytest.mark.parametrize(
+    ("response", "data"),
+    [
+        pytest.param(edit("a\nb\n", "a", "c", ["-a", "+c", " b"]), b"c\r\nb\r\n", id="crlf kept"),
+        pytest.param(edit("a\nb\n", "a", "c  ", ["-a", "+c", " b"]), b"c\nb\n", id="blanks taken away"),
+        pytest.param(
+            edit("say \u201ca\u201d\n", 'say "a"', 'say "b"', ["-say \u201ca\u201d", "+say \u201cb\u201d"]),
+            "say \u201cb\u201d\n".encode(),
+            id="curly quotes kept",
+        ),
+        pytest.param(edit("x\n\ta\n", "a", "b", [" x", "-  a", "+  b"]), b"x\n\tb\n", id="tabs shown as spaces"),
+        pytest.param(
+            edit("x\n\ta\n", "a\u2019", "b", [" x", "-  a", "+  b"]), b"x\n\tb\n", id="tabs, and no plain replacement"
+        ),
+        pytest.param(
+            edit("a", "a", "b", ["-a", "\\ No newline at end of file", "+b", "\\ No newline at end of file"]),
+            b"b",
+            id="no newline at the end",
+        ),
+        pytest.param(edit("a b a\n", "a", "c", ["-a b a", "+c b c"], replaceAll=True), b"c b c\n", id="all"),
+        pytest.param(edit(BOM + "a\n", "a", "b", [f"-{BOM}a", f"+{BOM}b"]), b"\xef\xbb\xbfb\n", id="byte order mark"),
+        pytest.param(
+            edit(BOM + "a\n", "a", "b", [f"-{BOM}a", f"+{BOM}b"]), (BOM + "b\n").encode("utf-16-le"), id="utf-16"
+        ),
+        pytest.param(
+            edit("".join(f"{n}\n" for n in range(20)), "x", "y", [" 9", "-10", "+ten", " 11"], start=10),
+            "".join(f"{'ten' if n == 10 else n}\n" for n in range(20)).encode(),
+            id="in the middle",
+        ),
+        pytest.param(
+            {"originalFile": None, "oldString": "a", "newString": "b", "structuredPatch": []}, b"xbx", id="too large"
+        ),
+        pytest.param({"somethingNew": True}, b"whatever", id="says nothing"),
+    ],
+)
+def test_an_edit_is_its_patch(response: dict, data: bytes) -> None:
+    assert compare(EDIT, response, data, unchanged=False) == SAME
+    if "somethingNew" not in response:
+        assert (
+            compare(EDIT, response, data.replace(b"b", b"?").replace(b"c", b"?").replace(b"ten", b"?"), unchanged=False)
+            == OTHER_BYTES
+        )
+        assert compare(EDIT, response, b"", unchanged=False) == EMPTY
+
+
+def test_an_edit_that_left_the_old_bytes() -> None:
+    response = edit("a\nb\n", "a", "c", ["-a", "+c", " b"])
+    assert compare(EDIT, response, b"a\nb\n", unchanged=True) == OLD
+    large = {"originalFile": None, "oldString": "a", "newString": "b", "structuredPatch": []}
+    assert compare(EDIT, large, b"b was there before", unchanged=True) == OLD
+
+
+def test_a_patch_that_does_not_fit_is_no_proof() -> None:
+    response = edit("a\nb\n", "q", "r", [" x", "-y", "+z"])
+    assert compare(EDIT, response, b"z\n", unchanged=False) == OTHER_BYTES
+
+
+def test_a_notebook_is_its_text() -> None:
+    response = {"updated_file": '{\n "cells": []\n}', "error": ""}
+    assert compare(NOTEBOOK, response, b'{\r\n "cells": []\r\n}', unchanged=False) == SAME
+    assert compare(NOTEBOOK, response, b"{}", unchanged=False) == OTHER_BYTES
+    assert compare(NOTEBOOK, {**response, "error": "no such cell"}, b"{}", unchanged=True) == HELD_BACK
+
+
+def test_what_is_held_back_was_not_written() -> None:
+    assert compare(WRITE, {"content": "x", "staged": True}, b"old", unchanged=True) == HELD_BACK
+
+
+@pytest.mark.parametrize(
+    ("file", "data", "expected"),
+    [
+        ({"content": "a\nb\n", "startLine": 1, "numLines": 3, "totalLines": 3}, b"a\r\nb\r\n", True),
+        ({"content": "a", "startLine": 1, "numLines": 1, "totalLines": 3}, b"a\r\nb\r\n", True),
+        ({"content": "b", "startLine": 2, "numLines": 1, "totalLines": 3}, b"a\nb\n", True),
+        ({"content": "b", "startLine": 2, "numLines": 1, "totalLines": 3}, b"a\nc\n", False),
+        ({"content": "hallo\n", "startLine": 1}, (BOM + "hallo\n").encode("utf-16-le"), True),
+        ({"content": "old\n", "startLine": 1}, b"new\n", False),
+    ],
+)
+def test_what_a_read_showed(file: dict, data: bytes, expected: bool) -> None:
+    assert shows({"type": "text", "file": file}, data) is expected
+
+
+def test_what_a_read_of_an_image_showed_is_not_known() -> None:
+    assert shows({"type": "image", "file": {"base64": ""}}, b"x") is None
+    assert shows({}, b"x") is None

@@ -1,0 +1,281 @@
+"""Who may write, what is said, and who may not stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+import landed
+from landed.process import Owner, me
+from landed_claude_code import guard
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "PATIENCE", 0.2)
+
+
+def dead() -> Owner:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return Owner(pid, "long-ago", me().host, "agent dead")
+
+
+def test_who_has_seen_the_bytes_may_write(work: Path, actor) -> None:
+    path = work / "plan.md"
+    one, two = actor(), actor(id="a2")
+    assert one.write(path, "one") == ""
+    assert one.write(path, "one more") == ""
+    assert one.settle() == ""
+    denied = two.write(path, "two")
+    assert "Nothing was written." in denied
+    assert "exists, and you have not read it" in denied
+    assert "agent main wrote at" in denied
+    assert path.read_text() == "one more"
+    assert two.write(path, "two") == denied, "the same words again"
+    assert two.read(path) == ""
+    assert two.write(path, "two") == ""
+    assert path.read_text() == "two"
+    assert "has changed since you wrote it" in one.write(path, "three")
+
+
+def test_agents_of_other_sessions_with_the_same_id_are_others(work: Path, actor) -> None:
+    path = work / "plan.md"
+    assert actor("left", "a1").write(path, "one") == ""
+    assert "have not read it" in actor("right", "a1").write(path, "two")
+
+
+def test_times_decide_nothing(work: Path, actor) -> None:
+    path = work / "plan.md"
+    one = actor()
+    one.write(path, "one")
+    one.settle()
+    os.utime(path, (1, 1))
+    assert one.settle() == ""
+    path.write_text("one")
+    assert one.write(path, "two") == "", "the same bytes, written again by somebody"
+    times = path.stat()
+    path.write_text("own")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert "has changed since" in one.write(path, "three"), "other bytes with the old times and the old size"
+
+
+def test_another_agent_waits_and_is_then_denied_by_name(work: Path, actor, impatient) -> None:
+    path = work / "plan.md"
+    one, two = actor(), actor(id="a2")
+    assert one.ask(path) == ""
+    busy = two.ask(path)
+    assert "is being written by agent main" in busy
+    assert two.ask(path) == busy, "the same words again"
+    one.hook("PostToolUseFailure", tool_name="Write", tool_input={"file_path": str(path)}, error="no")
+    assert two.ask(path) == ""
+
+
+def test_the_lease_ends_in_every_way(work: Path, actor, impatient) -> None:
+    path = work / "plan.md"
+    two = actor(id="a2")
+    for end in (
+        lambda one: one.settle(),
+        lambda one: one.stop(),
+        lambda one: one.hook("UserPromptSubmit", prompt="go on"),
+        lambda one: one.hook("SessionEnd", reason="other"),
+    ):
+        one = actor()
+        assert one.ask(path) == ""
+        assert two.ask(path) != ""
+        end(one)
+        assert two.ask(path) == ""
+        two.settle()
+
+
+def test_the_lease_of_a_dead_process_holds_nobody(work: Path, actor, impatient) -> None:
+    path = work / "plan.md"
+    gone = actor(owner=dead())
+    assert "has ended" in gone.ask(path), "a hook that outlived its Claude Code grants nothing"
+    with guard.Desk(str(path), "agent", timeout=1) as desk:
+        desk.lend("call", dead(), 60)
+    assert actor().write(path, "one") == ""
+
+
+def test_a_person_who_is_asked_has_time(work: Path, actor) -> None:
+    path = work / "plan.md"
+    one = actor()
+    one.ask(path)
+    one.hook("PermissionRequest", tool_name="Write", tool_input={"file_path": str(path)})
+    with guard.Desk(str(path), "x", timeout=1, patient=False) as desk:
+        assert desk.lease is not None
+        assert desk.lease.until > time.time() + guard.BOUND
+    assert one.done(path, {"content": ""}) != "", "nothing was written"
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [(None, "is not there"), ("", "is empty"), ("old", "holds the bytes that it held before")],
+)
+def test_a_write_that_is_not_there_is_said_at_once(work: Path, actor, found: str | None, said: str) -> None:
+    path = work / "plan.md"
+    one = actor()
+    one.write(path, "old")
+    one.settle()
+    assert one.ask(path) == ""
+    path.unlink()
+    if found is not None:
+        path.write_text(found)
+    assert said in one.done(path, {"content": "new"})
+    assert one.stop() == "", "it knows"
+
+
+def test_bytes_that_changed_after_the_tool(work: Path, actor) -> None:
+    path = work / "plan.py"
+    one = actor()
+    one.ask(path)
+    path.write_text("x = 1\n")
+    assert one.done(path, {"content": "x=1\n"}) == "", "a formatter may be at it"
+    assert "does not hold what you wrote" in one.settle()
+    assert "has changed since" in one.write(path, "more") or "have not read" in one.write(path, "more")
+    one.read(path)
+    assert one.write(path, "more") == ""
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before the check", "after the check"])
+def test_a_formatter_is_adopted(work: Path, actor, before: bool) -> None:
+    (work / ".claude").mkdir()
+    hooks = {"PostToolUse": [{"hooks": [{"type": "command", "command": "black"}]}]}
+    (work / ".claude" / "settings.json").write_text(json.dumps({"hooks": hooks}))
+    path = work / "plan.py"
+    one = actor()
+    one.ask(path)
+    path.write_text("x = 1\n" if before else "x=1\n")
+    assert one.done(path, {"content": "x=1\n"}) == ""
+    path.write_text("x = 1\n")
+    assert "by a hook as it seems (black)" in one.settle()
+    assert one.settle() == ""
+    assert one.write(path, "x = 2\n") == ""
+    assert one.stop() == ""
+
+
+def test_another_writer_is_no_formatter(work: Path, actor) -> None:
+    (work / ".claude").mkdir()
+    hooks = {"PostToolUse": [{"hooks": [{"type": "command", "command": "black"}]}]}
+    (work / ".claude" / "settings.json").write_text(json.dumps({"hooks": hooks}))
+    path = work / "plan.py"
+    one = actor()
+    one.write(path, "x=1\n")
+    with guard.Desk(str(path), "other", timeout=1, patient=False):
+        path.write_text("other\n")
+    with guard.Desk(str(path), "other", timeout=1, patient=False) as desk:
+        desk.landed(Owner(os.getpid(), "now", me().host, "a program"))
+    said = one.settle()
+    assert "does not hold what you wrote" in said
+    assert "a program wrote at" in said
+
+
+def test_changes_from_outside_are_told_once(work: Path, actor) -> None:
+    path, other = work / "plan.md", work / "other.md"
+    other.write_text("read only\n")
+    one = actor()
+    one.write(path, "one")
+    one.read(other)
+    one.settle()
+    path.write_text("two, by a shell\n")
+    other.unlink()
+    said = one.settle()
+    assert f"{path} has changed since you wrote it" in said
+    assert f"{other}, which you read, is not there any more" in said
+    assert one.settle() == ""
+    assert "has changed since" in one.write(path, "three")
+    path.write_text("one")
+    assert one.settle() == ""
+    assert one.write(path, "three") == "", "what it had seen is back"
+    path.write_text("again\n")
+    assert one.hook("UserPromptSubmit", prompt="go on")["hookSpecificOutput"]["additionalContext"].startswith(str(path))
+
+
+def test_who_stops_hears_of_lost_writes_once(work: Path, actor) -> None:
+    lost, changed, continued, kept = (work / name for name in ("lost", "changed", "continued", "kept"))
+    one = actor(id="a1")
+    for path in (lost, changed, continued, kept):
+        assert one.write(path, "one") == ""
+    one.settle()
+    lost.unlink()
+    changed.write_text("other")
+    with landed.edit(continued) as doc:
+        doc.text += " and two"
+    said = one.stop()
+    assert "2 of the files that you wrote" in said
+    assert f"{lost}: it is gone" in said
+    assert f"{changed}: it holds what something outside" in said
+    assert str(continued) not in said
+    assert one.stop(again=True) == ""
+    assert one.stop() == ""
+
+
+def test_a_write_over_what_came_in_between_is_said(work: Path, actor) -> None:
+    """The lease was over, because a person took long, and somebody else wrote meanwhile."""
+    path = work / "plan.md"
+    one, two = actor(), actor(id="a2")
+    assert one.ask(path) == ""
+    one_call = one.calls
+    with guard.Desk(str(path), "x", timeout=1, patient=False) as desk:
+        assert desk.record.lease is not None
+        desk.record.lease.until = 0
+        desk._artifact.save(desk.record)
+    assert two.write(path, "two") == ""
+    two.settle()
+    path.write_text("one")
+    one.calls = one_call
+    assert "This write replaced bytes that agent a2 had written" in one.done(path, {"content": "one"})
+
+
+def test_what_changes_while_it_is_read_was_not_seen(work: Path, actor) -> None:
+    path = work / "plan.md"
+    one = actor()
+    path.write_text("new\n")
+    assert "changed while it was read" in one.done(path, {"type": "text", "file": {"content": "old\n"}}, "Read")
+    assert "have not read it" in one.write(path, "mine")
+
+
+def test_a_part_that_was_read_counts(work: Path, actor) -> None:
+    path = work / "plan.md"
+    path.write_text("".join(f"line {number}\n" for number in range(100)))
+    part = {"content": "line 9\nline 10", "startLine": 10, "numLines": 2, "totalLines": 101}
+    one = actor()
+    assert one.done(path, {"type": "text", "file": part}, "Read") == ""
+    assert one.ask(path, "Edit") == ""
+
+
+def test_two_copies_of_the_hook_are_one(work: Path, actor) -> None:
+    path = work / "plan.md"
+    one = actor()
+    one.write(path, "one")
+    before = landed.Files().read(path).version
+    assert one.done(path, {"content": "one"}) == ""
+    assert landed.Files().read(path).version == before
+    one.settle()
+    assert one.settle() == ""
+
+
+def test_directories_and_devices_are_the_tools_business(work: Path, actor) -> None:
+    assert actor().ask(work) == ""
+    os.mkfifo(work / "pipe")
+    assert actor().ask(work / "pipe") == ""
+
+
+def test_a_new_file_in_a_new_directory(work: Path, actor) -> None:
+    path = work / "new" / "plan.md"
+    one, two = actor(), actor(id="a2")
+    assert one.ask(path) == ""
+    path.parent.mkdir()
+    path.write_text("one")
+    assert one.done(path, {"content": "one"}) == ""
+    one.settle()
+    assert "have not read it" in two.ask(path)

@@ -1,0 +1,136 @@
+"""The program that Claude Code starts: one JSON object out, whatever comes in, and hardly an import."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recorded import PAYLOADS
+
+import landed
+import landed_claude_code
+from landed_claude_code import wire
+from landed_claude_code.hook import LAUNCHER
+from landed_claude_code.settings import command, entries, here
+
+EXPENSIVE = {
+    "argparse", "asyncio", "collections", "contextlib", "dataclasses", "enum", "functools", "hashlib", "json",
+    "pathlib", "re", "shutil", "subprocess", "tempfile", "threading", "typing",
+}  # fmt: skip
+
+
+def hook(payload: bytes | dict[str, Any], **env: str) -> dict[str, Any]:
+    """Run the hook as Claude Code does; the one object that it prints."""
+    words = command(*here())
+    raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    ended = subprocess.run(
+        [words["command"], *words["args"]],
+        input=raw,
+        capture_output=True,
+        env={**os.environ, "CLAUDE_PID": str(os.getpid()), **env},
+        check=True,
+    )
+    assert ended.stderr == b""
+    assert ended.stdout.endswith(b"\n")
+    assert ended.stdout.count(b"\n") == 1
+    return json.loads(ended.stdout)
+
+
+@pytest.mark.parametrize("version", PAYLOADS)
+def test_every_recorded_event_gets_one_object(version: str) -> None:
+    for event in PAYLOADS[version]:
+        answer = hook(event)
+        if event.get("tool_name") in {"Bash", "Agent"} or event["hook_event_name"] == "SubagentStart":
+            assert answer == {}
+
+
+def test_a_denial(work: Path) -> None:
+    path = work / "plan \u00fc\U0001f600.md"
+    path.write_text("x")
+    event = {"session_id": "s", "hook_event_name": "PreToolUse", "tool_name": "Write", "tool_use_id": "t"}
+    answer = hook({**event, "tool_input": {"file_path": str(path), "content": "y"}})
+    assert answer["hookSpecificOutput"]["permissionDecision"] == "deny"
+    assert str(path) in answer["hookSpecificOutput"]["permissionDecisionReason"]
+
+
+@pytest.mark.parametrize("raw", [b"", b"{not json", b"[]", b"\xff\xfe", b'{"a": 1} {"b": 2}', b"7"])
+def test_what_is_no_event_is_said(raw: bytes) -> None:
+    answer = hook(raw)
+    assert set(answer) == {"systemMessage"}
+    assert "landed-hook failed" in answer["systemMessage"]
+
+
+def test_an_error_before_a_write_denies_it_and_says_why(tmp_path: Path, work: Path) -> None:
+    artifacts = tmp_path / "state" / "artifacts"
+    artifacts.parent.mkdir()
+    artifacts.write_text("in the way")
+    event = {"session_id": "s", "tool_name": "Write", "tool_input": {"file_path": str(work / "a")}, "tool_use_id": "t"}
+    answer = hook({**event, "hook_event_name": "PreToolUse"})
+    reason = answer["hookSpecificOutput"]["permissionDecisionReason"]
+    assert "Nothing was written. landed-hook failed" in reason
+    assert "landed-hook doctor" in reason
+    after = hook({**event, "hook_event_name": "PostToolUse", "tool_response": {"content": ""}})
+    assert "was not checked" in after["systemMessage"]
+
+
+def test_a_package_that_is_gone_says_so_and_blocks_nothing() -> None:
+    words = [sys.executable, "-I", "-S", "-c", LAUNCHER, "/gone"]
+    ended = subprocess.run(words, input=b"{}", capture_output=True, check=True)
+    assert "is not in ['/gone'] any more" in json.loads(ended.stdout)["systemMessage"]
+
+
+def test_it_imports_hardly_anything(work: Path) -> None:
+    homes = [str(Path(module.__file__ or "").parent.parent) for module in (landed_claude_code, landed)]
+    path = work / "plan.md"
+    tool = {"session_id": "s", "tool_name": "Write", "tool_input": {"file_path": str(path)}, "tool_use_id": "t"}
+    program = (
+        "import sys, os\n"
+        "before = set(sys.modules)\n"
+        f"sys.path += {homes!r}\n"
+        "os._exit = lambda _: print(*(set(sys.modules) - before), file=sys.stderr)\n"
+        "from landed_claude_code.hook import main\n"
+        "main()\n"
+    )
+    for event in ("PreToolUse", "PostToolUse", "PostToolBatch", "Stop"):
+        payload = {**tool, "hook_event_name": event, "tool_response": {"content": "x"}}
+        ended = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", program],
+            input=json.dumps(payload).encode(),
+            capture_output=True,
+            env={**os.environ, "CLAUDE_PID": str(os.getpid())},
+            check=True,
+        )
+        loaded = set(ended.stderr.decode().split())
+        assert "landed_claude_code.guard" in loaded
+        assert not loaded & EXPENSIVE
+        path.write_text("x")
+
+
+@pytest.mark.parametrize("without", [False, True], ids=["C scanner", "json module"])
+def test_json(monkeypatch: pytest.MonkeyPatch, without: bool) -> None:
+    if without:
+        monkeypatch.setitem(sys.modules, "_json", None)
+    value = {"a": [True, False, None, '\u00fc\ud83d"\\\n'], "b": {"c": ""}}
+    assert json.loads(wire.encode(value)) == value
+    raw = json.dumps({**value, "n": [1, -2.5e3]}).encode()
+    assert wire.decode(b" " + raw + b"\n") == json.loads(raw)
+    for bad in (b"", b"{", b"[]", b"{} {}"):
+        with pytest.raises(ValueError, match=r"JSON|Expecting"):
+            wire.decode(bad)
+
+
+def test_the_plugin_is_in_step() -> None:
+    plugin = Path(__file__).resolve().parents[1] / "plugin"
+    if not plugin.exists():
+        pytest.skip("the plugin folder is part of the repository, not of the distribution")
+    hooks = json.loads((plugin / "hooks" / "hooks.json").read_text())["hooks"]
+    wanted = entries("python3", ["${CLAUDE_PLUGIN_ROOT}/lib"])
+    assert hooks == {event: [group] for event, group in wanted.items()}, "python tools/claude_code_plugin.py"
+    for name in ("landed", "landed_claude_code"):
+        assert (plugin / "lib" / name / "__init__.py").exists()
+    assert json.loads((plugin / ".claude-plugin" / "plugin.json").read_text())["version"] == landed.__version__

@@ -1,0 +1,95 @@
+"""Ledgers: they come back as they were written, stay short, and go when their session is long over."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from landed.process import Owner, me, start_token
+from landed_claude_code import ledger as ledgers
+from landed_claude_code.adapter import Agent
+from landed_claude_code.garbage import KEPT, sweep
+from landed_claude_code.ledger import ASKED, DENIED, ENDED, SEEN, TOLD, WROTE, Fact, Ledger, agents_directory, read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HERE = Owner(os.getpid(), start_token(os.getpid()), me().host, "here")
+AGENT = Agent("s\tession", "a\n1", "kind \\ of", "/dir", "/transcript")
+
+
+def make(owner: Owner = HERE, agent: Agent = AGENT) -> Ledger:
+    return Ledger(agent, owner, agents_directory())
+
+
+def test_facts_come_back() -> None:
+    path = "/a\tb\nc\\d\udcff"
+    make().add(Fact(SEEN, path, digest="d1"), Fact(ASKED, path, call="c\t1", detail="v"))
+    known = make().load().of(path)
+    assert known.seen is not None
+    assert known.seen.digest == "d1"
+    assert known.asked is not None
+    assert (known.asked.call, known.open) == ("c\t1", True)
+    make().add(Fact(ENDED, path), Fact(WROTE, path, digest="d2"), Fact(TOLD, path, digest="d3"))
+    known = read(make().path).of(path)
+    assert not known.open
+    assert known.seen is not None
+    assert known.seen.digest == "d2"
+    assert known.told is not None
+    agent = read(make().path).agent
+    assert (agent.session, agent.id, agent.kind) == (AGENT.session, AGENT.id, AGENT.kind)
+    assert os.stat(make().path).st_mode & 0o777 == 0o600
+
+
+def test_it_is_rewritten_when_it_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledgers, "LONG", 4000)
+    ledger = make()
+    for number in range(300):
+        ledger.add(Fact(SEEN, f"/{number % 7}", digest=str(number)), Fact(DENIED, "/x", detail=str(number)))
+    assert os.path.getsize(ledger.path) < 4000 + 60 * 100
+    again = make().load()
+    assert {path: known.seen.digest for path, known in again.known.items() if known.seen} == {
+        f"/{number % 7}": str(number) for number in range(293, 300)
+    }
+    assert [story.detail for story in again.stories][-ledgers.KEPT_STORIES :] == [
+        str(number) for number in range(300 - ledgers.KEPT_STORIES, 300)
+    ]
+
+
+def test_a_line_that_was_cut_short_takes_nothing_with_it() -> None:
+    make().add(Fact(SEEN, "/a", digest="d1"))
+    with open(make().path, "ab") as file:
+        file.write(b"seen\t0\tcut")
+    with open(make().path, "ab") as file:
+        file.write(b"\n")
+    make().add(Fact(SEEN, "/b", digest="d2"))
+    assert set(make().load().known) == {"/a", "/b"}
+
+
+def test_what_a_living_twin_of_the_session_saw_is_its_own() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as twin:
+        owner = Owner(twin.pid, start_token(twin.pid), me().host, "twin")
+        make(owner).add(Fact(SEEN, "/a", digest="d1"))
+        assert make().load().of("/a").seen is None
+        assert make(owner).load().of("/a").seen is not None
+        twin.communicate(b"\n")
+    assert make().load().of("/a").seen is not None, "a session that is resumed goes on from there"
+
+
+def test_old_sessions_go(state_dir: Path) -> None:
+    make().add(Fact(SEEN, "/a"))
+    other = make(agent=Agent("other", "", "", "", ""))
+    other.add(Fact(SEEN, "/a"))
+    directory = os.path.dirname(other.path)
+    then = time.time() - KEPT - 60
+    for name in os.listdir(directory):
+        os.utime(os.path.join(directory, name), (then, then))
+    os.utime(directory, (then, then))
+    sweep(agents_directory())
+    assert not os.path.exists(directory)
+    assert os.path.exists(make().path)

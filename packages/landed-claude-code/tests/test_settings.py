@@ -1,0 +1,125 @@
+"""Settings: ours go in and out, and everything else keeps its bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from landed.errors import Refused
+from landed_claude_code.cli import main
+from landed_claude_code.settings import EVENTS, entries, here, ours, parse, path_of, with_ours, without_ours
+
+WANTED = entries("/usr/bin/python3", ["/lib"])
+THEIRS = '{"matcher": "Write", "hooks": [{"type":"command", "command": "fmt \\u00e9 é"}]}'
+TEXTS = [
+    "{}",
+    "{\n}\n",
+    '{"model": "opus"}',
+    '{\n  "model": "opus"\n}\n',
+    '{\n\t"permissions": {"allow": []},\n\t"hooks": {\n\t\t"Stop": [' + THEIRS + "]\n\t}\n}",
+    '{"hooks":{"PreToolUse":[' + THEIRS + "," + THEIRS + ']},"z":1e3}',
+    '{\r\n    "hooks": {\r\n        "PostToolUse": [\r\n            ' + THEIRS + "\r\n        ]\r\n    }\r\n}\r\n",
+    '{ "hooks" : { "PreToolUse" : [ ' + THEIRS + ' ] } , "é": [1, 2] }',
+]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
+def test_in_and_out_leaves_every_byte(text: str) -> None:
+    put = with_ours(text, "settings.json", WANTED)
+    found = ours(parse(put, ""))
+    assert found == {event: group["hooks"] for event, group in WANTED.items()}
+    assert with_ours(put, "", WANTED) == put, "a second time changes nothing"
+    back = without_ours(put, "")
+    if text.strip() == "{\n}":
+        assert parse(back, "") == {}
+    else:
+        assert back == text
+    assert text.count(THEIRS) == put.count(THEIRS)
+
+
+def test_another_version_of_ours_is_replaced() -> None:
+    old = with_ours(TEXTS[4], "", entries("/old/python", ["/old"]))
+    new = with_ours(old, "", WANTED)
+    assert "/old" not in new
+    assert without_ours(new, "") == TEXTS[4]
+
+
+def test_ours_among_others_goes_alone() -> None:
+    group = json.loads(THEIRS)
+    mixed = {"hooks": {"PreToolUse": [{**group, "hooks": [*group["hooks"], *WANTED["PreToolUse"]["hooks"]]}]}}
+    assert parse(without_ours(json.dumps(mixed), ""), "") == {"hooks": {"PreToolUse": [group]}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"hooks": {"Stop": [}', "[]", '{"hooks": []}', '{"hooks": {"Stop": {}}}', '{"hooks": {"Stop": [1]}}', '"x"'],
+)
+def test_what_is_malformed_is_refused(text: str) -> None:
+    with pytest.raises(Refused):
+        with_ours(text, "settings.json", WANTED)
+    with pytest.raises(Refused):
+        without_ours(text, "settings.json")
+
+
+def test_a_name_that_stands_there_twice_is_refused() -> None:
+    with pytest.raises(Refused, match="twice"):
+        with_ours('{"hooks": {}, "hooks": {"Stop": [' + THEIRS + "]}}", "settings.json", WANTED)
+
+
+def test_no_entry_asks_for_what_claude_code_would_run_for_everything() -> None:
+    for event, matcher, timeout in EVENTS:
+        (hook,) = WANTED[event]["hooks"]
+        assert hook["args"][:3] == ["-I", "-S", "-c"]
+        assert 0 < timeout <= 15
+        assert WANTED[event].get("matcher", "") == matcher
+    assert WANTED["PreToolUse"]["hooks"][0]["onFailure"] == "block"
+
+
+@pytest.fixture
+def project(work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(work)
+    return work
+
+
+@pytest.mark.parametrize("scope", ["user", "project", "local"])
+def test_the_commands(project: Path, scope: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = path_of(scope, str(project))
+    assert main(["install", "--scope", scope, "--dry-run"]) == 0
+    assert not os.path.exists(path)
+    assert "+" in capsys.readouterr().out
+    assert main(["install", "--scope", scope]) == 0
+    assert f"installed in {path}" in capsys.readouterr().out
+    first = Path(path).read_text("utf-8")
+    assert ours(parse(first, path))["PreToolUse"][0]["command"] == here()[0]
+    assert main(["install", "--scope", scope]) == 0
+    assert "already in" in capsys.readouterr().out
+    assert Path(path).read_text("utf-8") == first
+    assert main(["uninstall"]) == 0
+    assert not os.path.exists(path), "it held nothing else"
+    assert main(["uninstall"]) == 0
+    assert "in none of them" in capsys.readouterr().out
+
+
+def test_a_linked_settings_file_stays_a_link(project: Path, tmp_path: Path) -> None:
+    dotfiles = tmp_path / "dotfiles.json"
+    dotfiles.write_text(TEXTS[3])
+    path = project / ".claude" / "settings.json"
+    path.parent.mkdir()
+    path.symlink_to(dotfiles)
+    assert main(["install", "--scope", "project"]) == 0
+    assert path.is_symlink()
+    assert ours(parse(dotfiles.read_text(), ""))
+    assert main(["uninstall", "--scope", "project"]) == 0
+    assert dotfiles.read_text() == TEXTS[3]
+
+
+def test_malformed_settings_stay_as_they_are(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = project / ".claude" / "settings.json"
+    path.parent.mkdir()
+    path.write_text("{oops")
+    assert main(["install", "--scope", "project"]) == 1
+    assert path.read_text() == "{oops"
+    assert "Repair the file" in capsys.readouterr().err
