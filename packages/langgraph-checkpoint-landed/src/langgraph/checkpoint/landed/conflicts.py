@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from landed import NotLanded, StaleWrite
 
@@ -49,6 +49,7 @@ class Memory:
         self._guard = threading.Lock()
         self._put: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._empty: OrderedDict[str, int] = OrderedDict()
+        self._failed: OrderedDict[tuple[str, str, str], BaseException] = OrderedDict()
 
     def read_head(self, thread: str, *, empty: bool) -> None:
         """A run asked for the latest checkpoint."""
@@ -71,6 +72,27 @@ class Memory:
             _bound(self._put)
             if not parent and self._empty.get(thread):
                 self._empty[thread] -= 1
+
+    def failed(self, thread: str, ns: str, id: str, error: BaseException) -> None:
+        """A checkpoint was not put, or nobody can tell."""
+        with self._guard:
+            self._failed[thread, ns, id] = error
+            _bound(self._failed)
+
+    def check_parent(self, thread: str, ns: str, parent: str | None, path: str) -> None:
+        """Refuse to put on a checkpoint whose own put failed: LangGraph does not always stop at the first error.
+
+        Raises:
+            StaleWrite: the parent was stale. Nothing was written.
+            NotLanded: the parent failed otherwise. Nothing was written.
+        """
+        error = self._failed.get((thread, ns, str(parent)))
+        if error is not None:
+            kind = StaleWrite if isinstance(error, StaleWrite) else NotLanded
+            what = f"thread {thread!r}: the checkpoint before this one was not stored: {error}"
+            raise kind(
+                what, path=path, step="put", hint="Invoke the graph again: it starts from the latest checkpoint."
+            )
 
     def has_put(self, thread: str, id: str) -> bool:
         return (thread, id) in self._put
@@ -130,6 +152,6 @@ def _clock_behind(history: History, thread: str, parent: str, id: str) -> NotLan
     )
 
 
-def _bound(table: OrderedDict[str, int] | OrderedDict[tuple[str, str], None]) -> None:
+def _bound(table: OrderedDict[Any, Any]) -> None:
     while len(table) > REMEMBERED:
         table.popitem(last=False)

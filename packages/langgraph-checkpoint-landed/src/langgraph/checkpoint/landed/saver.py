@@ -235,7 +235,12 @@ class LandedSaver(BaseCheckpointSaver[str]):
                 conflicts.check(history, thread, parent, draft.id, fork=self._fork)
 
         def commit() -> RunnableConfig:
-            self._threads.change(thread, lambda history: draft.commit(history, check), create=True)
+            try:
+                self._memory.check_parent(thread, ns, parent, self._threads.journals.path)
+                self._threads.change(thread, lambda history: draft.commit(history, check), create=True)
+            except BaseException as error:
+                self._memory.failed(thread, ns, draft.id, error)
+                raise
             if ns == "":
                 self._memory.put(thread, draft.id, parent)
             return _config(thread, ns, draft.id)
