@@ -1,4 +1,4 @@
-"""LangGraph may go on putting after a put failed (0.6 does): what is put on what was not stored is not stored either."""
+"""LangGraph may go on after a put failed, as 0.6 does: what is put on what was not stored is not stored either."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
-from langgraph.checkpoint.landed import LandedSaver
 
 import landed
+from langgraph.checkpoint.landed import LandedSaver
 
 if TYPE_CHECKING:
     from pathlib import Path

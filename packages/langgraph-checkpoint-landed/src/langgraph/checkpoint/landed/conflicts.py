@@ -21,6 +21,9 @@ REMEMBERED: Final = 65_536
 may then fork unnoticed, so it is far more than a process has under way."""
 
 
+_AGAIN: Final = "Invoke the graph again: it starts from the latest checkpoint."
+
+
 class Head(str):
     """A checkpoint id that was the latest of its thread when it was read."""
 
@@ -135,7 +138,7 @@ def stale(history: History, thread: str, parent: str | None, head: Stored | None
         step="put",
         expected=str(parent) if parent else None,
         found=head.id if head is not None else None,
-        hint="Invoke the graph again: it starts from the latest checkpoint.",
+        hint=_AGAIN,
     )
     error.writer = head.writer if head is not None else None
     return error
