@@ -88,7 +88,8 @@ def test_of_three_sessions_one_writes_and_the_others_after_reading(claude: Claud
     assert len(first) == 1, [model.results(name) for name in names]
     for name in names:
         result = model.results(name)[0]
-        assert name in first or (DENIED in result and "Claude Code session" in result), result
+        refused = "has not been read yet" in result  # by an older Claude Code itself, if it looked late enough
+        assert name in first or refused or (DENIED in result and "Claude Code session" in result), result
     last = [name for name in names if SUCCESS in model.results(name)[2]]
     assert last, "who has read the current bytes may write"
     assert path.read_text() in {f"all, {name}\n" for name in last}
@@ -318,8 +319,8 @@ def test_encodings(claude: Claude, script: Script) -> None:
         ]
     )
     claude.run(model.url)
-    for phrase in ("not on the disk", "does not hold", "has changed since", "rewritten", DENIED):
-        assert phrase not in model.heard(), model.heard()
+    said = [line for line in model.heard().splitlines() if "hook" in line and str(claude.work) in line]
+    assert not said
     report = json.loads(claude.hook("report", "--json").stdout)["writes"]
     written = {row["path"].rpartition("/")[2]: row["state"] for row in report}
     failed = {

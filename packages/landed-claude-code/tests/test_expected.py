@@ -24,6 +24,7 @@ def edit(original, old, new, lines, start=1, **more):
         (BOM + "one", b"\xef\xbb\xbfone"),
         (BOM + "one", (BOM + "one").encode("utf-16-le")),
         ("one", (BOM + "one").encode("utf-16-le")),
+        ("one", "one".encode("utf-16-le")),
         ("\0 \U0001f600 \u2028", "\0 \U0001f600 \u2028".encode()),
         ("half \ud83d pair", "half \ufffd pair".encode()),
     ],

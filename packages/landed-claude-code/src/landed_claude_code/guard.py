@@ -15,7 +15,6 @@ from landed.desk import Desk
 from landed.digest import sha256
 from landed.errors import LandedError, LockTimeout, NotLanded, Refused
 from landed.state import resolve
-from landed_claude_code import expected
 from landed_claude_code.adapter import AFTER, ASKING, BEFORE, END, FAILED, PROMPT, READ, SETTLE, STOP, Answer, Call
 from landed_claude_code.ledger import (
     ASKED,
@@ -151,6 +150,8 @@ def _longer(call: Call, ledger: Ledger) -> Answer:
 
 def _read(call: Call, ledger: Ledger) -> Answer:
     """The agent has seen what stands there, if that is what it was shown."""
+    from landed_claude_code import expected
+
     try:
         artifact = Artifact(call.paths[0])
         sight = artifact.look()
@@ -182,6 +183,8 @@ def _after(call: Call, ledger: Ledger) -> Answer:
 
 
 def _verdict(call: Call, ledger: Ledger, desk: Desk, known: Known) -> Answer:
+    from landed_claude_code import expected
+
     sight = desk.sight
     digest = sight.digest if sight is not None else ""
     asked = known.asked if known.asked is not None and known.asked.call == call.id else None
@@ -206,15 +209,15 @@ def _verdict(call: Call, ledger: Ledger, desk: Desk, known: Known) -> Answer:
         ledger.add(Fact(ODD, desk.path, digest=digest, call=call.id))
         return Answer()  # a formatter may be at it: PostToolBatch tells
     desk.give_back()
-    what = _WRONG[found].format(path=desk.path)
+    what = f"{desk.path} {_WRONG[found]}"
     ledger.add(Fact(LOST, desk.path, digest=digest, call=call.id, detail=what), Fact(ENDED, desk.path, call=call.id))
     return Answer(deny=f"{what} The tool reported success, but the write is not on the disk. {_NEXT}")
 
 
 _WRONG: Final = {
-    expected.MISSING: "{path} is not there.",
-    expected.EMPTY: "{path} is empty.",
-    expected.OLD: "{path} holds the bytes that it held before.",
+    "missing": "is not there.",
+    "empty": "is empty.",
+    "old": "holds the bytes that it held before.",
 }
 _NEXT: Final = "Read it, and write it again if that is still right."
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from landed_claude_code.ledger import Ledger
 
 LAUNCHER: Final = (
-    "import sys\n"
+    "import gc, sys\n"
+    "gc.disable()\n"
     "sys.path += sys.argv[1:]\n"
     "try:\n"
     "    from landed_claude_code.hook import main\n"
@@ -29,7 +30,8 @@ LAUNCHER: Final = (
     "else:\n"
     "    main()\n"
 )
-"""What the settings hold. A package that is gone must neither lock every write out nor vanish silently."""
+"""What the settings hold. A package that is gone must neither lock every write out nor vanish silently.
+A process that lives for a hundredth of a second collects no garbage."""
 
 
 def main() -> None:
