@@ -29,8 +29,8 @@ class LandedMemory(Memory):
     """CrewAI's `Memory`, with the same arguments; its storage may be the `spec` of a `LandedStorage` as well.
 
     `remember_many` stores before it returns, or raises `NotStored`. CrewAI's agents swallow what it raises, so it
-    stays booked: `drain_writes` raises it too, and so does the kickoff of a crew or a flow, which ends by draining. What
-    nobody has drained when the interpreter ends is written to stderr.
+    stays booked: `drain_writes` raises it too, and so does the kickoff of a crew or a flow, which ends by draining.
+    What nobody has drained when the interpreter ends is written to stderr.
 
     Attributes:
         background: store in the background, as CrewAI does, which needs a program that drains before it ends: crews and
