@@ -47,8 +47,12 @@ class Unavailable(Exception):
     """This machine cannot have the version; the message says why."""
 
 
-def fetch(version: str) -> Path:
+def fetch(version: str, limit: float = FETCH_LIMIT) -> Path:
     """The program of one version of Claude Code.
+
+    Args:
+        version: of the package, or `LATEST`.
+        limit: seconds for npm.
 
     Raises:
         Unavailable: npm is missing, cannot reach a registry, or has no package for this platform.
@@ -56,7 +60,7 @@ def fetch(version: str) -> Path:
     npm = shutil.which("npm")
     package = f"@anthropic-ai/claude-code-{_platform()}"
     if version == LATEST:
-        version = _latest(npm, package)
+        version = _latest(npm, package, limit)
     home = CACHE / version
     program = home / "node_modules" / package / "claude"
     if program.exists():
@@ -68,15 +72,19 @@ def fetch(version: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if program.exists():
             return program
-        _npm(npm, "install", "--ignore-scripts", "--prefix", str(home), f"{package}@{version}")
-    if not program.exists():
-        raise Unavailable(f"{package}@{version} holds no program")
+        aside = CACHE / f".{version}"
+        shutil.rmtree(aside, ignore_errors=True)
+        _npm(limit, npm, "install", "--ignore-scripts", "--prefix", str(aside), f"{package}@{version}")
+        if not (aside / program.relative_to(home)).exists():
+            raise Unavailable(f"{package}@{version} holds no program")
+        shutil.rmtree(home, ignore_errors=True)
+        aside.rename(home)  # whole, or not there
     return program
 
 
-def _latest(npm: str | None, package: str) -> str:
+def _latest(npm: str | None, package: str, limit: float) -> str:
     try:
-        return _npm(npm or "npm", "view", package, "version").strip()
+        return _npm(limit, npm or "npm", "view", package, "version").strip()
     except Unavailable:
         kept = sorted(CACHE.glob("*.*.*"), key=lambda path: tuple(int(part) for part in path.name.split(".")))
         if not kept:
@@ -84,12 +92,14 @@ def _latest(npm: str | None, package: str) -> str:
         return kept[-1].name
 
 
-def _npm(npm: str, *arguments: str) -> str:
-    command = [npm, *arguments, "--no-audit", "--no-fund", "--loglevel=error"]
+def _npm(limit: float, *arguments: str) -> str:
+    command = [*arguments, "--no-audit", "--no-fund", "--loglevel=error"]
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_LIMIT, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(f"npm did not answer: {error}") from error
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
+    except OSError as error:
+        raise Unavailable("npm cannot be started") from error
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"npm was not done in {limit:.0f} s") from error
     if ended.returncode:
         raise Unavailable(f"npm failed: {(ended.stderr or ended.stdout).strip()[-300:]}")
     return ended.stdout
@@ -150,6 +160,8 @@ class Claude:
             "ANTHROPIC_API_KEY": "none",
             "CLAUDE_CODE_MAX_RETRIES": "0",
         }
+        if "PYTHONPATH" in os.environ:
+            self.env["PYTHONPATH"] = os.environ["PYTHONPATH"]
 
     @property
     def version(self) -> tuple[int, ...]:

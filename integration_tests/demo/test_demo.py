@@ -19,6 +19,7 @@ CASES = {
     "one_kill": 1,
     "two_writers": 2,
     "half_a_batch": 1,
+    "three_agents": 1,
 }
 
 
@@ -78,6 +79,11 @@ def test_every_case_loses_without_landed_and_holds_with_it(tmp_path: Path) -> No
     assert stored in {accepted, accepted + 1000}
     assert "the tail says that the batch begun is" in batch["landed"]["heard"]
     assert _count(batch["stock"]["found"]) % 1000 or "torn" in batch["stock"]["found"]
+    (agents,) = cases["three_agents"]
+    assert re.match(r"Claude Code \d|recorded calls \(no Claude Code: ", agents["landed"]["means"])
+    assert agents["landed"]["acknowledged"] == "1 of 3 files"
+    assert agents["landed"]["heard"].startswith("2 agents: not written")
+    assert agents["stock"]["heard"].startswith("nothing")
     assert not (tmp_path / "never-used").exists(), "the demo keeps its own records"
     assert [entry.name for entry in tmp_path.iterdir()] == ["plants"], "the demo clears up"
 
@@ -174,6 +180,11 @@ COMPACTED_TO_NOTHING = """
 import landed.local.compaction
 landed.local.compaction._Output.add = lambda *_: None
 """
+NO_HOOK = """
+import landed_claude_code.settings as settings
+settings.EVENTS = tuple((event, "Nothing", limit) if event == "PreToolUse" else (event, matcher, limit)
+                        for event, matcher, limit in settings.EVENTS)
+"""
 BATCH_IN_PARTS = """
 import landed.journal
 append = landed.journal.Journal.append
@@ -195,6 +206,7 @@ landed.journal.Journal.append = parts
         pytest.param("two_writers", NO_CLAIM, id="two_writers-no claim"),
         pytest.param("two_writers", NO_LIMIT, id="two_writers-no limit"),
         pytest.param("two_writers", COMPACTED_TO_NOTHING, id="two_writers-compacted to nothing"),
+        pytest.param("three_agents", NO_HOOK, id="three_agents-nobody is asked before a write"),
         pytest.param("half_a_batch", BATCH_IN_PARTS, id="half_a_batch-a record at a time"),
     ],
 )
