@@ -172,9 +172,9 @@ landed.local.claim.Claim.take = landed.local.claim.Claim.refuse_if_taken = lambd
 """
 NO_LIMIT = """
 import landed.journal
-def log(directory, *, max_bytes=None, open=landed.journal.LocalLog):
-    return open(directory)
-landed.journal.LocalLog = log
+def unlimited(directory, *, open=landed.journal.open_log, **options):
+    return open(directory, **{**options, "max_bytes": None})
+landed.journal.open_log = unlimited
 """
 COMPACTED_TO_NOTHING = """
 import landed.local.compaction
