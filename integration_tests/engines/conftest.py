@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from postgres_server import PostgresServer, binaries
+from s3_server import BUCKET, S3Server, environment
 
 sys.path.append(str(Path(__file__).parents[2] / "shared_core" / "tests"))  # the conformance suite
 
@@ -29,3 +30,18 @@ def postgres() -> Iterator[PostgresServer]:
 @pytest.fixture
 def postgres_url(postgres: PostgresServer) -> str:
     return postgres.url(f"test-{next(_numbers)}")
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    pytest.importorskip("obstore", reason="obstore is not installed")
+    pytest.importorskip("moto", reason="moto is not installed")
+    server = S3Server()
+    with environment(server.endpoint):
+        yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3_url(s3: S3Server) -> str:
+    return f"s3://{BUCKET}/test-{next(_numbers)}"

@@ -35,3 +35,27 @@ class TestPostgresCollection(CollectionConformance):
         from landed.postgres.collection import PostgresCollection
 
         return lambda: PostgresCollection(postgres_url)
+
+
+class TestS3(LogConformance):
+    @pytest.fixture
+    def open_log(self, s3_url: str) -> Iterator[OpenLog]:
+        from landed.objects.log import ObjectLog
+
+        opened: list[Log] = []
+
+        def open_(max_bytes: int | None = None) -> Log:
+            opened.append(ObjectLog(s3_url, max_bytes=max_bytes))
+            return opened[-1]
+
+        yield open_
+        for log in opened:
+            log.close()
+
+
+class TestS3Collection(CollectionConformance):
+    @pytest.fixture
+    def open_collection(self, s3_url: str) -> OpenCollection:
+        from landed.objects.collection import ObjectCollection
+
+        return lambda: ObjectCollection(s3_url)

@@ -67,15 +67,17 @@ class CollectionConformance:
         assert there.current(other)
         assert there.remove("a", TIMEOUT) is True
         assert there.remove("a", TIMEOUT) is False
+        with pytest.raises(LandedError):
+            old.tail()
         assert not here.current(old)
         assert here.open("a", create=False) is None
         new = log_of(here, "a")
         assert payloads(new) == []
         land(new, b"new")
-        assert not here.current(old)
         for dead in (old, other):
             with pytest.raises(LandedError):
                 land(dead, b"lost")
+            assert not there.current(dead)
         assert payloads(there.open("a", create=False)) == [b"new"]
         assert payloads(there.open("b", create=False)) == [b"stays"]
 

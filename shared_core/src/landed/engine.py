@@ -138,7 +138,10 @@ if TYPE_CHECKING:
             ...
 
         def current(self, log: Log) -> bool:
-            """Whether its name still leads to this log: it was not removed, nor removed and made again."""
+            """Whether its name still leads to this log: it was not removed, nor removed and made again.
+
+            Where telling costs a request, this goes by what is known; the log's next operation raises and knows.
+            """
             ...
 
         def names(self) -> Iterator[str]:

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from landed.engine import Collection, Log
 
 POSTGRES: Final = ("postgresql", "postgres")
+OBJECTS: Final = ("s3", "gs", "az")
 
 
 def open_log(place: str | os.PathLike[str], *, max_bytes: int | None = None, timeout: float = DEFAULT_TIMEOUT) -> Log:
-    """The log at a place: a directory, or ``postgresql://...``.
+    """The log at a place: a directory, ``postgresql://...``, or ``s3://``, ``gs://`` and ``az://...``.
 
     Raises:
         Refused: no engine has that scheme, what the engine needs is not installed, or it cannot carry a journal.
@@ -32,6 +33,10 @@ def open_log(place: str | os.PathLike[str], *, max_bytes: int | None = None, tim
         from landed.postgres.log import PostgresLog
 
         return PostgresLog(place, max_bytes=max_bytes, timeout=timeout)
+    if scheme in OBJECTS:
+        from landed.objects.log import ObjectLog
+
+        return ObjectLog(place, max_bytes=max_bytes, timeout=timeout)
     from landed.local.log import LocalLog
 
     return LocalLog(place, max_bytes=max_bytes)
@@ -47,6 +52,10 @@ def open_collection(
         from landed.postgres.collection import PostgresCollection
 
         return PostgresCollection(place, max_bytes=max_bytes, timeout=timeout)
+    if scheme in OBJECTS:
+        from landed.objects.collection import ObjectCollection
+
+        return ObjectCollection(place, max_bytes=max_bytes, timeout=timeout)
     from landed.local.collection import LocalCollection
 
     return LocalCollection(place, max_bytes=max_bytes)
@@ -61,10 +70,10 @@ def _scheme(place: str) -> str:
     scheme, separator, _ = place.partition("://")
     if not separator or not scheme.isalnum():
         return ""
-    if scheme in POSTGRES:
+    if scheme in (*POSTGRES, *OBJECTS):
         return scheme
     raise Refused(
         f"no engine keeps journals at {scheme}://",
         step="open",
-        hint=f"Give a directory, or an address that begins with {POSTGRES[0]}://.",
+        hint=f"Give a directory, or an address that begins with {'://, '.join((POSTGRES[0], *OBJECTS))}://.",
     )

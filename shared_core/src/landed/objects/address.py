@@ -1,0 +1,48 @@
+"""Where a journal is in object storage: ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``az://container/prefix``.
+
+Credentials, regions and endpoints come from the places where the store's own tools look for them: the environment
+(``AWS_*``, ``GOOGLE_*``, ``AZURE_*``), files that it names, and the machine's own identity. An address has none.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote, unquote, urlsplit
+
+from landed.errors import Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+SCHEMES: Final = ("s3", "gs", "az")
+PREFIX_LIMIT: Final = 700
+"""Bytes of a prefix: a key has at most 1,024, and landed adds less than 200."""
+
+
+class Address:
+    """A journal's place, taken apart.
+
+    Attributes:
+        url: what the store is opened with.
+        shown: the address for messages.
+
+    Raises:
+        Refused: it is not such an address.
+    """
+
+    __slots__ = ("shown", "url")
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in SCHEMES or not parts.hostname:
+            raise _refused(f"it does not begin with {'://, '.join(SCHEMES)}:// and a bucket")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise _refused("it has credentials or options in it, which belong in the environment")
+        prefix = unquote(parts.path).strip("/")
+        if len(prefix.encode()) > PREFIX_LIMIT or any(part in {"", ".", ".."} for part in prefix.split("/") if prefix):
+            raise _refused(f"a prefix has at most {PREFIX_LIMIT} bytes, and no empty part, '.' or '..'")
+        self.url = self.shown = f"{parts.scheme}://{parts.netloc}" + (f"/{quote(prefix)}" if prefix else "")
+
+
+def _refused(what: str) -> Refused:
+    return Refused(f"no journal's address in object storage: {what}", step="open")

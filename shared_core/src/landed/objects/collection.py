@@ -1,0 +1,119 @@
+"""Many journals of one store under one root, by any name.
+
+ROOT/heads/=dXNlci80Mg==     the head of the journal whose name that is, so that a list of keys lists the names
+ROOT/heads/~3f2a...          the same for a long name, by its digest; the name is in the head
+ROOT/segments/3f2a.../...    its segments
+ROOT/locks/3f2a...           the lock that goes by the name
+"""
+
+from __future__ import annotations
+
+import base64
+from time import monotonic
+
+from landed.digest import sha256
+from landed.errors import Corrupt, OutcomeUnknown
+from landed.lock import DEFAULT_TIMEOUT
+from landed.objects.address import Address
+from landed.objects.leases import ObjectMutex
+from landed.objects.log import REMOVE, ObjectLog
+from landed.objects.probe import prove
+from landed.objects.segments import Objects
+from landed.objects.store import ERRORS, Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Final
+
+    from landed.engine import Log
+
+DIGITS: Final = 40
+"""Hexadecimal digits of a digest in a key."""
+HEADS: Final = "heads/"
+SPELLED: Final = "="
+BY_DIGEST: Final = "~"
+NAME_LIMIT: Final = 200
+"""Characters of an encoded name that is spelled out in a key; a longer one is read from its head."""
+
+
+class ObjectCollection:
+    """The `Collection` of object storage.
+
+    Args:
+        url: the root's address (`landed.objects.address`).
+        max_bytes: growth limit of each journal in bytes; None for none.
+        timeout: seconds in which the store must answer.
+
+    Raises:
+        Refused: the address is none, or the store does not honour conditional puts.
+        NotLanded: the store cannot be reached.
+    """
+
+    def __init__(self, url: str, *, max_bytes: int | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
+        self._store = Store(Address(url))
+        self.name = self._store.shown
+        self._max_bytes = max_bytes
+        self._timeout = timeout
+        prove(self._store, timeout)
+
+    def open(self, name: str, *, create: bool) -> ObjectLog | None:
+        objects = self._objects(name)
+        known = objects.load()
+        if known is None:
+            if not create:
+                return None
+            known = objects.create(_encode(name))
+        if known.head.name != _encode(name):
+            raise Corrupt("a journal bears a name that is not its own", path=objects.name, step="open")
+        return ObjectLog.of_head(objects, known, f"{self.name}[{name!r}]", max_bytes=self._max_bytes)
+
+    def current(self, log: Log) -> bool:
+        """As far as is known without asking: a log finds out with its next request."""
+        return isinstance(log, ObjectLog) and not log.gone
+
+    def names(self) -> Iterator[str]:
+        found = self._store.ask(lambda: [*self._store.list(HEADS)], "the list", monotonic() + self._timeout)
+        for key, size, _ in found:
+            if size == 0:
+                continue  # a grave
+            name: str | None = key[len(HEADS) + 1 :]
+            if key[len(HEADS)] == BY_DIGEST:
+                known = Objects(self._store, key, "", self._timeout).load()
+                name = known.head.name if known is not None else None
+            if name is not None:
+                yield _decode(name)
+
+    def remove(self, name: str, timeout: float) -> bool:
+        log = self.open(name, create=False)
+        if log is None:
+            return False
+        head = log.replace(lambda _: None, monotonic() + timeout, REMOVE).head
+        # From here on nobody can append to it, and what is left of it costs space and nothing else.
+        folder = log.objects.folder(head)
+        try:
+            self._store.delete([key for key, _, _ in self._store.list(folder)])
+        except ERRORS as error:
+            what = "it was removed, but its segments cannot be deleted"
+            raise self._store.failed(OutcomeUnknown, error, what, "remove", path=log.name) from error
+        return True
+
+    def lock(self, name: str) -> ObjectMutex:
+        return ObjectMutex(self._store, f"locks/{_digest(name)}", f"{self.name}[{name!r}]")
+
+    def _objects(self, name: str) -> Objects:
+        digest, spelled = _digest(name), _encode(name)
+        key = f"{SPELLED}{spelled}" if len(spelled) <= NAME_LIMIT else f"{BY_DIGEST}{digest}"
+        return Objects(self._store, f"{HEADS}{key}", f"segments/{digest}/", self._timeout)
+
+
+def _digest(name: str) -> str:
+    return sha256(name.encode("utf-8", "surrogatepass"))[:DIGITS]
+
+
+def _encode(name: str) -> str:
+    return base64.urlsafe_b64encode(name.encode("utf-8", "surrogatepass")).decode()
+
+
+def _decode(text: str) -> str:
+    return base64.urlsafe_b64decode(text).decode("utf-8", "surrogatepass")

@@ -1,0 +1,164 @@
+"""Rewriting segments, merging small ones, and deleting what no head names any more."""
+
+from __future__ import annotations
+
+import os
+from time import monotonic, time
+
+from landed.errors import NotLanded, StaleWrite
+from landed.objects.head import Frame, Listed
+from landed.objects.leases import ObjectMutex
+from landed.objects.store import ERRORS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final, TypeAlias
+
+    from landed.engine import Rewrite
+    from landed.objects.head import Head
+    from landed.objects.log import ObjectLog
+    from landed.objects.segments import Objects
+
+    Change: TypeAlias = Callable[[Head], None]
+
+MERGED_BYTES: Final = 1 << 20
+"""Bytes up to which segments are merged: so many that a head names few, so few that one is fetched for one batch."""
+MERGED_SEGMENTS: Final = 16
+"""Small segments at the end of which one larger is made."""
+ORPHANED: Final = 3600.0
+"""Seconds after which a segment that no head names never will be."""
+GRACE: Final = 60.0
+"""Seconds that a segment stays after the last head that named it, for those who read by that head."""
+
+
+def merge(objects: Objects, head: Head) -> None:
+    """When a head names many small segments, put one in their place. What cannot be merged now stays as it is."""
+    small: list[Listed] = []
+    size = 0
+    for listed in reversed(head.segments):
+        if listed.size >= MERGED_BYTES // 2 or size + listed.size > MERGED_BYTES:
+            break
+        small.insert(0, listed)
+        size += listed.size
+    if len(small) < MERGED_SEGMENTS:
+        return
+    frames: list[Frame] = []
+    for listed in small:
+        part = objects.frames(head, listed)
+        if part is None:
+            return
+        frames += part
+    merged = _write(objects, head, frames)
+    if merged is not None:
+        head.segments[-len(small) :] = [merged]
+        head.garbage += [(listed.id, time()) for listed in small]
+
+
+def _write(objects: Objects, head: Head, frames: list[Frame]) -> Listed | None:
+    segment = f"{frames[0].sequence:020d}-{os.urandom(6).hex()}"
+    try:
+        objects.write(head, segment, frames)
+    except ERRORS:
+        return None
+    objects.keep(segment, frames)
+    return Listed.of(segment, frames)
+
+
+def sweep(objects: Objects, head: Head) -> None:
+    """Delete what no head has named for a while; the head that is about to be put forgets it."""
+    old = [name for name, since in head.garbage if time() - since > GRACE]
+    if old and objects.discard(head, old):
+        head.garbage = [each for each in head.garbage if each[0] not in old]
+
+
+def compact(log: ObjectLog, rewrite: Rewrite, timeout: float) -> tuple[int, int]:
+    """Rewrite every batch that is there now; returns the bytes in use before and after.
+
+    Raises:
+        LockTimeout: another compaction runs.
+        NotLanded: nothing was changed.
+        OutcomeUnknown: all of it happened, or nothing.
+        Corrupt: a segment is damaged. Nothing was changed.
+    """
+    objects = log.objects
+    turn = ObjectMutex(objects.store, f"{objects.prefix}compaction", f"{log.name} (compaction)")
+    turn.acquire(timeout)
+    try:
+        head = log.replace(lambda head: _settle(objects, head), monotonic() + objects.timeout, "compact").head
+        before, old = head.size, [*head.segments]
+        new = _rewritten(objects, head, rewrite)
+
+        def change(latest: Head) -> None:
+            if [each.id for each in latest.segments[: len(old)]] != [each.id for each in old]:
+                raise StaleWrite(
+                    "another process merged segments meanwhile", path=log.name, step="compact", hint="Compact it again."
+                )
+            kept = {each.id for each in new}
+            latest.segments[: len(old)] = new
+            latest.garbage += [(each.id, time()) for each in old if each.id not in kept]
+            latest.revision += 1
+
+        after = log.replace(change, monotonic() + objects.timeout, "compact").head
+        _sweep_orphans(objects, after)
+        return before, after.size
+    finally:
+        turn.release()
+
+
+def _sweep_orphans(objects: Objects, head: Head) -> None:
+    """Delete segments that a writer put and no head ever named, because it died or was overtaken in between."""
+    known = {each.id for each in head.segments} | {each[0] for each in head.garbage}
+    folder = objects.folder(head)
+    try:
+        found = [(key.removeprefix(folder), modified) for key, _, modified in objects.store.list(folder)]
+    except ERRORS:
+        return  # the next compaction looks again
+    objects.discard(head, [name for name, modified in found if name not in known and time() - modified > ORPHANED])
+
+
+def _settle(objects: Objects, head: Head) -> None:
+    """Move the newest batches into a segment, so that all there is to rewrite is segments."""
+    sweep(objects, head)
+    if head.frames:
+        listed = _write(objects, head, head.frames)
+        if listed is None:
+            raise NotLanded("a segment could not be put", path=objects.name, step="compact")
+        head.segments.append(listed)
+        head.frames = []
+
+
+def _rewritten(objects: Objects, head: Head, rewrite: Rewrite) -> list[Listed]:
+    """New segments with what is kept; those that nothing changes in are taken as they are."""
+    new: list[Listed] = []
+    pending: list[Frame] = []
+
+    def flush() -> None:
+        if pending:
+            listed = _write(objects, head, [*pending])
+            if listed is None:
+                raise NotLanded("a segment could not be put", path=objects.name, step="compact")
+            new.append(listed)
+            pending.clear()
+
+    for listed in head.segments:
+        frames = objects.frames(head, listed)
+        if frames is None:
+            raise objects.missing(head, listed)
+        kept: list[Frame] = []
+        for frame in frames:
+            payload = rewrite(frame.batch())
+            if payload is not None:
+                same = payload == frame.payload
+                revision = frame.revision if same else head.revision + 1
+                kept.append(Frame(frame.sequence, frame.count, revision, frame.nonce, payload))
+        if listed.size >= MERGED_BYTES // 2 and [each.position for each in kept] == [each.position for each in frames]:
+            flush()
+            new.append(listed)
+            continue
+        for frame in kept:
+            if pending and sum(each.size for each in pending) + frame.size > MERGED_BYTES:
+                flush()
+            pending.append(frame)
+    flush()
+    return new

@@ -1,0 +1,50 @@
+"""Commits on their way into one head."""
+
+from __future__ import annotations
+
+import os
+
+from landed.objects.head import Frame
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from landed.engine import Commit
+    from landed.objects.head import Head
+    from landed.objects.segments import Objects
+
+
+class Group:
+    """Commits laid out on a head: the head that comes of them.
+
+    Attributes:
+        before: bytes of the journal without them.
+        bytes: theirs.
+        head: the new head.
+        frames, landing: the batches and their commits.
+    """
+
+    def __init__(self, head: Head, epoch: int) -> None:
+        self.before = head.size
+        self.bytes = 0
+        self.head = head.copy()
+        if epoch != head.epoch:
+            self.head.owner, self.head.epoch = None, epoch
+        self.frames: list[Frame] = []
+        self.landing: list[Commit] = []
+
+    def add(self, commit: Commit) -> None:
+        """Lay out one more, behind the others."""
+        frame = Frame(self.head.tail + 1, commit.count, 0, os.urandom(16), commit.payload)
+        self.head.frames.append(frame)
+        self.head.tail = frame.tail
+        self.bytes += frame.size
+        self.frames.append(frame)
+        self.landing.append(commit)
+
+    def shown(self, head: Head, objects: Objects) -> bool:
+        """Whether a head, as the store gives it, has every batch of this group, under its nonce."""
+        for frame in self.frames:
+            found = objects.find(head, frame.sequence)
+            if found is None or (found.nonce, found.payload) != (frame.nonce, frame.payload):
+                return False
+        return True

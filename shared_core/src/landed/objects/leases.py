@@ -1,0 +1,156 @@
+"""Who has a name to itself: an object that its holder renews, and that others take over when it was not renewed.
+
+A lease can be lost while its holder still runs: a clock, a pause, a cut network. So nothing rests on it but order and
+throughput; what keeps data from harm is the conditional put.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from time import monotonic, sleep, time
+
+from landed.errors import LockTimeout, NotLanded, Refused
+from landed.lock import DEFAULT_TIMEOUT
+from landed.objects.store import CONFLICT, ERRORS, Object, pauses
+from landed.process import me
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+    from typing import Final
+
+    from landed.objects.store import Store, Tag
+
+LEASE: Final = 60.0
+"""Seconds without renewal after which a holder is taken for gone. Clocks may differ by less than that."""
+RENEWAL: Final = LEASE / 4
+"""Seconds between renewals."""
+
+
+class Renewal:
+    """Calls something every now and then in a thread of its own, until it is told to stop or is refused.
+
+    Args:
+        renew: whether to go on.
+    """
+
+    def __init__(self, renew: Callable[[], bool]) -> None:
+        self._renew = renew
+        self._stopped = threading.Event()
+        threading.Thread(target=self._run, name="landed lease", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(RENEWAL):
+            if not self._renew():
+                return
+
+
+class ObjectMutex:
+    """A lock by an object; not re-entrant.
+
+    Args:
+        key: of the object.
+        name: what messages call it.
+    """
+
+    def __init__(self, store: Store, key: str, name: str) -> None:
+        self.path = name
+        self._store = store
+        self._key = key
+        self._guard = threading.Lock()
+        self._tag: Tag | None = None
+        self._renewal: Renewal | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether this object took the lock, and has not heard that it lost it."""
+        return self._tag is not None
+
+    def acquire(self, timeout: float = DEFAULT_TIMEOUT, *, owner: Hashable = None) -> None:  # noqa: ARG002 - of Lock
+        """Take the lock.
+
+        Args:
+            timeout: seconds to wait at most; 0 tries once.
+            owner: as in `landed.Lock`; here each object is an owner.
+
+        Raises:
+            LockTimeout: it was not free in time; names the holder. Nothing was changed.
+            Refused: this object holds it already.
+            NotLanded: the store cannot be reached.
+        """
+        if self._tag is not None:
+            raise Refused("this lock is held already and would wait for itself", path=self.path, step="lock")
+        holder = "one that does not say who it is"
+        for pause in pauses(monotonic() + timeout):
+            held = self._look(timeout)
+            if held is None or not held.data or time() - held.modified > LEASE:
+                if self._take(held.tag if held is not None else None):
+                    return
+            else:
+                holder = held.data.decode("utf-8", "replace").partition(" ")[2]
+            if pause is None:
+                error = LockTimeout(
+                    f"another holder kept the lock: {holder}",
+                    path=self.path,
+                    step="lock",
+                    hint="Try again, or allow a longer timeout.",
+                )
+                error.holder = holder
+                raise error
+            sleep(pause)
+
+    def release(self) -> None:
+        """Give the lock back; when the store cannot be told, it is free after a minute."""
+        renewal, self._renewal = self._renewal, None
+        if renewal is not None:
+            renewal.stop()
+        with self._guard:
+            tag, self._tag = self._tag, None
+            if tag is not None:
+                try:
+                    self._store.put(self._key, b"", tag)
+                except ERRORS:
+                    return
+
+    def __enter__(self) -> ObjectMutex:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def _look(self, timeout: float) -> Object | None:
+        deadline = monotonic() + max(1.0, timeout)
+        held = self._store.ask(lambda: self._store.get(self._key), "the lock cannot be read", deadline)
+        return held if isinstance(held, Object) else None
+
+    def _take(self, tag: Tag | None) -> bool:
+        try:
+            self._tag = self._store.put(self._key, self._content(), tag)
+        except CONFLICT:
+            return False
+        except ERRORS as error:
+            raise self._store.failed(NotLanded, error, "the lock cannot be taken", "lock", path=self.path) from error
+        self._renewal = Renewal(self._renew)
+        return True
+
+    def _renew(self) -> bool:
+        with self._guard:
+            if self._tag is None:
+                return False
+            try:
+                self._tag = self._store.put(self._key, self._content(), self._tag)
+            except CONFLICT:
+                self._tag = None  # another has taken it for abandoned
+                return False
+            except ERRORS:
+                return True  # the next renewal may get through
+            return True
+
+    @staticmethod
+    def _content() -> bytes:
+        return f"{os.urandom(8).hex()} {me()}".encode()

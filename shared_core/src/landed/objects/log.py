@@ -1,0 +1,443 @@
+"""A journal in object storage: an append replaces the head, if it is still the head that the writer knows.
+
+The head holds the newest batches, so a small append is one put, and the read that proves it is one get. When they are
+many or large they move into a segment, an object of its own that never changes, and the head names it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from time import monotonic, sleep, time
+
+from landed.errors import (
+    Claimed,
+    Full,
+    LandedError,
+    LockTimeout,
+    NotLanded,
+    OutcomeUnknown,
+    Refused,
+    StaleWrite,
+    VerifyFailed,
+)
+from landed.lock import DEFAULT_TIMEOUT
+from landed.objects import compaction
+from landed.objects.address import Address
+from landed.objects.group import Group
+from landed.objects.head import FRAME, Head, Listed
+from landed.objects.leases import LEASE, Renewal
+from landed.objects.probe import prove
+from landed.objects.segments import Known, Objects
+from landed.objects.store import CONFLICT, ERRORS, FINAL, Store, pauses
+from landed.process import me
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Final
+
+    from landed.engine import Batch, Commit, Position, Rewrite
+
+INLINE_BATCHES: Final = 64
+"""Batches that the head holds; with one more they move into a segment."""
+INLINE_BYTES: Final = 64 << 10
+"""Bytes of batches that the head holds: each append sends them all again."""
+REMOVE: Final = "remove"
+GROUP_BYTES: Final = 8 << 20
+"""Bytes that one put may carry, one larger batch excepted."""
+
+
+class ObjectLog:
+    """The `Log` of object storage.
+
+    Args:
+        url: the journal's address (`landed.objects.address`).
+        max_bytes: growth limit in bytes of batches; None for none.
+        timeout: seconds in which the store must answer.
+
+    Raises:
+        Refused: the address is none, or the store does not honour conditional puts.
+        NotLanded: the store cannot be reached.
+        Claimed: another process owns the journal alone.
+        Corrupt: the head is damaged.
+    """
+
+    def __init__(self, url: str, *, max_bytes: int | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
+        store = Store(Address(url))
+        prove(store, timeout)
+        objects = Objects(store, "head", "segments/", timeout)
+        known = objects.load() or objects.create(None)
+        self._begin(objects, known, store.shown, max_bytes)
+
+    @classmethod
+    def of_head(cls, objects: Objects, known: Known, name: str, *, max_bytes: int | None) -> ObjectLog:
+        """The log of a head, for a collection; `name` is what messages call it. Raises `Claimed`."""
+        log = cls.__new__(cls)
+        log._begin(objects, known, name, max_bytes)
+        return log
+
+    def _begin(self, objects: Objects, known: Known, name: str, max_bytes: int | None) -> None:
+        self.name = name
+        self.objects = objects
+        self.gone = False
+        self._incarnation = known.head.incarnation
+        self._known = known
+        self._limit = max_bytes
+        self._guard = threading.Lock()
+        self._epoch: int | None = None
+        self._renewal: Renewal | None = None
+        self._refuse_if_claimed(known)
+
+    # Appending.
+
+    def commit(self, commits: Sequence[Commit], timeout: float) -> int:
+        """Decide the first of `commits`, and with them all that one put carries."""
+        deadline = monotonic() + timeout
+        known, sure = self._known, False
+        for pause in pauses(deadline):
+            self._refuse_if_claimed(known)
+            group = Group(known.head, self._next_epoch(known))
+            decided = self._lay_out(group, commits)
+            if group.frames:
+                if self._land(group, known, deadline):
+                    return decided
+            elif sure and decided:
+                return decided
+            elif sure:
+                raise self._full(known.head.size + len(commits[0].payload) + FRAME.size)
+            for commit in commits[:decided]:
+                commit.error = None  # decided on a head that is not the journal's
+            if pause is None:
+                raise self._contended()
+            if sure:
+                sleep(pause)
+            known, sure = self._look(deadline), True
+        raise AssertionError  # the last pause is None
+
+    def _lay_out(self, group: Group, commits: Sequence[Commit]) -> int:
+        """Decide commits in order on the head as we know it, as long as one put carries them; how many."""
+        for decided, commit in enumerate(commits):
+            size = group.bytes + FRAME.size + len(commit.payload)
+            if commit.expect is not None and commit.expect != group.head.tail:
+                commit.error = self._stale(commit.expect, group.head.tail)
+            elif (self._limit is not None and group.before + size > self._limit) or (
+                group.frames and size > GROUP_BYTES
+            ):
+                return decided
+            else:
+                group.add(commit)
+        return len(commits)
+
+    def _land(self, group: Group, known: Known, deadline: float) -> bool:
+        """Put the group's head in the place of the one we know; False when that is not the journal's any more."""
+        segment = self._move_out(group)
+        data = group.head.encode()
+        lost: Exception | None = None
+        for pause in pauses(deadline):
+            try:
+                tag = self.objects.store.put(self.objects.key, data, known.tag)
+            except CONFLICT:
+                tag = None
+            except FINAL as error:
+                self._discard(group.head, segment)
+                raise self._failed(NotLanded, error, "the append was not taken") from error
+            except ERRORS as error:  # it may have landed, or land later
+                lost = error
+                tag = None
+            now = self._prove(deadline, lost)
+            if group.shown(now.head, self.objects):
+                self._acknowledge(group, now)
+                return True
+            if tag is not None:
+                raise self._unproved(group)
+            if now.tag != known.tag:
+                self._discard(group.head, segment)
+                self._remember(now)
+                return False  # overtaken: the head that it replaces is gone for good
+            if pause is None:
+                raise self._failed(OutcomeUnknown, lost or OSError("no answer"), "whether the append landed is unknown")
+            sleep(pause)
+        raise AssertionError  # the last pause is None
+
+    def _move_out(self, group: Group) -> str | None:
+        """Move the newest batches into a segment if they are too many for the head; its id."""
+        head = group.head
+        if len(head.frames) <= INLINE_BATCHES and sum(frame.size for frame in head.frames) <= INLINE_BYTES:
+            return None
+        segment = f"{head.frames[0].sequence:020d}-{os.urandom(6).hex()}"
+        frames, head.frames = head.frames, []
+        try:
+            self.objects.write(head, segment, frames)
+        except ERRORS as error:
+            raise self._failed(NotLanded, error, "a segment could not be put") from error
+        self.objects.keep(segment, frames)
+        head.segments.append(Listed.of(segment, frames))
+        compaction.merge(self.objects, head)
+        compaction.sweep(self.objects, head)
+        return segment
+
+    def _discard(self, head: Head, segment: str | None) -> None:
+        if segment is not None:
+            self.objects.discard(head, [segment])
+
+    def _prove(self, deadline: float, lost: Exception | None) -> Known:
+        """The head as the store gives it now.
+
+        Raises:
+            OutcomeUnknown: it does not, and what was put may be there.
+        """
+        try:
+            now = self.objects.load(deadline=max(deadline, monotonic() + 1.0))
+        except NotLanded as error:
+            raise self._failed(OutcomeUnknown, lost or error, "whether the append landed is unknown") from error
+        if now is None or now.head.incarnation != self._incarnation:
+            raise self._removed()
+        return now
+
+    def _acknowledge(self, group: Group, now: Known) -> None:
+        for commit, frame in zip(group.landing, group.frames, strict=True):
+            commit.position = frame.position
+            commit.sequence = frame.sequence
+        self._remember(now)
+
+    def _unproved(self, group: Group) -> VerifyFailed:
+        error = VerifyFailed(
+            "the store acknowledged the append, and reads it back otherwise",
+            path=self.name,
+            step="verify",
+            hint="Read the journal again, and see what else writes there.",
+        )
+        for commit in group.landing:
+            commit.error = error
+        return error
+
+    # Looking.
+
+    def _remember(self, known: Known) -> None:
+        with self._guard:
+            self._known = known
+
+    def _look(self, deadline: float | None = None) -> Known:
+        now = self.objects.load(self._known, deadline=deadline)
+        if now is None or now.head.incarnation != self._incarnation:
+            raise self._removed()
+        self._remember(now)
+        return now
+
+    def tail(self) -> int:
+        return self._look().head.tail
+
+    def size(self) -> int:
+        return self._look().head.size
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        known = self._look()
+        head, following = known.head, start
+        upto = head.tail
+        while following <= upto:
+            for listed in [each for each in head.segments if each.last >= following]:
+                frames = self.objects.frames(head, listed)
+                if frames is None:
+                    break
+                for frame in frames:
+                    if frame.tail >= following:
+                        yield frame.batch()
+                following = listed.last + 1
+            else:
+                for frame in head.frames:
+                    if following <= frame.tail and frame.sequence <= upto:
+                        yield frame.batch()
+                return
+            head = self._moved(head, listed)
+
+    def newest_first(self) -> Iterator[Batch]:
+        head = self._look().head
+        below = head.tail + 1
+        for frame in reversed(head.frames):
+            yield frame.batch()
+            below = frame.sequence
+        while True:
+            for listed in reversed([each for each in head.segments if each.first < below]):
+                frames = self.objects.frames(head, listed)
+                if frames is None:
+                    break
+                for frame in reversed(frames):
+                    if frame.sequence < below:
+                        yield frame.batch()
+                below = listed.first
+            else:
+                return
+            head = self._moved(head, listed)
+
+    def _moved(self, head: Head, listed: Listed) -> Head:
+        """The head that names what became of a segment that is gone: a merge has moved its batches.
+
+        Raises:
+            Corrupt: nothing has; it is missing.
+            NotLanded: a compaction has removed it.
+        """
+        now = self._look().head
+        if now.revision != head.revision:
+            raise self.objects.compacted()
+        if any(each.id == listed.id for each in now.segments):
+            raise self.objects.missing(now, listed)
+        return now
+
+    def fetch(self, position: Position) -> Batch | None:
+        frame = self.objects.find(self._known.head, position[0])
+        if frame is None or frame.position != position:
+            frame = self.objects.find(self._look().head, position[0])  # it may have moved since
+        return frame.batch() if frame is not None and frame.position == position else None
+
+    # Compacting.
+
+    def rewrite(self, rewrite: Rewrite, timeout: float) -> tuple[int, int]:
+        self._look()
+        return compaction.compact(self, rewrite, timeout)
+
+    def replace(self, change: compaction.Change, deadline: float, step: str) -> Known:
+        """Put a changed head in the place of the one that is there, again until nobody is faster.
+
+        Args:
+            change: changes the head that it is given.
+            step: what is done, for messages; ``"remove"`` leaves a grave in the head's place.
+
+        Raises:
+            NotLanded: nothing was changed.
+            OutcomeUnknown: it is not known.
+            LockTimeout: others were faster until the deadline.
+        """
+        for pause in pauses(deadline):
+            known = self._look(deadline)
+            self._refuse_if_claimed(known)
+            head = known.head.copy()
+            change(head)
+            data = b"" if step == REMOVE else head.encode()
+            tag = None
+            try:
+                tag = self.objects.store.put(self.objects.key, data, known.tag)
+            except CONFLICT:
+                pass  # another was faster
+            except ERRORS as error:
+                if pause is None or isinstance(error, FINAL):
+                    kind = NotLanded if isinstance(error, FINAL) else OutcomeUnknown
+                    raise self._failed(kind, error, f"the step '{step}' was not taken") from error
+                # It may have happened; what `change` does is such that doing it twice is no harm.
+            if tag is not None:
+                self._remember(Known(head, tag, time()))
+                return self._known
+            if pause is None:
+                raise self._contended()
+            sleep(pause)
+        raise AssertionError  # the last pause is None
+
+    # Owning.
+
+    def claim(self) -> None:
+        """Own the journal alone, as long as the claim is renewed (`landed.objects.leases`)."""
+        if self._epoch is not None:
+            self._refuse_if_claimed(self._look())
+            return
+
+        def own(head: Head) -> None:
+            head.owner = str(me())
+            head.epoch += 1
+
+        self._epoch = self.replace(own, monotonic() + self.objects.timeout, "claim").head.epoch
+        self._renewal = Renewal(self._renew)
+
+    def _renew(self) -> bool:
+        """Write the head anew, so that the store's clock says that the owner lives."""
+        try:
+            self.replace(lambda _: None, monotonic() + LEASE / 4, "renew")
+        except Claimed:
+            return False
+        except LandedError:
+            return True  # the next renewal may get through
+        return True
+
+    def _next_epoch(self, known: Known) -> int:
+        """The epoch that an append belongs to: one more than an abandoned claim's."""
+        return known.head.epoch + (known.head.owner is not None and self._epoch != known.head.epoch)
+
+    def _refuse_if_claimed(self, known: Known) -> None:
+        """Refuse when another owns the journal and has renewed that lately."""
+        head = known.head
+        if self._epoch is not None:
+            if self._epoch != head.epoch:
+                error = self._claimed(head.owner)
+                error.hint = (
+                    "This process was away for so long that its claim was ended. Read the journal, and claim it."
+                )
+                raise error
+        elif head.owner is not None and time() - known.modified <= LEASE:
+            raise self._claimed(head.owner)
+
+    def _claimed(self, owner: str | None) -> Claimed:
+        holder = owner or "a process that does not say who it is"
+        error = Claimed(
+            f"another process owns the journal alone: {holder}",
+            path=self.name,
+            step="claim",
+            hint="Let it finish, or use a journal of your own.",
+        )
+        error.holder = holder
+        return error
+
+    def forked(self) -> None:
+        """Nothing: the client refuses to work in a forked child (`landed.objects.store`)."""
+
+    def close(self) -> None:
+        renewal, self._renewal = self._renewal, None
+        if renewal is None:
+            return
+        renewal.stop()
+
+        def disown(head: Head) -> None:
+            head.owner = None
+            head.epoch += 1
+
+        try:
+            self.replace(disown, monotonic() + 1.0, "close")
+        except (LandedError, Refused):
+            return  # the claim ends when it is not renewed
+        finally:
+            self._epoch = None
+
+    # What goes wrong.
+
+    def _stale(self, expected: int, tail: int) -> StaleWrite:
+        return StaleWrite(
+            f"expected the journal at {expected}, it is at {tail}",
+            path=self.name,
+            step="compare",
+            expected=str(expected),
+            found=str(tail),
+            hint="Read what was appended since, then append to that.",
+        )
+
+    def _full(self, needed: int) -> Full:
+        return Full(
+            f"the journal may have {self._limit} bytes, and would have {needed}",
+            path=self.name,
+            step="grow",
+            expected=str(self._limit),
+            found=str(needed),
+            hint="Compact the journal, or raise its limit.",
+        )
+
+    def _contended(self) -> LockTimeout:
+        return LockTimeout(
+            "other writers were faster for the whole timeout",
+            path=self.name,
+            step="append",
+            hint="Try again, or allow a longer timeout.",
+        )
+
+    def _removed(self) -> NotLanded:
+        self.gone = True
+        return NotLanded("the journal was removed", path=self.name, step="append", hint="Open it again to begin anew.")
+
+    def _failed(self, kind: type[LandedError], error: Exception, what: str) -> LandedError:
+        return self.objects.store.failed(kind, error, what, "append", path=self.name)

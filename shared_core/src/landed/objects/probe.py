@@ -1,0 +1,100 @@
+"""Does this store honour the conditions that everything here rests on? Tried, not believed.
+
+Some servers that speak S3 take a conditional put and ignore the condition, so that two writers both hear success. The
+proof stands in the store as an object, with the endpoint that it was made at, so that later processes read one object
+instead of trying again.
+"""
+
+from __future__ import annotations
+
+import os
+from time import monotonic
+
+from landed.digest import sha256
+from landed.errors import NotLanded, Refused
+from landed.objects.store import CONFLICT, ERRORS, Object
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from landed.objects.store import Store
+
+PROOF: Final = "landed-store"
+"""Key of the proof."""
+ENDPOINTS: Final = (
+    "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT",
+    "GOOGLE_BASE_URL",
+)  # fmt: skip
+"""Where the environment names a server other than the provider's own."""
+
+_proved: set[tuple[str, str]] = set()
+
+
+def prove(store: Store, timeout: float) -> None:
+    """Show that the store honours conditional puts, once for each address and endpoint.
+
+    Raises:
+        Refused: it does not.
+        NotLanded: the store cannot be reached or written to.
+    """
+    endpoint = _endpoint()
+    if (store.shown, endpoint) in _proved:
+        return
+    deadline = monotonic() + timeout
+    expected = f"landed 1 {sha256(endpoint.encode())}\n".encode()
+    held = store.ask(lambda: store.get(PROOF), "the store cannot be read", deadline)
+    if not isinstance(held, Object) or held.data != expected:
+        _try(store)
+        try:
+            store.put(PROOF, expected, held.tag if isinstance(held, Object) else None)
+        except CONFLICT:
+            pass  # another process was first
+        except ERRORS as error:
+            raise store.failed(NotLanded, error, "the store cannot be written to", "open") from error
+    _proved.add((store.shown, endpoint))
+
+
+def _try(store: Store) -> None:
+    key = f"landed-probe-{os.urandom(8).hex()}"
+    try:
+        first = store.put(key, b"first", None)
+        try:
+            if _lands(store, key, b"second", None):
+                raise _refused(store, "it creates an object that is there already")
+            if not first:
+                raise _refused(store, "it gives no ETag to replace an object by")
+            second = store.put(key, b"third", first)
+            if second == first:
+                raise _refused(store, "another content has the same ETag")
+            if _lands(store, key, b"fourth", first):
+                raise _refused(store, "it replaces an object that has changed since")
+            held = store.get(key)
+            if not isinstance(held, Object) or held.data != b"third" or held.tag != second:
+                raise _refused(store, "it reads back another object than was put last")
+        finally:
+            store.delete([key])
+    except ERRORS as error:
+        raise store.failed(NotLanded, error, "the store cannot be tried", "open") from error
+
+
+def _lands(store: Store, key: str, data: bytes, tag: dict[str, str] | None) -> bool:
+    try:
+        store.put(key, data, tag)
+    except CONFLICT:
+        return False
+    return True
+
+
+def _refused(store: Store, what: str) -> Refused:
+    endpoint = _endpoint()
+    return Refused(
+        f"this store{f' at {endpoint}' if endpoint else ''} does not honour the conditions of a put: {what}",
+        path=store.shown,
+        step="open",
+        hint="Two writers would both hear success. Use a store that has conditional writes.",
+    )
+
+
+def _endpoint() -> str:
+    return next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), "")

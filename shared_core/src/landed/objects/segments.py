@@ -1,0 +1,178 @@
+"""The objects of one journal: its head and segments, read, remembered and followed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from time import monotonic, sleep
+
+from landed.errors import Corrupt, NotLanded
+from landed.objects.head import Head, decode_segment, encode_segment
+from landed.objects.store import CONFLICT, ERRORS, FINAL, UNCHANGED, Object, pauses
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+    from landed.objects.head import Frame, Listed
+    from landed.objects.store import Store, Tag
+
+KEPT_BYTES: Final = 16 << 20
+"""Bytes of segments that one handle remembers; they never change."""
+
+
+class Known:
+    """A head as it was read, and the tag to replace it by.
+
+    Attributes:
+        modified: when it was written, by the store's clock.
+    """
+
+    __slots__ = ("head", "modified", "tag")
+
+    def __init__(self, head: Head, tag: Tag, modified: float) -> None:
+        self.head = head
+        self.tag = tag
+        self.modified = modified
+
+
+class Objects:
+    """One journal's objects.
+
+    Args:
+        key: of the head.
+        prefix: of the segments, "/" at its end; each incarnation of the journal has a folder there.
+    """
+
+    def __init__(self, store: Store, key: str, prefix: str, timeout: float) -> None:
+        self.store = store
+        self.key = key
+        self.prefix = prefix
+        self.timeout = timeout
+        self.name = f"{store.shown}/{key}"
+        self._guard = threading.Lock()
+        self._kept: OrderedDict[str, list[Frame]] = OrderedDict()
+
+    def load(self, known: Known | None = None, *, deadline: float | None = None) -> Known | None:
+        """The head as it is now; `known` itself when it has not changed, None when there is none.
+
+        Raises:
+            Corrupt: it is damaged.
+            NotLanded: it cannot be read.
+        """
+        tag = known.tag if known is not None else None
+        until = monotonic() + self.timeout if deadline is None else deadline
+        held = self.store.ask(lambda: self.store.get(self.key, tag), "the head cannot be read", until)
+        if held == UNCHANGED:
+            return known
+        if not isinstance(held, Object) or not held.data:
+            return None
+        return Known(Head.decode(held.data, self.name), held.tag, held.modified)
+
+    def create(self, name: str | None) -> Known:
+        """Put the first head of a journal, or take the one that another process was faster with.
+
+        Raises:
+            NotLanded: it cannot be made.
+        """
+        head = Head(os.urandom(8).hex(), name)
+        deadline = monotonic() + self.timeout
+        for pause in pauses(deadline):
+            error: Exception | None = None
+            try:
+                self.store.put(self.key, head.encode(), self.grave())
+            except CONFLICT:
+                pass  # another was faster, or the reply to an earlier try was lost
+            except ERRORS as failed:
+                error = failed
+            known = self.load(deadline=max(deadline, monotonic() + 1.0))
+            if known is not None:
+                return known
+            if pause is None or isinstance(error, FINAL):
+                what = "the journal cannot be made"
+                raise self.store.failed(NotLanded, error or OSError("it is being removed"), what, "open")
+            sleep(pause)
+        raise AssertionError  # the last pause is None
+
+    def grave(self) -> Tag | None:
+        """The tag of what is in the place of a removed journal's head; None when there is nothing, or a journal.
+
+        Raises:
+            NotLanded: it cannot be read.
+        """
+        held = self.store.ask(lambda: self.store.get(self.key), "the head cannot be read", monotonic() + self.timeout)
+        return held.tag if isinstance(held, Object) and not held.data else None
+
+    def folder(self, head: Head) -> str:
+        """Where the segments are."""
+        return f"{self.prefix}{head.incarnation}/"
+
+    def frames(self, head: Head, listed: Listed) -> list[Frame] | None:
+        """The batches of a segment; None when it is there no more.
+
+        Raises:
+            Corrupt: it is damaged.
+            NotLanded: it cannot be read.
+        """
+        with self._guard:
+            kept = self._kept.get(listed.id)
+            if kept is not None:
+                self._kept.move_to_end(listed.id)
+                return kept
+        key = self.folder(head) + listed.id
+        deadline = monotonic() + self.timeout
+        held = self.store.ask(lambda: self.store.get(key), "a segment cannot be read", deadline)
+        if not isinstance(held, Object):
+            return None
+        frames = decode_segment(held.data, head.incarnation, listed, f"{self.store.shown}/{key}")
+        self.keep(listed.id, frames)
+        return frames
+
+    def find(self, head: Head, sequence: int) -> Frame | None:
+        """The batch with that first number, as a head says; None when there is none, or its segment is gone."""
+        frames: list[Frame] | None = head.frames
+        if not frames or sequence < frames[0].sequence:
+            listed = next((each for each in head.segments if each.first <= sequence <= each.last), None)
+            frames = self.frames(head, listed) if listed is not None else None
+        return next((frame for frame in frames or () if frame.sequence == sequence), None)
+
+    def keep(self, id: str, frames: list[Frame]) -> None:  # noqa: A002 - its name
+        """Remember a segment."""
+        with self._guard:
+            self._kept[id] = frames
+            while len(self._kept) > 1 and sum(_size(each) for each in self._kept.values()) > KEPT_BYTES:
+                self._kept.popitem(last=False)
+
+    def write(self, head: Head, id: str, frames: list[Frame]) -> None:  # noqa: A002 - its name
+        """Put a segment, which no head names yet.
+
+        Raises:
+            ERRORS: it may or may not be there.
+        """
+        self.store.put(self.folder(head) + id, encode_segment(head.incarnation, frames), None)
+
+    def discard(self, head: Head, ids: list[str]) -> bool:
+        """Delete segments that no head names; whether they are gone. What stays costs space and nothing else."""
+        try:
+            self.store.delete([self.folder(head) + each for each in ids])
+        except ERRORS:
+            return False
+        return True
+
+    def missing(self, head: Head, listed: Listed) -> Corrupt:
+        return Corrupt(
+            f"the segment of batches {listed.first} to {listed.last} is missing",
+            path=f"{self.store.shown}/{self.folder(head)}{listed.id}",
+            step="read",
+            hint="Restore the object, from its versions or from a backup.",
+        )
+
+    def compacted(self) -> NotLanded:
+        return NotLanded(
+            "a compaction has removed what was still being read", path=self.name, step="read", hint="Read it again."
+        )
+
+
+def _size(frames: list[Frame]) -> int:
+    return sum(frame.size for frame in frames)
