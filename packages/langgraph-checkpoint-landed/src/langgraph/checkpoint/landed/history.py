@@ -29,7 +29,7 @@ from langgraph.checkpoint.landed.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from langgraph.checkpoint.landed.cache import Cache
 
@@ -55,9 +55,9 @@ class Value:
 
 
 class Stored:
-    """A stored checkpoint: where, and what it refers to."""
+    """A stored checkpoint: where, what it refers to, and its metadata, which filters read of all of them."""
 
-    __slots__ = ("id", "parent", "place", "refs", "sequence", "time", "writer")
+    __slots__ = ("id", "metadata", "parent", "place", "refs", "sequence", "time", "writer")
 
     def __init__(self, sequence: int, fields: CheckpointRecord, place: Position) -> None:
         self.sequence = sequence
@@ -66,6 +66,7 @@ class Stored:
         self.parent = fields.parent
         # Negative references count back from the checkpoint, whose number was not known when it was encoded.
         self.refs = {channel: ref if ref >= 0 else sequence + ref for channel, ref in fields.refs.items()}
+        self.metadata: Typed = (fields.metadata_type, fields.metadata)
         self.time = fields.time
         self.writer = fields.writer
 
@@ -175,7 +176,10 @@ class History:
                 return
             self.complete = self.complete or anew
             for entry in self.journal.read(self.seen + 1):
-                self._apply(entry.sequence, entry.position, self._decode(entry.kind, entry.data), anew=anew)
+                fields = self._decode(entry.kind, entry.data)
+                self._apply(entry.sequence, entry.position, fields, anew=anew)
+                if not anew:  # of a whole journal that is read through, little would stay in the cache
+                    self._cache.keep(self._key, entry.sequence, fields)
                 self.seen = entry.sequence
         except BaseException:
             self._reset()  # half a batch may have been applied
@@ -189,6 +193,7 @@ class History:
             return False
         for entry, fields in end:
             self._apply(entry.sequence, entry.position, fields)
+            self._cache.keep(self._key, entry.sequence, fields)
             self.seen = entry.sequence
         return True
 
@@ -209,6 +214,7 @@ class History:
             if receipt.first == self.seen + 1:
                 for distance, fields in enumerate(records):
                     self._apply(receipt.first + distance, receipt.position, fields)
+                    self._cache.keep(self._key, receipt.first + distance, fields)
                 self.seen = receipt.tail
 
     def _decode(self, kind: int, data: bytes) -> Fields:
@@ -230,8 +236,6 @@ class History:
             elif not anew:
                 raise Moved  # what was dropped before is cleared away, so that nothing here tells of it
             self.marker = sequence
-            return
-        self._cache.keep(self._key, sequence, fields)
 
     def _add_value(self, sequence: int, place: Position, fields: ValueRecord) -> None:
         if fields.base:
@@ -329,13 +333,12 @@ class History:
         found = namespace.writes.get(id) if namespace is not None else None
         return sorted(found.values(), key=_order) if found else []
 
-    def before(self, ns: str, id: str | None) -> Iterator[str]:
-        """The ids of a namespace, newest first, that sort before `id`; all when it is None."""
+    def before(self, ns: str, id: str | None) -> list[str]:
+        """The ids of a namespace, oldest first, that sort before `id`; all when it is None."""
         namespace = self.namespaces.get(ns)
         if namespace is None:
-            return iter(())
-        stop = len(namespace.ids) if not id else bisect_left(namespace.ids, id)
-        return iter(namespace.ids[:stop][::-1])
+            return []
+        return namespace.ids[: len(namespace.ids) if not id else bisect_left(namespace.ids, id)]
 
     def raw(self, ns: str, stored: Stored) -> Raw:
         """Everything of a checkpoint, serialized.
@@ -350,14 +353,10 @@ class History:
             stored.id,
             stored.parent,
             (fields.type, fields.body),
-            (fields.metadata_type, fields.metadata),
+            stored.metadata,
             {channel: self.value(ref) for channel, ref in stored.refs.items() if ref != INLINE},
             [(write.task_id, write.channel, self.write(write)) for write in writes],
         )
-
-    def metadata(self, stored: Stored) -> Typed:
-        fields = self._checkpoint(stored)
-        return fields.metadata_type, fields.metadata
 
     def body(self, stored: Stored) -> Typed:
         fields = self._checkpoint(stored)

@@ -105,7 +105,7 @@ def superseded(history: History, loads: Loads) -> dict[str, set[str]]:
     for ns, namespace in history.namespaces.items():
         latest = namespace.latest
         if latest is not None:
-            metadata = loads(history.metadata(latest))
+            metadata = loads(latest.metadata)
             version = loads(history.body(latest)).get("v", 0)
             kept = {latest.id} | ancestry.needed(history, ns, latest, metadata, version)
             chosen[ns] = namespace.checkpoints.keys() - kept
@@ -120,11 +120,7 @@ def superseded(history: History, loads: Loads) -> dict[str, set[str]]:
 def of_runs(history: History, loads: Loads, runs: Collection[str]) -> dict[str, set[str]]:
     """By namespace, the checkpoints that these runs put."""
     return {
-        ns: {
-            stored.id
-            for stored in namespace.checkpoints.values()
-            if loads(history.metadata(stored)).get("run_id") in runs
-        }
+        ns: {stored.id for stored in namespace.checkpoints.values() if loads(stored.metadata).get("run_id") in runs}
         for ns, namespace in history.namespaces.items()
     }
 

@@ -23,7 +23,7 @@ from landed.aio import finish
 from langgraph.checkpoint.landed import ancestry, conflicts, retention
 from langgraph.checkpoint.landed.conflicts import Head, Memory
 from langgraph.checkpoint.landed.history import Stored
-from langgraph.checkpoint.landed.listing import addresses, matches
+from langgraph.checkpoint.landed.listing import matching
 from langgraph.checkpoint.landed.locking import ThreadLock
 from langgraph.checkpoint.landed.putting import Draft
 from langgraph.checkpoint.landed.records import WritesRecord
@@ -161,27 +161,16 @@ class LandedSaver(BaseCheckpointSaver[str]):
             Corrupt: a thread is damaged.
             NotLanded: it cannot be read.
         """
-        found = self._list(config, filter or {}, get_checkpoint_id(before) if before else None)
+        scope = (
+            (None, None, None) if config is None else (_thread(config), _namespace(config), get_checkpoint_id(config))
+        )
+        last = get_checkpoint_id(before) if before else None
+        loads = self.serde.loads_typed
+        found = (
+            self._tuple(thread, ns, raw)
+            for thread, ns, raw in matching(self._threads, loads, scope, last, filter or {})
+        )
         return found if limit is None else islice(found, max(0, limit))
-
-    def _list(
-        self, config: RunnableConfig | None, wanted: dict[str, Any], before: str | None
-    ) -> Iterator[CheckpointTuple]:
-        thread = None if config is None else _thread(config)
-        ns = None if config is None else _namespace(config)
-        only = None if config is None else get_checkpoint_id(config)
-        for id, each, namespace in addresses(self._threads, thread, ns, before, only):
-            raw = self._threads.look(each, partial(self._matching, namespace, id, wanted), None)
-            if raw is not None:
-                yield self._tuple(each, namespace, raw)
-
-    def _matching(self, ns: str, id: str, wanted: dict[str, Any], history: History) -> Raw | None:
-        stored = history.find(ns, id)
-        if stored is None:  # dropped since the list began
-            return None
-        if wanted and not matches(self.serde.loads_typed(history.metadata(stored)), wanted):
-            return None
-        return history.raw(ns, stored)
 
     def _tuple(self, thread: str, ns: str, raw: Raw, *, head: bool = False) -> CheckpointTuple:
         loads = self.serde.loads_typed

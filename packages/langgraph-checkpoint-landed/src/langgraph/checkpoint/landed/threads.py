@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import landed.local.collection  # noqa: F401 - the first saver would load it otherwise, while somebody waits
 from landed import Journals, NotLanded, OutcomeUnknown
 from langgraph.checkpoint.landed.cache import Cache
 from langgraph.checkpoint.landed.ending import Moved
