@@ -42,13 +42,17 @@ def newest_first(log: LocalLog) -> Iterator[Batch]:
     before = None
     for _ in range(RELOADS):
         spans, newest = log.view()
-        end = newest.end
+        end, known = newest.end, newest.last
         try:
             for index in range(len(spans) - 1, -1, -1):
                 segment = log.follower.open_segment(spans[index])
                 try:
-                    stop = end if index == len(spans) - 1 else _sealed_end(log, spans, index, segment)
-                    last = recovery.find_last(segment.read, segment.header.id, stop)
+                    is_newest = index == len(spans) - 1
+                    stop = end if is_newest else _sealed_end(log, spans, index, segment)
+                    if is_newest and known is not None and known.end == stop:
+                        last: Head | None = known
+                    else:
+                        last = recovery.find_last(segment.read, segment.header.id, stop)
                     reached = last.end if last is not None else HEADER.size
                     if reached != stop:
                         raise segment.corrupt(reached, "a frame does not check")

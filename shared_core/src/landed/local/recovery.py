@@ -99,7 +99,8 @@ def find_last(read: Callable[[int, int], bytes], segment_id: bytes, limit: int) 
     low, high = 0, -(-limit // PAGE)  # page `low` is not zero (it has the header); from `high` on all count as zero
     while high - low > 1:
         middle = (low + high) // 2
-        if any(read(middle * PAGE, PAGE)):
+        data = read(middle * PAGE, PAGE)
+        if data != bytes(len(data)):
             low = middle
         else:
             high = middle

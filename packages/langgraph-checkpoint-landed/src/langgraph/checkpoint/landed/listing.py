@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +13,9 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.landed.history import History, Raw
     from langgraph.checkpoint.landed.records import Typed
     from langgraph.checkpoint.landed.threads import Threads
+
+AT_ONCE: Final = 32
+"""Checkpoints that one look at a thread reads at most."""
 
 
 def matching(
@@ -33,14 +38,14 @@ def matching(
     names = [thread] if thread is not None else sorted(threads.journals.names())
     nothing: dict[str, list[str]] = {}
     found = [
-        (name, each, ids if not only else [id for id in ids if id == only])
+        (name, namespace, ids if not only else [id for id in ids if id == only])
         for name in names
-        for each, ids in threads.look(name, partial(_ids, ns, before), nothing).items()
+        for namespace, ids in threads.look(name, partial(_ids, ns, before), nothing).items()
     ]
-    for id, name, each in _newest_first(found):
-        raw = threads.look(name, partial(_raw, loads, each, id, wanted), None)
-        if raw is not None:
-            yield name, each, raw
+    some: list[tuple[str, Raw]] = []
+    for name, keys in _portions(_newest_first(found)):
+        for ns, raw in threads.look(name, partial(_raws, loads, keys, wanted), some):
+            yield name, ns, raw
 
 
 def _ids(ns: str | None, before: str | None, history: History) -> dict[str, list[str]]:
@@ -55,11 +60,24 @@ def _newest_first(found: list[tuple[str, str, list[str]]]) -> Iterator[tuple[str
     return iter(sorted(((id, name, ns) for name, ns, ids in found for id in ids), reverse=True))
 
 
-def _raw(loads: Callable[[Typed], Any], ns: str, id: str, wanted: Mapping[str, Any], history: History) -> Raw | None:
-    stored = history.find(ns, id)
-    if stored is None or (wanted and not matches(loads(stored.metadata), wanted)):
-        return None
-    return history.raw(ns, stored)
+def _portions(keys: Iterator[tuple[str, str, str]]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """A thread with (namespace, id) of some checkpoints at a time: one at first, as many callers take no more."""
+    size = 1
+    for name, group in groupby(keys, key=itemgetter(1)):
+        while portion := [(ns, id) for id, _, ns in islice(group, size)]:
+            yield name, portion
+            size = min(2 * size, AT_ONCE)
+
+
+def _raws(
+    loads: Callable[[Typed], Any], keys: list[tuple[str, str]], wanted: Mapping[str, Any], history: History
+) -> list[tuple[str, Raw]]:
+    stored = [(ns, history.find(ns, id)) for ns, id in keys]
+    return [
+        (ns, history.raw(ns, each))
+        for ns, each in stored
+        if each is not None and (not wanted or matches(loads(each.metadata), wanted))
+    ]
 
 
 def matches(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
