@@ -13,7 +13,7 @@ from programs import Programs
 from recording import Recording, failing
 
 from landed import journals as module
-from landed.errors import Claimed, Corrupt, LandedError, LockTimeout, NotLanded, OutcomeUnknown, Refused
+from landed.errors import Claimed, Corrupt, LandedError, LockTimeout, NotLanded, OutcomeUnknown, Refused, StaleWrite
 from landed.journal import Journal
 from landed.journals import Journals
 from landed.local.collection import DIGITS, LocalCollection
@@ -106,6 +106,16 @@ def test_remove(journals: Journals, root: Path) -> None:
     with pytest.raises(NotLanded, match="gone"):
         journal.append([b"two"])
     assert data(journals.open("a")) == []
+
+
+def test_remove_only_what_was_seen(journals: Journals, root: Path) -> None:
+    tail = journals.open("a").append([b"one"]).tail
+    Journals(root).open("a").append([b"two"])
+    with pytest.raises(StaleWrite):
+        journals.remove("a", expect=tail)
+    assert data(journals.find("a")) == [b"one", b"two"]
+    assert journals.remove("a", expect=tail + 1)
+    assert not journals.remove("a", expect=0)
 
 
 def test_remove_under_a_writer_that_goes_on(root: Path, journals: Journals) -> None:

@@ -51,3 +51,21 @@ def test_a_run_whose_put_failed_otherwise_does_not_go_on(tmp_path: Path) -> None
         put(saver, caught.value.args[-1])
     put(saver, head)
     assert len(list(saver.list(CONFIG))) == 2
+
+
+def test_a_put_that_landed_although_it_failed_is_built_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from landed.local import segments
+
+    saver = LandedSaver(tmp_path)
+    head = put(saver, CONFIG)
+
+    def fail(segment: segments.Segment) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(segments.Segment, "flush", fail)
+    with pytest.raises(landed.OutcomeUnknown):
+        put(saver, head)
+    monkeypatch.undo()
+    found = saver.get_tuple(CONFIG)
+    put(saver, found.config)
+    assert len(list(saver.list(CONFIG))) == 3

@@ -148,8 +148,12 @@ if TYPE_CHECKING:
             """The names of all logs, in no order."""
             ...
 
-        def remove(self, name: str, timeout: float) -> bool:
-            """Remove a log, under its lock; whether there was one. An append to it raises from then on."""
+        def remove(self, name: str, timeout: float, expect: int | None = None) -> bool:
+            """Remove a log, under its lock; whether there was one. An append to it raises from then on.
+
+            Raises:
+                StaleWrite: its tail is not `expect`; None for any.
+            """
             ...
 
         def lock(self, name: str) -> Mutex:

@@ -112,20 +112,24 @@ class Journals:
         self._check_open()
         return self._collection.names()
 
-    def remove(self, name: str) -> bool:
+    def remove(self, name: str, *, expect: int | None = None) -> bool:
         """Remove a journal, damaged or not; whoever has it open raises at the next append.
+
+        Args:
+            expect: remove it only if its tail is this.
 
         Returns:
             Whether there was one.
 
         Raises:
+            StaleWrite: the tail is another. Nothing was changed.
             Claimed: another process owns it alone. Nothing was changed.
             LockTimeout: writers kept it for the whole timeout. Nothing was changed.
             NotLanded: it cannot be removed. Nothing was changed.
             OutcomeUnknown: it is gone, and may be back after a crash.
         """
         self._check_open()
-        removed = self._collection.remove(name, self._timeout)
+        removed = self._collection.remove(name, self._timeout, expect)
         self.forget(name)
         return removed
 

@@ -109,7 +109,7 @@ class LocalCollection:
                     hint = "Open it by its name, which restores it."
                     raise Corrupt("a journal has lost its name", path=path, step="open", hint=hint)
 
-    def remove(self, name: str, timeout: float) -> bool:
+    def remove(self, name: str, timeout: float, expect: int | None = None) -> bool:
         path = self._path(name)
         self._check_root()
         self._sweep()
@@ -127,6 +127,8 @@ class LocalCollection:
             return False  # another process was first
         out = os.path.join(self.name, f"{REMOVED}{os.urandom(6).hex()}")
         try:
+            if expect is not None:
+                self._check_tail(path, expect)
             self._rename(path, out)
         finally:
             lock.release()
@@ -213,6 +215,17 @@ class LocalCollection:
         return Corrupt("a journal bears a name that is not its own", path=os.path.join(path, NAME), step="open")
 
     # Removing one.
+
+    def _check_tail(self, path: str, expect: int) -> None:
+        log = self._log(path, create=False)
+        try:
+            tail = log.tail()
+        finally:
+            log.close()
+        if tail != expect:
+            raise StaleWrite(
+                f"the tail is {tail}, not {expect}", path=path, step="expect", expected=str(expect), found=str(tail)
+            )
 
     def _rename(self, path: str, out: str) -> None:
         try:

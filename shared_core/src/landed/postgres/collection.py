@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from time import monotonic
 
-from landed.errors import NotLanded, OutcomeUnknown
+from landed.errors import NotLanded, OutcomeUnknown, StaleWrite
 from landed.lock import DEFAULT_TIMEOUT
 from landed.postgres import claims
 from landed.postgres.address import Address
@@ -70,7 +70,7 @@ class PostgresCollection:
                 return
             after = bytes(rows[-1][0])
 
-    def remove(self, name: str, timeout: float) -> bool:
+    def remove(self, name: str, timeout: float, expect: int | None = None) -> bool:
         deadline = monotonic() + timeout
         found = find_row(self._server, self._space, _encode(name), deadline, create=False)
         if found is None:
@@ -85,6 +85,14 @@ class PostgresCollection:
                 state = State(row)
                 if state.owner is not None and claims.end_if_dead(connection, journal, state.epoch) is None:
                     raise claims.refused(self.name, state.owner)
+                if expect is not None and expect != state.tail:
+                    raise StaleWrite(
+                        f"the tail is {state.tail}, not {expect}",
+                        path=self.name,
+                        step="expect",
+                        expected=str(expect),
+                        found=str(state.tail),
+                    )
                 removing = True
                 return connection.execute(_REMOVE, (journal,)).fetchone() is not None
         except Lost as error:

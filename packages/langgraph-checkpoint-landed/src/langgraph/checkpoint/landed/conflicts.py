@@ -52,7 +52,7 @@ class Memory:
         self._guard = threading.Lock()
         self._put: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._empty: OrderedDict[str, int] = OrderedDict()
-        self._failed: OrderedDict[tuple[str, str, str], BaseException] = OrderedDict()
+        self._failed: OrderedDict[tuple[str, str, str], tuple[type[NotLanded], str]] = OrderedDict()
 
     def read_head(self, thread: str, *, empty: bool) -> None:
         """A run asked for the latest checkpoint."""
@@ -79,8 +79,14 @@ class Memory:
     def failed(self, thread: str, ns: str, id: str, error: BaseException) -> None:
         """A checkpoint was not put, or nobody can tell."""
         with self._guard:
-            self._failed[thread, ns, id] = error
+            self._failed[thread, ns, id] = (StaleWrite if isinstance(error, StaleWrite) else NotLanded, str(error))
             _bound(self._failed)
+
+    def found(self, thread: str, ns: str, id: str) -> None:
+        """A checkpoint was read: then it is there, whatever its put had to say."""
+        if (thread, ns, id) in self._failed:
+            with self._guard:
+                self._failed.pop((thread, ns, id), None)
 
     def check_parent(self, thread: str, ns: str, parent: str | None, path: str) -> None:
         """Refuse to put on a checkpoint whose own put failed: LangGraph does not always stop at the first error.
@@ -89,9 +95,9 @@ class Memory:
             StaleWrite: the parent was stale. Nothing was written.
             NotLanded: the parent failed otherwise. Nothing was written.
         """
-        error = self._failed.get((thread, ns, str(parent)))
-        if error is not None:
-            kind = StaleWrite if isinstance(error, StaleWrite) else NotLanded
+        failed = self._failed.get((thread, ns, str(parent)))
+        if failed is not None:
+            kind, error = failed
             what = f"thread {thread!r}: the checkpoint before this one was not stored: {error}"
             raise kind(
                 what, path=path, step="put", hint="Invoke the graph again: it starts from the latest checkpoint."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import timedelta
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
@@ -64,6 +65,8 @@ class LandedSaver(BaseCheckpointSaver[str]):
         on_conflict: what becomes of a put by a run whose head another writer has advanced: ``"raise"`` `StaleWrite`,
             or ``"fork"`` the thread as other savers do.
         max_bytes: growth limit of each thread in bytes; a put that needs more raises `Full`. None for none.
+        ttl: seconds or timedelta after its last put at which a thread is no more; it is removed when it is next looked
+            at, or by `delete_expired`. None for never.
 
     Raises:
         NotLanded: the directory cannot be made or read.
@@ -76,12 +79,14 @@ class LandedSaver(BaseCheckpointSaver[str]):
         serde: SerializerProtocol | None = None,
         on_conflict: Literal["raise", "fork"] = "raise",
         max_bytes: int | None = None,
+        ttl: float | timedelta | None = None,
     ) -> None:
         super().__init__(serde=serde)
         if on_conflict not in {"raise", "fork"}:
             raise ValueError(f'on_conflict is "raise" or "fork", not {on_conflict!r}')
         # LangGraph copies savers (copy.copy) and gives the copy another serde: all that changes is in these two.
-        self._threads = Threads(Journals(path, max_bytes=max_bytes))
+        seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
+        self._threads = Threads(Journals(path, max_bytes=max_bytes), seconds)
         self._memory = Memory()
         self._fork = on_conflict == "fork"
 
@@ -133,6 +138,8 @@ class LandedSaver(BaseCheckpointSaver[str]):
         raw = self._threads.look(thread, look, None, complete=ns != "")
         if raw is None and wanted and ns == "":
             raw = self._threads.look(thread, look, None)
+        if raw is not None:
+            self._memory.found(thread, ns, raw.id)
         if ns == "":
             if wanted:
                 self._memory.addressed(thread, wanted)
@@ -216,7 +223,11 @@ class LandedSaver(BaseCheckpointSaver[str]):
         thread, ns = _thread(config), _namespace(config) or ""
         parent = _configurable(config).get("checkpoint_id") or None
         complete = get_checkpoint_metadata(config, metadata)
-        draft = Draft(self.serde, ns, parent, checkpoint, complete, new_versions)
+        try:
+            draft = Draft(self.serde, ns, parent, checkpoint, complete, new_versions)
+        except BaseException as error:
+            self._memory.failed(thread, ns, checkpoint["id"], error)
+            raise
         follows = ns == "" and complete.get("source") != "fork" and self._memory.follows_head(thread, parent)
 
         def check(history: History) -> None:
@@ -335,6 +346,15 @@ class LandedSaver(BaseCheckpointSaver[str]):
             else:
                 self._drop(thread, lambda history: retention.superseded(history, self.serde.loads_typed))
 
+    def delete_expired(self) -> None:
+        """Remove every thread that nobody has put to for the saver's `ttl`; a thread put to meanwhile stays.
+
+        Raises:
+            NotLanded, Corrupt: of one thread; those before it are done.
+        """
+        for thread in sorted(self._threads.journals.names()):
+            self._threads.look(thread, lambda _: None, None, complete=False)
+
     def _drop(self, thread: str, choose: Callable[[History], dict[str, set[str]]]) -> None:
         self._threads.change(thread, lambda history: retention.drop(history, choose), create=False)
 
@@ -423,6 +443,10 @@ class LandedSaver(BaseCheckpointSaver[str]):
     async def adelete_thread(self, thread_id: str) -> None:
         """As `delete_thread`."""
         await finish(partial(self.delete_thread, thread_id))
+
+    async def adelete_expired(self) -> None:
+        """As `delete_expired`."""
+        await finish(self.delete_expired)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """As `delete_for_runs`."""

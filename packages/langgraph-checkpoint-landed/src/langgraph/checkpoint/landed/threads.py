@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from contextlib import suppress
+from time import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import landed.local.collection  # noqa: F401 - the first saver would load it otherwise, while somebody waits
-from landed import Journals, NotLanded, OutcomeUnknown
+from landed import Journals, NotLanded, OutcomeUnknown, StaleWrite
 from langgraph.checkpoint.landed.cache import Cache
 from langgraph.checkpoint.landed.ending import Moved
 from langgraph.checkpoint.landed.history import History
@@ -24,10 +26,15 @@ REBUILDS: Final = 16
 
 
 class Threads:
-    """Indexes of threads by thread id. Safe for threads."""
+    """Indexes of threads by thread id. Safe for threads.
 
-    def __init__(self, journals: Journals) -> None:
+    Args:
+        ttl: seconds after its last put at which a thread is removed when it is looked at; None for never.
+    """
+
+    def __init__(self, journals: Journals, ttl: float | None = None) -> None:
         self.journals = journals
+        self._ttl = ttl
         self._cache = Cache()
         self._guard = threading.Lock()
         self._pool: OrderedDict[str, History] = OrderedDict()
@@ -52,20 +59,23 @@ class Threads:
             Corrupt: the thread is damaged.
             NotLanded: it cannot be read.
         """
-        history = self.find(name)
         for _ in range(REBUILDS):
+            history = self.find(name)
             if history is None:
                 return absent
             try:
                 with history.guard:
                     history.catch_up(complete=complete)
-                    return look(history)
+                    if not self._expired(history):
+                        return look(history)
+                    seen = history.seen
+                with suppress(StaleWrite):  # somebody has just put: then it is not expired
+                    self.remove(name, expect=seen)
             except Moved:
                 history.forget()
             except NotLanded:
                 if self.find(name) is history:
                     raise  # else it was removed under us
-                history = self.find(name)
         raise NotLanded(f"compacted {REBUILDS} times under one look", path=self.journals.path, step="read")
 
     def change(self, name: str, change: Callable[[History], T], *, create: bool) -> T | None:
@@ -89,8 +99,11 @@ class Threads:
         with self._guard:
             self._pool.pop(name, None)
 
-    def remove(self, name: str) -> bool:
-        removed = self.journals.remove(name)
+    def _expired(self, history: History) -> bool:
+        return self._ttl is not None and 0 < history.touched < time() - self._ttl
+
+    def remove(self, name: str, *, expect: int | None = None) -> bool:
+        removed = self.journals.remove(name, expect=expect)
         self.forget(name)
         return removed
 

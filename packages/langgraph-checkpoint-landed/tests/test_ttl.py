@@ -1,0 +1,73 @@
+"""Threads that end some time after their last put."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from drafts import Thread
+
+from langgraph.checkpoint.landed import LandedSaver, threads
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "time", lambda: time.time() + 3600)
+
+
+def entries(root: Path) -> list[str]:
+    return [entry for entry in os.listdir(root) if len(entry) == 40]
+
+
+@pytest.mark.parametrize("ttl", [1800, timedelta(minutes=30)])
+def test_an_expired_thread_is_no_more(root: Path, later: None, ttl: float | timedelta) -> None:
+    thread = Thread(LandedSaver(root))
+    thread.put({"a": 1})
+    saver = LandedSaver(root, ttl=ttl)
+    mine = Thread(saver)
+    assert mine.load() is None
+    assert entries(root) == []
+    mine.put({"a": "anew"})
+    assert Thread(LandedSaver(root)).values == {"a": "anew"}
+
+
+def test_a_run_under_way_goes_on(root: Path, later: None) -> None:
+    thread = Thread(LandedSaver(root, ttl=1800))
+    thread.put({"a": 1})
+    thread.write(("x", 1))
+    thread.put({"a": 2})
+    assert Thread(LandedSaver(root)).values == {"a": 2}
+
+
+def test_delete_expired(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saver = LandedSaver(root, ttl=1800)
+    for name in ("1", "2"):
+        Thread(saver, name).put({"a": 1})
+    saver.delete_expired()
+    assert len(entries(root)) == 2
+    monkeypatch.setattr(threads, "time", lambda: time.time() + 3600)
+    saver.delete_expired()
+    assert entries(root) == []
+    assert list(saver.list(None)) == []
+
+
+def test_a_put_at_the_last_moment_stays(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, saver = LandedSaver(root), LandedSaver(root, ttl=1800)
+    writer_thread = Thread(writer)
+    writer_thread.put({"a": 1})
+    remove = saver._threads.journals.remove
+    calls = []
+
+    def put_first(name: str, *, expect: int | None = None) -> bool:
+        calls.append(name)
+        writer_thread.put({"a": 2})
+        monkeypatch.setattr(threads, "time", time.time)
+        return remove(name, expect=expect)
+
+    monkeypatch.setattr(saver._threads.journals, "remove", put_first)
+    monkeypatch.setattr(threads, "time", lambda: time.time() + 3600)
+    assert Thread(saver).values == {"a": 2}
+    assert calls == ["1"]
