@@ -10,12 +10,12 @@ TOX := .make/tox/bin/tox
 # Interpreters that pyenv installed count as well, after those of the PATH.
 export PATH := $(PATH)$(shell printf ':%s' "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[0-9].*/bin)
 
-.PHONY: demo test checks core-all core integration crewai claude-code engines faults crash docs bench clean
+.PHONY: demo test checks core-all core integration langgraph langgraph-all crewai claude-code engines faults crash docs bench clean
 
 demo: $(TOX)
 	@$(TOX) run -qq -e demo
 
-test: checks core-all integration crewai claude-code engines faults
+test: checks core-all integration langgraph crewai claude-code engines faults
 
 checks: $(TOX)  # these use one core each
 	$(TOX) run-parallel --parallel 2 --parallel-no-spinner -e lint,types,types-crewai,types-langgraph,package,docs
@@ -28,6 +28,12 @@ core: $(TOX)
 
 integration: $(TOX)
 	$(TOX) run -e integration
+
+langgraph: $(TOX)  # each uses two cores
+	$(TOX) run -m langgraph
+
+langgraph-all: $(TOX)  # every line on every Python: over half an hour
+	$(TOX) run -m langgraph-all
 
 crewai: $(TOX)  # each uses two cores
 	$(TOX) run -e crewai-py310-oldest,crewai-py313-latest,crewai-py312-oldest,crewai-py311-latest

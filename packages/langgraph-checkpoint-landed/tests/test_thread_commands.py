@@ -1,0 +1,206 @@
+"""What the package adds to the command `landed`: what it prints, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+
+from landed.cli import main
+from langgraph.checkpoint.landed import LandedSaver
+from langgraph.checkpoint.landed.cli.looking import Checkpoint
+from langgraph.checkpoint.landed.cli.thread import forks, tree
+
+OK, BAD_NEWS, USAGE, CANNOT_TELL = 0, 1, 2, 3
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*words: object) -> tuple[int, str, str]:
+        code = main([str(word) for word in words])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def config(thread: str, ns: str = "", checkpoint_id: str | None = None) -> Any:
+    chosen = {} if checkpoint_id is None else {"checkpoint_id": checkpoint_id}
+    return {"configurable": {"thread_id": thread, "checkpoint_ns": ns, **chosen}}
+
+
+def put(saver: LandedSaver, on: Any, step: int, text: str = "") -> Any:
+    checkpoint = empty_checkpoint()
+    checkpoint["channel_values"] = {"text": text}
+    version = saver.get_next_version(None, None)
+    checkpoint["channel_versions"] = {"text": version}
+    return saver.put(on, checkpoint, {"source": "loop", "step": step, "parents": {}}, {"text": version})
+
+
+def grow(saver: LandedSaver, thread: str, steps: int, text: str = "") -> list[Any]:
+    configs = [config(thread)]
+    for step in range(steps):
+        configs.append(put(saver, configs[-1], step, text))
+    return configs[1:]
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    """A thread with a fork and a subgraph, a long one, and one with a name that could fool a terminal."""
+    with LandedSaver(tmp_path / "threads", on_conflict="fork") as saver:
+        first = grow(saver, "t", 3)
+        saver.put_writes(first[-1], [("text", "x"), ("other", "y")], "task")
+        put(saver, first[0], 10)
+        put(saver, config("t", "child:1"), 0)
+        grow(saver, "long", 30, "many words " * 500)
+        grow(saver, "../a\n\033[31m", 1)
+    return tmp_path / "threads"
+
+
+def test_threads(run: Any, stored: Path) -> None:
+    code, out, _ = run("threads", stored)
+    assert code == OK
+    assert re.search(r"^long +\d+ +30 +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  .*pid " + str(os.getpid()), out, re.MULTILINE)
+    assert r"../a\n\x1b[31m" in out
+    assert "\033" not in out
+    assert out.splitlines()[-1].startswith(f"{stored}: 3 threads, 36 checkpoints, ")
+    code, out, _ = run("threads", stored, "--json")
+    threads = json.loads(out)["threads"]
+    assert [row["thread"] for row in threads] == ["../a\n\033[31m", "long", "t"], "the one changed last comes first"
+    assert threads[2].keys() == {"thread", "size", "namespaces", "checkpoints", "last", "error"}
+    assert (threads[2]["namespaces"], threads[2]["checkpoints"], threads[2]["error"]) == (2, 5, None)
+    assert threads[2]["last"].keys() == {"id", "at", "writer"}
+    # The size is what is on the disk: for people who wonder where it went.
+    on_disk = sum(path.stat().st_size for path in stored.rglob("*.seg"))
+    assert sum(row["size"] for row in threads) == on_disk
+
+
+def test_thread(run: Any, stored: Path) -> None:
+    code, out, _ = run("thread", stored, "t")
+    assert code == OK
+    lines = [line.split("  ")[0].rstrip() for line in out.splitlines()]
+    root = lines[lines.index("the graph: 4 checkpoints, 1 fork") + 2 :][:4]
+    drawn = [re.sub(r"[0-9a-f-]{36}", "ID", line) for line in root]
+    assert drawn == ["* ID", "|-* ID", "| * ID", "* ID (latest)"]
+    assert "child:1: 1 checkpoint, 0 forks" in lines
+    code, out, _ = run("thread", stored, "t", "--json", "--namespace", "")
+    document = json.loads(out)
+    (namespace,) = document["namespaces"]
+    assert (namespace["count"], namespace["forks"]) == (4, 1)
+    first, second, third, last = namespace["checkpoints"]
+    assert [one["parent"] for one in (first, second, third, last)] == [None, first["id"], second["id"], first["id"]]
+    assert (third["writes"], third["source"], third["step"]) == (2, "loop", 2)
+    assert namespace["latest"] == last["id"]
+    code, out, _ = run("thread", stored, "long", "--last", "2", "--json")
+    assert [one["step"] for one in json.loads(out)["namespaces"][0]["checkpoints"]] == [28, 29]
+
+
+def test_what_is_encrypted_is_not_shown_and_does_not_stop_it(run: Any, tmp_path: Path) -> None:
+    serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
+    with LandedSaver(tmp_path, serde=serde) as saver:
+        grow(saver, "t", 2)
+    code, out, _ = run("thread", tmp_path, "t", "--json")
+    assert code == OK
+    assert [one["source"] for one in json.loads(out)["namespaces"][0]["checkpoints"]] == [None, None]
+    assert run("threads", tmp_path)[0] == OK
+
+
+def test_a_damaged_thread_is_told_and_the_others_are_listed(run: Any, stored: Path) -> None:
+    _, out, _ = run("threads", stored, "--json")
+    sizes = {row["thread"]: row["size"] for row in json.loads(out)["threads"]}
+    for path in stored.rglob("*.seg"):
+        if path.stat().st_size == sizes["t"] or len(list(path.parent.glob("*.seg"))) > 1:
+            data = bytearray(path.read_bytes())
+            data[150] ^= 1
+            path.write_bytes(data)
+            break
+    code, out, _ = run("threads", stored)
+    assert (code, out.count("damaged: ")) == (BAD_NEWS, 1)
+    assert "3 threads" in out
+    assert sum(row["error"] is None for row in json.loads(run("threads", stored, "--json")[1])["threads"]) == 2
+
+
+def test_prune(run: Any, stored: Path) -> None:
+    code, out, _ = run("prune-threads", stored, "long", "--json")
+    (one,) = json.loads(out)["threads"]
+    assert (code, one["thread"]) == (OK, "long")
+    assert one["after"] < one["before"] / 2
+    with LandedSaver(stored) as saver:
+        (kept,) = saver.list(config("long"))
+        assert kept.metadata["step"] == 29
+        assert len(list(saver.list(config("t")))) == 4, "no other thread"
+    code, out, _ = run("prune-threads", stored, "--all", "--delete")
+    assert code == OK
+    assert "3 threads deleted" in out
+    assert "0 threads" in run("threads", stored)[1]
+
+
+def test_prune_by_age(run: Any, stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert json.loads(run("prune-threads", stored, "--older-than", "1", "--delete", "--json")[1])["threads"] == []
+    monkeypatch.setattr("time.time", lambda: 4e9)
+    assert len(json.loads(run("prune-threads", stored, "--older-than", "1", "--delete", "--json")[1])["threads"]) == 3
+
+
+def test_what_is_not_there(run: Any, stored: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "no"
+    for words in (("threads", missing), ("thread", missing, "t"), ("prune-threads", missing, "t")):
+        code, _, err = run(*words)
+        assert (code, "there is no such directory" in err) == (BAD_NEWS, True)
+    assert not missing.exists()
+    assert "there is no thread 'x'" in run("thread", stored, "x")[2]
+    code, _, err = run("prune-threads", stored, "long", "x")
+    assert (code, "there is no thread 'x'" in err) == (BAD_NEWS, True)
+    with LandedSaver(stored) as saver:
+        assert len(list(saver.list(config("long")))) == 30, "nothing was changed"
+    assert run("prune-threads", stored)[0] == USAGE
+
+
+# The tree.
+
+
+def checkpoints(parents: list[int | None]) -> list[Checkpoint]:
+    number = count()
+    return [Checkpoint(f"{next(number):03}", None if p is None else f"{p:03}", "loop", 0, 0, 0.0, "") for p in parents]
+
+
+def drawn(parents: list[int | None]) -> list[str]:
+    return [mark + str(int(each.id)) for mark, each in tree(checkpoints(parents))]
+
+
+def test_a_line_is_a_line() -> None:
+    assert drawn([None, 0, 1]) == ["* 0", "* 1", "* 2"]
+    assert drawn([]) == []
+
+
+def test_the_line_to_the_latest_is_at_the_margin() -> None:
+    assert drawn([None, 0, 1, 0, 3, 1]) == ["* 0", "|-* 3", "| * 4", "* 1", "|-* 2", "* 5"]
+    assert drawn([None, 0, 0, 0]) == ["* 0", "|-* 1", "|-* 2", "* 3"]
+    assert drawn([None, 0, 1, 1, 0]) == ["* 0", "|-* 1", "| |-* 2", "| * 3", "* 4"]
+
+
+def test_several_beginnings_and_a_circle() -> None:
+    assert drawn([None, 9, 1, None]) == ["* 0", "* 1", "* 2", "* 3"]
+    assert drawn([1, 0, None]) == ["* 2", "? 0", "? 1"]
+
+
+def test_any_tree_shows_each_checkpoint_once() -> None:
+    chance = random.Random(1)
+    for _ in range(200):
+        parents = [None if not n else chance.choice([None, *range(n)]) for n in range(chance.randint(1, 40))]
+        some = checkpoints(parents)
+        assert sorted(each.id for _, each in tree(some)) == [each.id for each in some]
+    assert forks(checkpoints([None, 0, 0, 1, 1])) == 2
+
+
+def test_a_very_long_line_does_not_recurse() -> None:
+    parents = [None, *range(20_000)]
+    assert len(drawn(parents)) == 20_001
+    assert len(drawn([None, *(max(0, n - 1 - n % 2) for n in range(5_000))])) == 5_001
