@@ -13,7 +13,7 @@ from blocks import blocks_of, check_page
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("shared_core/README.md")), *sorted(ROOT.glob("packages/*/README.md"))]
-TEST = re.compile(r"`((?:\w+/)+(test_\w+\.py)(?:::(\w+))?)`")
+TEST = re.compile(r"`((?:[\w-]+/)+(test_\w+\.py)(?:::(\w+))?)`")
 MARKS = re.compile(r"applymarker\(pytest\.mark\.xfail")
 """How a test says while it runs that a case is known to fail."""
 TABLE = "## Each guarantee and the test that shows it"
@@ -26,6 +26,14 @@ def test_examples_run(name: str, tmp_path: Path) -> None:
     page = ROOT / name
     assert any(block.language == "python" for block in blocks_of(page)), "a README shows how it is used"
     check_page(page, tmp_path)
+
+
+def test_the_hook_shows_its_guarantees() -> None:
+    pytest.importorskip("landed_claude_code", reason="the hook's tests need it")
+    text = (ROOT / "packages" / "landed-claude-code" / "README.md").read_text(encoding="utf-8")
+    named = {match[1] for match in TEST.finditer(text)}
+    assert len(named) > 30
+    assert sorted(named - collected(named).keys()) == []
 
 
 def test_the_first_example_is_short() -> None:
