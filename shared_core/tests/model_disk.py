@@ -115,6 +115,7 @@ class Node:
         self.opens = 0
         self.mtime = self.ctime = EPOCH_NS
         self.locked_by: object = None
+        self.shared_by: set[object] = set()
 
     def do(self, operation: Operation) -> None:
         """Apply an operation to what programs see, and owe it to the device."""

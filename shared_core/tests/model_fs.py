@@ -452,21 +452,26 @@ class ModelFS(FileOps):
     # Locks.
 
     @_system_call
-    def flock(self, fd: int, *, blocking: bool) -> None:
+    def flock(self, fd: int, *, blocking: bool, shared: bool = False) -> None:
         description = self._description(fd)
-        while description.node.locked_by not in {None, description}:
+        node = description.node
+        while node.locked_by not in {None, description} or (not shared and node.shared_by - {description}):
             if not blocking:
                 raise oserror(errno.EAGAIN)
             self.disk.unlocked.wait()
-        description.node.locked_by = description
+        if shared:
+            node.shared_by.add(description)
+        else:
+            node.locked_by = description
 
     @_system_call
     def funlock(self, fd: int) -> None:
         self._unlock(self._description(fd))
 
     def _unlock(self, description: _Description) -> None:
-        if description.node.locked_by is description:
+        if description.node.locked_by is description or description in description.node.shared_by:
             description.node.locked_by = None
+            description.node.shared_by.discard(description)
             self.disk.unlocked.notify_all()
 
 

@@ -60,7 +60,6 @@ def test_claim_ends_with_its_owner(journal: Journal, path: Path, programs: Progr
     assert data(Journal(path)) == [b"free", b"mine"]
 
 
-@pytest.mark.xfail(strict=True, reason="an opener that looks for a claim holds its lock for that instant")
 def test_looking_for_a_claim_is_no_claim(path: Path, fs: Recording) -> None:
     """Two processes that open a journal at the same moment, which once was claimed."""
     Journal(path).close()

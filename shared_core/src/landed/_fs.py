@@ -134,13 +134,16 @@ class FileOps:
     def removexattr(self, fd: int, name: str) -> None:
         _system.removexattr(fd, name)
 
-    def flock(self, fd: int, *, blocking: bool) -> None:
+    def flock(self, fd: int, *, blocking: bool, shared: bool = False) -> None:
         """Take the exclusive lock of the file behind `fd`, as filelock.FileLock does.
+
+        Args:
+            shared: take it together with others that do; exclusively where the platform has no shared one.
 
         Raises:
             OSError: with an errno in `CONTENDED` if not `blocking` and another holder has it.
         """
-        _system.flock(fd, blocking=blocking)
+        _system.flock(fd, blocking=blocking, shared=shared)
 
     def funlock(self, fd: int) -> None:
         _system.funlock(fd)

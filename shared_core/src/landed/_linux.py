@@ -26,8 +26,9 @@ else:  # pragma: no cover - run on other Unix systems only
     removexattr = _no_xattr.removexattr  # type: ignore[assignment]
 
 
-def flock(fd: int, *, blocking: bool) -> None:
-    fcntl.flock(fd, fcntl.LOCK_EX if blocking else fcntl.LOCK_EX | fcntl.LOCK_NB)
+def flock(fd: int, *, blocking: bool, shared: bool = False) -> None:
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    fcntl.flock(fd, kind if blocking else kind | fcntl.LOCK_NB)
 
 
 def funlock(fd: int) -> None:

@@ -32,7 +32,7 @@ def fchown(fd: int, uid: int, gid: int) -> None:
     """Windows has no numeric owners to keep."""
 
 
-def flock(fd: int, *, blocking: bool) -> None:
+def flock(fd: int, *, blocking: bool, shared: bool = False) -> None:
     # filelock's LockFileEx code is the part worth not writing again; it takes the same byte as its FileLock does.
     from filelock import lock_descriptor
 

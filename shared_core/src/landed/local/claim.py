@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from time import monotonic, sleep
 
+from landed import _fs
 from landed.errors import Claimed, LockTimeout
 from landed.lock import Lock
 
@@ -17,7 +19,9 @@ CLAIM: Final = "claim"
 TIMEOUT: Final = 1.0
 """Seconds; longer than others take to see that nobody has claimed."""
 GLANCE: Final = 0.2
-"""Seconds that an opener waits to see that; others may be looking at the same moment, and each holds it to look."""
+"""Seconds that an opener looks; where no lock can be shared, others that look at the same moment are in the way."""
+PAUSE: Final = 0.01
+"""Seconds between two looks."""
 
 
 class Claim:
@@ -44,10 +48,39 @@ class Claim:
             raise
 
     def refuse_if_taken(self) -> None:
-        """Raise `Claimed` if somebody else owns the journal."""
-        if not self._lock.held:
-            self._acquire(GLANCE)
-            self._lock.release()
+        """Raise `Claimed` if somebody else owns the journal.
+
+        Raises:
+            NotLanded: that cannot be told.
+        """
+        if self._lock.held:
+            return
+        deadline = monotonic() + GLANCE
+        while self._is_taken():
+            if monotonic() > deadline:
+                holder = self._lock.holder()
+                raise self._claimed(str(holder) if holder else None)
+            sleep(PAUSE)
+
+    def _is_taken(self) -> bool:
+        """Whether somebody has it alone; whoever looks at the same moment shares the lock with us."""
+        fs = self._directory.fs
+        try:
+            fd = fs.open(self._lock.path, os.O_RDONLY | _fs.NOFOLLOW | _fs.NONBLOCK)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self._directory.failed(error, "the claim cannot be looked at", "claim") from error
+        try:
+            fs.flock(fd, blocking=False, shared=True)
+            fs.funlock(fd)  # not by the close alone: a child that is forked meanwhile shares the descriptor
+        except OSError as error:
+            if error.errno in _fs.CONTENDED:
+                return True
+            raise self._directory.failed(error, "the claim cannot be looked at", "claim") from error
+        finally:
+            _fs.close_read(fs, fd)
+        return False
 
     def give_up(self) -> None:
         self._lock.release()
@@ -56,11 +89,14 @@ class Claim:
         try:
             self._lock.acquire(timeout, owner=self)
         except LockTimeout as error:
-            claimed = Claimed(
-                f"another process owns it alone: {error.holder or 'one that does not say who it is'}",
-                path=self._directory.path,
-                step="claim",
-                hint="Use that process, or wait until it closes the journal.",
-            )
-            claimed.holder = error.holder
-            raise claimed from error
+            raise self._claimed(error.holder) from error
+
+    def _claimed(self, holder: str | None) -> Claimed:
+        claimed = Claimed(
+            f"another process owns it alone: {holder or 'one that does not say who it is'}",
+            path=self._directory.path,
+            step="claim",
+            hint="Use that process, or wait until it closes the journal.",
+        )
+        claimed.holder = holder
+        return claimed

@@ -168,7 +168,15 @@ class JournalDirectory:
         Raises:
             NotLanded: the mark cannot be made.
         """
-        self._create(SUSPECT, os.O_CREAT)
+        try:
+            self._create(SUSPECT, os.O_CREAT)
+        except NotLanded as error:
+            try:  # a second name for the lock file needs neither an inode nor a descriptor
+                self.fs.link(os.path.join(self.path, LOCK), os.path.join(self.path, SUSPECT))
+            except FileExistsError:
+                return
+            except OSError:
+                raise error from None
 
     def touch(self) -> None:
         """Change the directory, so that every process looks at it again.

@@ -24,6 +24,10 @@ RELOADS: Final = 16
 """How often a journal that changes under a reader is followed before that is an error."""
 
 
+class _Unsettled(Exception):
+    """Without the lock it cannot be told what is there: another process is changing it."""
+
+
 class Follower:
     """The live segments of a journal, and the newest of them open, up to its last good frame.
 
@@ -53,10 +57,14 @@ class Follower:
     def view(self) -> tuple[list[Range], Segment]:
         """The live segments and the newest one, with all that is acknowledged; exact for a moment."""
         with self.state:
-            segment = self.catch_up(locked=False)
-            if self.found in {recovery.END, recovery.CRASH}:
-                return list(self.spans), segment
-        # What looks torn or damaged may be another process's write under way; under the lock there is none.
+            try:
+                segment = self.catch_up(locked=False)
+            except _Unsettled:
+                pass
+            else:
+                if self.found in {recovery.END, recovery.CRASH}:
+                    return list(self.spans), segment
+        # What looks torn, damaged or incomplete may be another process at work; under the lock there is none.
         self._lock.acquire(DEFAULT_TIMEOUT)
         try:
             with self.state:
@@ -92,6 +100,8 @@ class Follower:
             return self._load(names, locked=locked)
         except BaseException as error:
             self._directory.forget()  # what was not taken in is looked at again
+            if isinstance(error, FileNotFoundError) and not locked:
+                raise _Unsettled from error  # a compaction has just removed it
             if isinstance(error, OSError):
                 raise self._directory.failed(error, "the newest segment cannot be opened", "open") from error
             raise
@@ -99,9 +109,13 @@ class Follower:
     def _load(self, names: list[str], *, locked: bool) -> Segment:
         if SUSPECT in names:
             raise self._doubt.poison("a flush failed in another process")
-        spans = segments.live(names, self._path)
-        if not spans:
-            raise Corrupt("a journal without a segment", path=self._path, step="open", hint=segments.SALVAGE)
+        try:
+            spans = segments.live(names, self._path)
+        except Corrupt:
+            if locked:
+                raise
+            # A long directory is read in pieces: a compaction may have added behind us and removed before us.
+            raise _Unsettled from None
         if CLAIM in names:
             self.claim.refuse_if_taken()
         if locked:
@@ -176,11 +190,15 @@ class Follower:
         if segment.leads_here():
             return True
         # Another process may have rolled and compacted since: then its frames live on in a compacted segment.
-        for span in segments.live(self._fs.listdir(self._path), self._path):
-            if span[0] <= segment.span[0] and segment.span[1] <= span[1]:
-                covering = self.open_segment(span)
-                covering.close()
-                return covering.header.compacted
+        for _ in range(RELOADS):
+            before = self._fs.stat(self._path).st_mtime_ns
+            covering = segments.covering(self._fs.listdir(self._path), segment.span)
+            if covering is not None:
+                found = self.open_segment(covering)
+                found.close()
+                return found.header.compacted
+            if self._fs.stat(self._path).st_mtime_ns == before:
+                break  # else it was compacted again while we looked
         return False
 
     def open_segment(self, span: Range) -> Segment:

@@ -44,6 +44,28 @@ def frames(segment_id: bytes, data: bytes, start: int = HEADER.size) -> Iterator
         at = frame.head.end
 
 
+def flushed_until(segment_id: bytes, data: bytes) -> int:
+    """Where the last good frame that lies whole below what the last good frames tell to be flushed begins.
+
+    From there on the frames follow each other, if nothing was damaged: what is below was on the device before they were
+    written, and needs no look to tell a crash from an end.
+    """
+    last = next(_good_before(segment_id, data, len(data)), None)
+    if last is None:
+        return HEADER.size
+    found = next(_good_before(segment_id, data, last.head.flushed), None)
+    return found.head.offset if found is not None and found.head.end == last.head.flushed else HEADER.size
+
+
+def _good_before(segment_id: bytes, data: bytes, at: int) -> Iterator[Frame]:
+    """The good frames that begin before `at`, the last first."""
+    while (found := data.rfind(FRAME_MAGIC, 0, at)) >= 0:
+        frame = decode_frame(segment_id, found, data, found)
+        if frame is not None:
+            yield frame
+        at = found + len(FRAME_MAGIC) - 1
+
+
 def judge(header: Header, data: bytes, at: int, last: Head | None, running: int) -> str:
     """What stands at `at`, where a newest segment's good frames end.
 

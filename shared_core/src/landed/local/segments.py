@@ -46,7 +46,7 @@ def live(names: list[str], path: str) -> list[Range]:
     """The live segments among a directory's names, in order.
 
     Raises:
-        Corrupt: a segment is missing.
+        Corrupt: a segment is missing, or there is none.
     """
     spans = sorted(filter(None, map(_span_of, names)), key=lambda span: (span[0], -span[1]))
     kept: list[Range] = []
@@ -57,7 +57,15 @@ def live(names: list[str], path: str) -> list[Range]:
         if span[0] != expected:
             raise missing((expected, expected), path)
         kept.append(span)
+    if not kept:
+        raise Corrupt("a journal without a segment", path=path, step="open", hint=SALVAGE)
     return kept
+
+
+def covering(names: list[str], span: Range) -> Range | None:
+    """The segment among a directory's names that stands for the most, `span` included, or None."""
+    wider = [other for other in filter(None, map(_span_of, names)) if other[0] <= span[0] and span[1] <= other[1]]
+    return max(wider, key=lambda other: other[1] - other[0], default=None)
 
 
 def missing(span: Range, path: str) -> Corrupt:
@@ -261,7 +269,8 @@ class Segment:
         Args:
             running: the boot tag of the running kernel. Under it nothing can be missing before the last frame, and a
                 few reads find that; otherwise the whole segment is read.
-            thorough: read the whole segment anyway.
+            thorough: check every frame; else those below a `flushed` that a good frame tells are left to their readers,
+                as in a sealed segment.
         """
         if not thorough and running != frames.NO_BOOT:
             head = recovery.find_last(self.read, self.header.id, self.header.size)
@@ -272,7 +281,8 @@ class Segment:
                     return recovery.SEALED if self.sealed else recovery.END
         self._rewind()
         data = self.read(0, self.header.size)
-        for frame in recovery.frames(self.header.id, data):
+        start = HEADER.size if thorough else recovery.flushed_until(self.header.id, data)
+        for frame in recovery.frames(self.header.id, data, start):
             self.take(frame.head)
         return recovery.judge(self.header, data, self.end, self.last, running)
 

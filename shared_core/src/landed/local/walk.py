@@ -106,7 +106,7 @@ def walk(survey: Survey, *, level: str = READ) -> Iterator[Event]:
             file = following or _open(survey, span, device=device)
             following = None
             while missing and missing[0][0] < span[0]:
-                yield None, _gone(missing.pop(0))
+                yield None, _gone(survey, missing.pop(0))
             if index + 1 < len(survey.spans):
                 following = _open(survey, survey.spans[index + 1], device=device)
             try:
@@ -115,7 +115,7 @@ def walk(survey: Survey, *, level: str = READ) -> Iterator[Event]:
             finally:
                 file.close()
         for gap in missing:
-            yield None, _gone(gap)
+            yield None, _gone(survey, gap)
     finally:
         if following is not None:
             following.close()
@@ -128,7 +128,9 @@ def _open(survey: Survey, span: Range, *, device: bool) -> SegmentFile:
         raise Moved from None
 
 
-def _gone(gap: Range) -> Damage:
+def _gone(survey: Survey, gap: Range) -> Damage:
+    if survey.changed():  # a long directory is read in pieces, and a compaction may have come in between
+        raise Moved
     what = "the segment is missing" if gap[0] == gap[1] else f"segments {gap[0]} to {gap[1]} are missing"
     return Damage(segments.name_of((gap[0], gap[0])), 0, 0, what)
 
