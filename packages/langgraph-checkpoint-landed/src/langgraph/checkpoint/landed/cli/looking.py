@@ -68,7 +68,7 @@ def latest(history: History) -> Stored | None:
 
 
 def _checkpoint(history: History, ns: str, stored: Stored) -> Checkpoint:
-    metadata = _plain(history.metadata(stored))
+    metadata = _plain(stored.metadata)
     writes = len(history.writes_of(ns, stored.id))
     return Checkpoint(
         stored.id, stored.parent, metadata.get("source"), metadata.get("step"), writes, stored.time, stored.writer
