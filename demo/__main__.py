@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
 
-from demo import half_a_batch, one_kill, says_success, three_agents, two_writers
+from demo import half_a_batch, one_kill, says_success, three_agents, two_runs, two_writers
 from demo.report import BOLD, DIM, Row, Screen
 from demo.scene import Scene
 
@@ -24,6 +24,7 @@ INCIDENTS = {
     "one_kill": one_kill,
     "two_writers": two_writers,
     "half_a_batch": half_a_batch,
+    "two_runs": two_runs,
     "three_agents": three_agents,
 }
 

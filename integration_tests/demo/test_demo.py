@@ -19,6 +19,7 @@ CASES = {
     "one_kill": 1,
     "two_writers": 2,
     "half_a_batch": 1,
+    "two_runs": 1,
     "three_agents": 1,
 }
 
@@ -74,6 +75,11 @@ def test_every_case_loses_without_landed_and_holds_with_it(tmp_path: Path) -> No
     assert re.fullmatch(r"the last of each of 20 tasks, 0 twice, [1-6]?\d KiB", copies["landed"]["found"])
     assert "the second copy: Claimed, naming the first" in copies["landed"]["heard"]
     assert re.search(r"Full [1-9]\d* times", copies["landed"]["heard"])
+    (runs,) = cases["two_runs"]
+    assert runs["stock"]["acknowledged"] == runs["landed"]["acknowledged"] == "40 turns"
+    assert runs["landed"]["found"] == "40 turns, 0 lost, 0 forks"
+    assert re.search(r"[1-9]\d* lost, [1-9]\d* forks", runs["stock"]["found"])
+    assert runs["stock"]["heard"] == "nothing"
     (batch,) = cases["half_a_batch"]
     accepted, stored = (_count(batch["landed"][what]) for what in ("acknowledged", "found"))
     assert stored in {accepted, accepted + 1000}
@@ -185,6 +191,10 @@ import landed_claude_code.settings as settings
 settings.EVENTS = tuple((event, "Nothing", limit) if event == "PreToolUse" else (event, matcher, limit)
                         for event, matcher, limit in settings.EVENTS)
 """
+NO_COMPARISON = """
+import langgraph.checkpoint.landed.conflicts
+langgraph.checkpoint.landed.conflicts.check = lambda *_, **__: None
+"""
 BATCH_IN_PARTS = """
 import landed.journal
 append = landed.journal.Journal.append
@@ -207,6 +217,7 @@ landed.journal.Journal.append = parts
         pytest.param("two_writers", NO_LIMIT, id="two_writers-no limit"),
         pytest.param("two_writers", COMPACTED_TO_NOTHING, id="two_writers-compacted to nothing"),
         pytest.param("three_agents", NO_HOOK, id="three_agents-nobody is asked before a write"),
+        pytest.param("two_runs", NO_COMPARISON, id="two_runs-heads are not compared"),
         pytest.param("half_a_batch", BATCH_IN_PARTS, id="half_a_batch-a record at a time"),
     ],
 )

@@ -1,0 +1,121 @@
+"""(f) Two workers run a LangGraph graph on one thread.
+
+Each reads the thread's latest checkpoint, works, and puts the next one on it. Who reads before the other has put builds
+on a checkpoint that is the latest no more: the thread forks, the one whose id is higher counts, and what the other run
+was told is stored is in no state that anybody reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+
+from demo.scene import Outcome, Program, Scene, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+TITLE = "Two runs of a LangGraph graph on one thread"
+REPORTS = "langchain-ai/langgraph #8796; aegra/aegra #253"
+
+TURNS = 20
+"""That each of them adds."""
+TRIES = 50
+"""Runs of a turn until it counts as one that never lands."""
+CASE = f"each adds {TURNS} turns to one thread"
+CASES = (CASE,)
+BOUND = 10
+"""Tries. Two workers meet within the first few turns."""
+WORKERS = ("left", "right")
+THREAD: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+
+
+def stock(scene: Scene, case: str) -> Outcome:
+    del case
+    return scene.until_shown(Outcome("SqliteSaver"), BOUND, lambda outcome: _attempt(scene, outcome, stock_worker))
+
+
+def landed(scene: Scene, case: str) -> Outcome:
+    del case
+    return scene.until_shown(Outcome("LandedSaver"), BOUND, lambda outcome: _attempt(scene, outcome, landed_worker))
+
+
+def _attempt(scene: Scene, outcome: Outcome, worker: Callable[[str, str], None]) -> None:
+    directory = str(scene.empty())
+    with Program(worker, directory, WORKERS[0]) as left, Program(worker, directory, WORKERS[1]) as right:
+        for program in (left, right):
+            program.hear()  # it is ready
+        for program in (left, right):
+            program.say("go")
+        told = [line.split() for program in (left, right) for line in program.lines()]
+    acknowledged = [turn for what, turn in told if what == "acknowledged"]
+    stale = sum(what == "stale" for what, _ in told)
+    opened = _sqlite if worker is stock_worker else _landed
+    with opened(directory) as saver:
+        found = _graph(saver).get_state(THREAD).values["turns"]
+        parents = [
+            one.parent_config["configurable"]["checkpoint_id"] for one in saver.list(THREAD) if one.parent_config
+        ]
+    lost, forks = set(acknowledged) - set(found), len(parents) - len(set(parents))
+    outcome.acknowledged = f"{len(acknowledged)} turns"
+    outcome.found = f"{len(found)} turns, {len(lost)} lost, {forks} forks"
+    outcome.heard = f"StaleWrite {stale} times; ran the turn again, and it landed" if stale else "nothing"
+    outcome.kept = sorted(found) == sorted(acknowledged) and not forks and len(found) == TURNS * len(WORKERS)
+    outcome.shown = stale > 0 if worker is landed_worker else bool(lost)
+
+
+# In the workers.
+
+
+class State(TypedDict):
+    turn: str
+    turns: Annotated[list[str], operator.add]
+
+
+def _graph(saver: Any) -> Any:  # noqa: ANN401 - LangGraph is there where the demo runs, not where it is read
+    from langgraph.graph import START, StateGraph
+
+    builder = StateGraph(State)
+    builder.add_node("add", lambda state: {"turns": [state["turn"]]})
+    builder.add_edge(START, "add")
+    return builder.compile(checkpointer=saver)
+
+
+def _sqlite(directory: str) -> AbstractContextManager[Any]:
+    from langgraph.checkpoint.sqlite import SqliteSaver
+
+    return SqliteSaver.from_conn_string(os.path.join(directory, "checkpoints.sqlite"))
+
+
+def _landed(directory: str) -> AbstractContextManager[Any]:
+    from langgraph.checkpoint.landed import LandedSaver
+
+    return LandedSaver(directory)
+
+
+def stock_worker(directory: str, name: str) -> None:
+    _run(_sqlite(directory), name)
+
+
+def landed_worker(directory: str, name: str) -> None:
+    _run(_landed(directory), name)
+
+
+def _run(opened: AbstractContextManager[Any], name: str) -> None:
+    from landed import StaleWrite
+
+    with opened as saver:
+        graph = _graph(saver)
+        tell("ready")
+        sys.stdin.readline()
+        for number in range(TURNS):
+            for _ in range(TRIES):
+                with contextlib.suppress(StaleWrite):
+                    graph.invoke({"turn": f"{name}-{number}"}, THREAD, durability="sync")
+                    tell("acknowledged", f"{name}-{number}")
+                    break
+                tell("stale", f"{name}-{number}")
