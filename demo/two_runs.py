@@ -77,22 +77,25 @@ class State(TypedDict):
 
 
 def _graph(saver: Any) -> Any:  # noqa: ANN401 - LangGraph is there where the demo runs, not where it is read
-    from langgraph.graph import START, StateGraph
+    from langgraph.graph import START, StateGraph  # pyright: ignore[reportMissingImports]
+
+    def add(state: State) -> dict[str, list[str]]:
+        return {"turns": [state["turn"]]}
 
     builder = StateGraph(State)
-    builder.add_node("add", lambda state: {"turns": [state["turn"]]})
+    builder.add_node("add", add)
     builder.add_edge(START, "add")
     return builder.compile(checkpointer=saver)
 
 
 def _sqlite(directory: str) -> AbstractContextManager[Any]:
-    from langgraph.checkpoint.sqlite import SqliteSaver
+    from langgraph.checkpoint.sqlite import SqliteSaver  # pyright: ignore[reportMissingImports]
 
     return SqliteSaver.from_conn_string(os.path.join(directory, "checkpoints.sqlite"))
 
 
 def _landed(directory: str) -> AbstractContextManager[Any]:
-    from langgraph.checkpoint.landed import LandedSaver
+    from langgraph.checkpoint.landed import LandedSaver  # pyright: ignore[reportMissingImports]
 
     return LandedSaver(directory)
 
