@@ -11,12 +11,19 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from crewai_landed.checkpoints import CheckpointFailed as CheckpointFailed
+    from crewai_landed.checkpoints import LandedJsonProvider as LandedJsonProvider
+    from crewai_landed.flows import LandedFlowPersistence as LandedFlowPersistence
+    from crewai_landed.flows import SavedState as SavedState
     from crewai_landed.ledger import Counts as Counts
     from crewai_landed.ledger import NotStored as NotStored
+    from crewai_landed.locks import Locks as Locks
     from crewai_landed.memory import LandedMemory as LandedMemory
     from crewai_landed.storage import LandedStorage as LandedStorage
+    from crewai_landed.wiring import install as install
+    from crewai_landed.wiring import uninstall as uninstall
 
-_HOME: dict[str, str] = {  # name -> the module of this package that has it
+_HOME = {
     "CheckpointFailed": "checkpoints",
     "Counts": "ledger",
     "LandedFlowPersistence": "flows",
@@ -26,6 +33,8 @@ _HOME: dict[str, str] = {  # name -> the module of this package that has it
     "Locks": "locks",
     "NotStored": "ledger",
     "SavedState": "flows",
+    "install": "wiring",
+    "uninstall": "wiring",
 }
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 - all of them are strings
 
