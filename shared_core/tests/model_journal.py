@@ -179,9 +179,14 @@ def neighbour(disk: Disk) -> Process:
 # Batches that tell which they are.
 
 
+CYCLE = bytes(range(251))
+"""A prime number of bytes: no power of two repeats it."""
+
+
 def record(batch: int, index: int, count: int, size: int) -> bytes:
     """A record that says of which batch it is: its place, how many there are, and bytes that fill it."""
-    return b"%d:%d:%d:" % (batch, index, count) + bytes((batch * 7 + index + n) % 251 for n in range(size))
+    start = (batch * 7 + index) % len(CYCLE)
+    return b"%d:%d:%d:" % (batch, index, count) + (CYCLE * (size // len(CYCLE) + 2))[start : start + size]
 
 
 def batch_of(number: int, count: int = 1, size: int = 20) -> list[bytes]:

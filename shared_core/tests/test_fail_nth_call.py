@@ -11,7 +11,7 @@ import os
 import re
 
 import pytest
-from model_faults import CASES, KINDS, RETRIED, Known, problems_of
+from model_faults import CASES, KINDS, RETRIED, Known, failed_flushes, problems_of
 from model_world import STATE
 
 from landed import process
@@ -23,30 +23,15 @@ def model_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_me", process.Owner(os.getpid(), "boot.1", "model", "model"))
 
 
-STORE = "a directory of the store stays when both the flush of its name and its removal fail, and is taken for durable"
-NAMES = "without extended attributes, the record's name is flushed again after that has failed"
-STAYS = "a new directory stays when both the flush of its name and its removal fail, and is taken for durable"
+STAYS = "it stays when both the flush of its name and its removal fail, and whoever finds it takes it for durable"
 KNOWN = {
-    STORE: (RETRIED, r"fsync\(#3\).*directory for locks and records cannot be made"),
-    NAMES: (RETRIED, r"fsync\(#\d+\).*the record cannot be written"),
-    STAYS: (RETRIED, r"fsync\(#(4|12)\).* \d+:rmdir\(/model/work/a.*directories above cannot be flushed"),
+    "create": (RETRIED, r"fsync\(#3\).*directory for locks and records cannot be made"),
+    "create in new directories": (RETRIED, r"fsync\(#(4|12)\).* \d+:rmdir\(/model/work/a.*directories above cannot be"),
 }
-"""What remains: the problem, and the places where it is met."""
-EXPECTED = {
-    ("create", "one failure", False): {NAMES},
-    ("create", "two failures", True): {STORE},
-    ("create in new directories", "one failure", False): {NAMES},
-    ("create in new directories", "two failures", True): {STAYS},
-    ("write after a writer that died between link and unlink", "one failure", False): {NAMES},
-}
+"""What remains of new directories after two failures: the problem, and the places where it is met."""
 
 RUNS = [
-    pytest.param(
-        *(name, kind, xattrs),
-        marks=[
-            pytest.mark.xfail(strict=True, raises=Known, reason=why) for why in EXPECTED.get((name, kind, xattrs), ())
-        ],
-    )
+    (name, kind, xattrs)
     for name in CASES
     for kind in KINDS
     for xattrs in ((True, False) if kind == "one failure" else (True,))
@@ -55,15 +40,20 @@ RUNS = [
 
 @pytest.mark.parametrize(("name", "kind", "xattrs"), RUNS)
 def test_whatever_fails(name: str, kind: str, xattrs: bool) -> None:
-    new: dict[str, list[str]] = {}
-    reasons = set()
+    found: dict[str, list[str]] = {}
+    known, where = KNOWN.get(name, ("", "")) if kind == "two failures" else ("", "")
     for problem, places in problems_of(name, KINDS[kind], xattrs=xattrs).items():
         for place in places:
-            known = [why for why, (what, where) in KNOWN.items() if what == problem and re.search(where, place)]
-            reasons.update(known)
-            if not known:
-                new.setdefault(problem, []).append(place)
-    assert {problem: places[:3] for problem, places in new.items()} == {}
-    assert reasons == EXPECTED.get((name, kind, xattrs), set()), "no longer fails: take it out of `KNOWN`"
-    if reasons:
-        raise Known(reasons)
+            if problem != known or not re.search(where, place):
+                found.setdefault(problem, []).append(place)
+    assert {problem: places[:3] for problem, places in found.items()} == {}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.xfail(strict=True, raises=Known, reason=STAYS)) for name in KNOWN]
+)
+def test_a_new_directory_that_can_neither_be_flushed_nor_removed(name: str) -> None:
+    known, where = KNOWN[name]
+    problems = problems_of(name, failed_flushes, xattrs=True)
+    if any(re.search(where, place) for place in problems.get(known, [])):
+        raise Known(STAYS)

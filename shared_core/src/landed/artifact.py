@@ -285,9 +285,7 @@ class Artifact:
             publish(directory, self.name, sight.data, temp=self.temp, replaced=sight.replaced, tag=tag, fs=self.fs)
             return
         try:
-            # A delete: the directory is changed anew, so that its flush is another one.
-            self.fs.close(directory.open(self.temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-            directory.unlink(self.temp)
+            directory.change(self.temp)  # a delete
             directory.sync()
         except OSError as error:
             raise from_os_error(

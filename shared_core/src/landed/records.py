@@ -252,8 +252,12 @@ class Shelf:
         return block
 
     def _flush_names(self) -> None:
-        """The record's name, and those of the store's directories: who gave them may have died before."""
+        """The record's name, and those of the store's directories: who gave them may have died before.
+
+        Or have failed to flush them.
+        """
         with _fs.Directory(self.store.artifacts, self._fs) as directory:
+            directory.change(os.path.basename(self._stem) + ".new")
             directory.sync()
         flush_ancestors(self._fs, self.store.artifacts)
 
