@@ -115,7 +115,7 @@ def run_page(page: Path) -> None:
 
 def _run_python(block: Block, page: Path, namespace: dict[str, object]) -> str:
     # The empty lines in front make tracebacks count as the page does.
-    code = compile("\n" * (block.line - 1) + block.source, str(page), "exec")
+    code = compile("\n" * (block.line - 1) + block.source, str(page), "exec", dont_inherit=True)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         exec(code, namespace)
