@@ -319,6 +319,17 @@ def test_a_writer_that_slept_through_a_removal_writes_nothing(s3_url: str) -> No
     assert held(again) == []
 
 
+def test_a_damaged_journal_can_be_removed(s3_url: str) -> None:
+    collection = ObjectCollection(s3_url)
+    log = collection.open("a", create=True)
+    assert log is not None
+    log.objects.store._client.put(log.objects.key, b"damaged")
+    with pytest.raises(Corrupt):
+        collection.open("a", create=True)
+    assert collection.remove("a", TIMEOUT)
+    assert collection.open("a", create=False) is None
+
+
 def test_a_lock_that_nobody_renews_is_taken_over(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     collection = ObjectCollection(s3_url)
     lock, other = collection.lock("a"), collection.lock("a")

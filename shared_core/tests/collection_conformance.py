@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import pytest
 
 from landed.engine import Commit
-from landed.errors import Claimed, LandedError, LockTimeout
+from landed.errors import Claimed, LandedError, LockTimeout, StaleWrite
 
 if TYPE_CHECKING:
     from landed.engine import Collection, Log
@@ -80,6 +80,16 @@ class CollectionConformance:
             assert not there.current(dead)
         assert payloads(there.open("a", create=False)) == [b"new"]
         assert payloads(there.open("b", create=False)) == [b"stays"]
+
+    def test_removed_only_at_the_tail_that_is_expected(self, open_collection: OpenCollection) -> None:
+        collection = open_collection()
+        log = log_of(collection, "a")
+        land(log, b"one")
+        land(log, b"two")
+        with pytest.raises(StaleWrite):
+            collection.remove("a", TIMEOUT, 1)
+        assert payloads(collection.open("a", create=False)) == [b"one", b"two"]
+        assert collection.remove("a", TIMEOUT, 2) is True
 
     def test_what_somebody_owns_alone_is_not_removed(self, open_collection: OpenCollection) -> None:
         here, there = open_collection(), open_collection()

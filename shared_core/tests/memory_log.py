@@ -112,10 +112,10 @@ class MemoryLog:
     def tail(self) -> int:
         return self._store.tail
 
-    def batches(self, start: int) -> Iterator[Batch]:
+    def batches(self, start: int, upto: int | None = None) -> Iterator[Batch]:
         return iter([batch for stored, batch in self._look() if stored.tail >= start])
 
-    def newest_first(self) -> Iterator[Batch]:
+    def newest_first(self, upto: int | None = None) -> Iterator[Batch]:
         return iter([batch for _, batch in reversed(self._look())])
 
     def fetch(self, position: Position) -> Batch | None:

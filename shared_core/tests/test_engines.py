@@ -80,3 +80,11 @@ class TestJournalOnEveryEngine:
         last = next(journal.read(newest_first=True))
         assert (last.sequence, last.data, last.key, last.kind) == (60, b"last", b"new", 9)
         assert journal.append([b"x"]).first == 61
+
+    def test_read_up_to_a_tail_that_is_known(self, journal: Journal) -> None:
+        journal.append([b"one", b"two"])
+        tail = journal.append([b"three"]).tail
+        journal.append([b"four"])
+        assert [entry.data for entry in journal.read(2, upto=tail)] == [b"two", b"three"]
+        assert [entry.data for entry in journal.read(2, upto=tail, newest_first=True)] == [b"three", b"two"]
+        assert [entry.data for entry in journal.read(upto=1)] == [b"one"]

@@ -90,12 +90,16 @@ if TYPE_CHECKING:
             """The highest sequence number given out; 0 in an empty log. Sees what other processes acknowledged."""
             ...
 
-        def batches(self, start: int) -> Iterator[Batch]:
-            """All batches that end at or after sequence number `start`, oldest first, up to the tail."""
+        def batches(self, start: int, upto: int | None = None) -> Iterator[Batch]:
+            """All batches that end at or after sequence number `start`, oldest first, up to the tail.
+
+            Args:
+                upto: the tail as the caller has seen it, which need not be looked for again; later ones may be given.
+            """
             ...
 
-        def newest_first(self) -> Iterator[Batch]:
-            """All batches from the tail back."""
+        def newest_first(self, upto: int | None = None) -> Iterator[Batch]:
+            """All batches from the tail back; `upto` as for `batches`."""
             ...
 
         def fetch(self, position: Position) -> Batch | None:

@@ -172,24 +172,31 @@ class Journal:
         first = commit.sequence
         return Appended(first, first + commit.count - 1, commit.position, monotonic() - started)
 
-    def read(self, from_: int = 1, *, newest_first: bool = False) -> Iterator[Entry]:
+    def read(self, from_: int = 1, *, newest_first: bool = False, upto: int | None = None) -> Iterator[Entry]:
         """The records from sequence number `from_` on, up to the tail of now; or from the tail back to `from_`.
+
+        Args:
+            newest_first: from the tail back.
+            upto: a tail that was looked up before, to read no further than that; on some engines it spares a request.
 
         Raises:
             Corrupt: a frame does not check; everything before it was given.
         """
         self._check_open()
         if not newest_first:
-            for batch in self._log.batches(from_):
+            for batch in self._log.batches(from_, upto):
                 for entry in entries.entries(batch):
+                    if upto is not None and entry.sequence > upto:
+                        return
                     if entry.sequence >= from_:
                         yield entry
             return
-        for batch in self._log.newest_first():
+        for batch in self._log.newest_first(upto):
             for entry in reversed(list(entries.entries(batch))):
                 if entry.sequence < from_:
                     return
-                yield entry
+                if upto is None or entry.sequence <= upto:
+                    yield entry
 
     def fetch(self, position: Position) -> list[Entry] | None:
         """The entries of the batch at `position`; None when a compaction has moved it."""

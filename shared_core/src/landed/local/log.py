@@ -327,10 +327,10 @@ class LocalLog:
                 raise self.directory.failed(error, "a segment's size cannot be read", "size") from error
         return total
 
-    def batches(self, start: int) -> Iterator[Batch]:
+    def batches(self, start: int, upto: int | None = None) -> Iterator[Batch]:  # noqa: ARG002 - looking is free here
         return reading.batches(self, start)
 
-    def newest_first(self) -> Iterator[Batch]:
+    def newest_first(self, upto: int | None = None) -> Iterator[Batch]:  # noqa: ARG002 - looking is free here
         return reading.newest_first(self)
 
     def fetch(self, position: Position) -> Batch | None:

@@ -12,14 +12,14 @@ import base64
 from time import monotonic
 
 from landed.digest import sha256
-from landed.errors import Corrupt, OutcomeUnknown
+from landed.errors import Corrupt, NotLanded, OutcomeUnknown
 from landed.lock import DEFAULT_TIMEOUT
 from landed.objects.address import Address
 from landed.objects.leases import ObjectMutex
 from landed.objects.log import REMOVE, ObjectLog
 from landed.objects.probe import prove
 from landed.objects.segments import Objects
-from landed.objects.store import ERRORS, Store
+from landed.objects.store import CONFLICT, ERRORS, Object, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from landed.engine import Log
+    from landed.objects.head import Head
 
 DIGITS: Final = 40
 """Hexadecimal digits of a digest in a key."""
@@ -84,11 +85,21 @@ class ObjectCollection:
             if name is not None:
                 yield _decode(name)
 
-    def remove(self, name: str, timeout: float) -> bool:
-        log = self.open(name, create=False)
+    def remove(self, name: str, timeout: float, expect: int | None = None) -> bool:
+        try:
+            log = self.open(name, create=False)
+        except Corrupt:
+            if expect is not None:
+                raise
+            return self._bury(self._objects(name))
         if log is None:
             return False
-        head = log.replace(lambda _: None, monotonic() + timeout, REMOVE).head
+
+        def check(head: Head) -> None:
+            if expect is not None and head.tail != expect:
+                raise log.stale(expect, head.tail)
+
+        head = log.replace(check, monotonic() + timeout, REMOVE).head
         # From here on nobody can append to it, and what is left of it costs space and nothing else.
         folder = log.objects.folder(head)
         try:
@@ -96,6 +107,19 @@ class ObjectCollection:
         except ERRORS as error:
             what = "it was removed, but its segments cannot be deleted"
             raise self._store.failed(OutcomeUnknown, error, what, "remove", path=log.name) from error
+        return True
+
+    def _bury(self, objects: Objects) -> bool:
+        """Remove a journal whose head cannot be read; its segments stay, as nothing says which they are."""
+        held = self._store.ask(lambda: self._store.get(objects.key), "the head", monotonic() + self._timeout)
+        if not isinstance(held, Object):
+            return False
+        try:
+            self._store.put(objects.key, b"", held.tag)
+        except CONFLICT as error:
+            raise self._store.failed(NotLanded, error, "it is written to meanwhile", "remove") from error
+        except ERRORS as error:
+            raise self._store.failed(OutcomeUnknown, error, "the removal", "remove") from error
         return True
 
     def lock(self, name: str) -> ObjectMutex:

@@ -120,7 +120,7 @@ class ObjectLog:
         for decided, commit in enumerate(commits):
             size = group.bytes + FRAME.size + len(commit.payload)
             if commit.expect is not None and commit.expect != group.head.tail:
-                commit.error = self._stale(commit.expect, group.head.tail)
+                commit.error = self.stale(commit.expect, group.head.tail)
             elif (self._limit is not None and group.before + size > self._limit) or (
                 group.frames and size > GROUP_BYTES
             ):
@@ -225,17 +225,22 @@ class ObjectLog:
         self._remember(now)
         return now
 
+    def _look_beyond(self, tail: int | None) -> Known:
+        """The head, which is looked for only if the one that is known does not reach to `tail`."""
+        known = self._known
+        return known if tail is not None and known.head.tail >= tail else self._look()
+
     def tail(self) -> int:
         return self._look().head.tail
 
     def size(self) -> int:
         return self._look().head.size
 
-    def batches(self, start: int) -> Iterator[Batch]:
-        known = self._look()
+    def batches(self, start: int, upto: int | None = None) -> Iterator[Batch]:
+        known = self._look_beyond(upto)
         head, following = known.head, start
-        upto = head.tail
-        while following <= upto:
+        end = head.tail
+        while following <= end:
             for listed in [each for each in head.segments if each.last >= following]:
                 frames = self.objects.frames(head, listed)
                 if frames is None:
@@ -246,13 +251,13 @@ class ObjectLog:
                 following = listed.last + 1
             else:
                 for frame in head.frames:
-                    if following <= frame.tail and frame.sequence <= upto:
+                    if following <= frame.tail and frame.sequence <= end:
                         yield frame.batch()
                 return
             head = self._moved(head, listed)
 
-    def newest_first(self) -> Iterator[Batch]:
-        head = self._look().head
+    def newest_first(self, upto: int | None = None) -> Iterator[Batch]:
+        head = self._look_beyond(upto).head
         below = head.tail + 1
         for frame in reversed(head.frames):
             yield frame.batch()
@@ -407,7 +412,8 @@ class ObjectLog:
 
     # What goes wrong.
 
-    def _stale(self, expected: int, tail: int) -> StaleWrite:
+    def stale(self, expected: int, tail: int) -> StaleWrite:
+        """The error for an expectation that is not met."""
         return StaleWrite(
             f"expected the journal at {expected}, it is at {tail}",
             path=self.name,

@@ -431,10 +431,10 @@ class PostgresLog:
     def size(self) -> int:
         return int(self._look(monotonic() + self._timeout).bytes)
 
-    def batches(self, start: int) -> Iterator[Batch]:
+    def batches(self, start: int, upto: int | None = None) -> Iterator[Batch]:  # noqa: ARG002 - it is one request
         return reading.batches(self._server, self.journal, self.name, start, monotonic() + self._timeout)
 
-    def newest_first(self) -> Iterator[Batch]:
+    def newest_first(self, upto: int | None = None) -> Iterator[Batch]:  # noqa: ARG002 - it is one request
         return reading.newest_first(self._server, self.journal, self.name, monotonic() + self._timeout)
 
     def fetch(self, position: Position) -> Batch | None:

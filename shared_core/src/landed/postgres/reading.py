@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from landed.engine import Position
     from landed.postgres.server import Connection, Server
 
+FIRST_PIECE: Final = 16
+"""Batches fetched at first: many a reader wants no more than the end."""
 PIECE: Final = 512
-"""Batches fetched at once."""
+"""Batches fetched at once after that."""
 PIECE_BYTES: Final = 8 << 20
 """Bytes of payload fetched at once, one larger batch excepted."""
 
@@ -27,11 +29,12 @@ _PIECE: Final = """
 SELECT sequence, tail, revision, crc, payload, found FROM (
     SELECT *, count(*) OVER () AS found,
         sum(octet_length(payload)) OVER (ORDER BY sequence {order}) - octet_length(payload) AS before
-    FROM (SELECT * FROM landed_batch WHERE journal = %(journal)s AND {where} ORDER BY sequence {order} LIMIT {count}) c
+    FROM (SELECT * FROM landed_batch WHERE journal = %(journal)s AND {where}
+          ORDER BY sequence {order} LIMIT %(count)s) found
 ) piece WHERE before < {bytes} ORDER BY sequence {order}
 """
-_FORWARD: Final = _PIECE.format(order="ASC", where="tail >= %(from)s", count=PIECE, bytes=PIECE_BYTES).encode()
-_BACKWARD: Final = _PIECE.format(order="DESC", where="sequence < %(from)s", count=PIECE, bytes=PIECE_BYTES).encode()
+_FORWARD: Final = _PIECE.format(order="ASC", where="tail >= %(from)s", bytes=PIECE_BYTES).encode()
+_BACKWARD: Final = _PIECE.format(order="DESC", where="sequence < %(from)s", bytes=PIECE_BYTES).encode()
 _COUNT: Final = "SELECT batches FROM landed_journal WHERE id = %(journal)s"
 _ONE: Final = """
 SELECT sequence, tail, revision, crc, payload FROM landed_batch
@@ -72,7 +75,7 @@ def _walk(
     server: Server, journal: int, name: str, deadline: float, *, start: int, newest_first: bool
 ) -> Iterator[Batch]:
     given = 0
-    keys = {"journal": journal, "from": start}
+    keys = {"journal": journal, "from": start, "count": FIRST_PIECE}
     try:
         with server.connection(deadline) as connection:
             # One snapshot for all pieces, so that no compaction falls in between.
@@ -80,10 +83,11 @@ def _walk(
             try:
                 counted = connection.execute(_COUNT, keys).fetchone()
                 rows = _piece(connection, keys, newest_first=newest_first)
-                while rows and (len(rows) < rows[-1][-1] or len(rows) == PIECE):
+                while rows and (len(rows) < rows[-1][-1] or len(rows) == keys["count"]):
                     for row in rows:
                         yield _checked(row, name)
                     given += len(rows)
+                    keys["count"] = PIECE
                     keys["from"] = rows[-1][0] if newest_first else rows[-1][1] + 1
                     rows = _piece(connection, keys, newest_first=newest_first)
             finally:

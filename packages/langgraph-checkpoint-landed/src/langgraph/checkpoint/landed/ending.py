@@ -22,7 +22,7 @@ class Moved(Exception):
     """A compaction has moved what the index led to: it has to be built anew."""
 
 
-def read_end(journal: Journal, decode: Decode) -> list[Read] | None:
+def read_end(journal: Journal, decode: Decode, tail: int) -> list[Read] | None:
     """The latest checkpoint of the root namespace with its values, and all that came after it, oldest first.
 
     Each put says whether its checkpoint is the latest, and where the values stand that it has from earlier ones, so
@@ -33,7 +33,7 @@ def read_end(journal: Journal, decode: Decode) -> list[Read] | None:
     """
     read: list[Read] = []
     head: Read | None = None
-    for entry in journal.read(newest_first=True):
+    for entry in journal.read(newest_first=True, upto=tail):
         if head is not None and entry.position != head[0].position:
             break
         fields = decode(entry.kind, entry.data)

@@ -171,11 +171,11 @@ class History:
             return
         anew = self.seen == 0
         try:
-            if anew and not complete and self._read_end():
+            if anew and not complete and self._read_end(tail):
                 self.seen = max(self.seen, tail)
                 return
             self.complete = self.complete or anew
-            for entry in self.journal.read(self.seen + 1):
+            for entry in self.journal.read(self.seen + 1, upto=tail):
                 fields = self._decode(entry.kind, entry.data)
                 self._apply(entry.sequence, entry.position, fields, anew=anew)
                 if not anew:  # of a whole journal that is read through, little would stay in the cache
@@ -186,9 +186,9 @@ class History:
             raise
         self.seen = max(self.seen, tail)
 
-    def _read_end(self) -> bool:
+    def _read_end(self, tail: int) -> bool:
         """Apply the latest checkpoint of the root namespace and what came after; False when all has to be read."""
-        end = read_end(self.journal, self._decode)
+        end = read_end(self.journal, self._decode, tail)
         if end is None:
             return False
         for entry, fields in end:
