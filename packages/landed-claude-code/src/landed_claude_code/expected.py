@@ -58,13 +58,15 @@ def _holds_content(response: dict[str, Any], data: bytes) -> bool:
     content = response.get("content")
     if not isinstance(content, str):
         return True
-    wide = content.removeprefix(_BOM).encode("utf-16-le", "surrogatepass")
-    if data.removeprefix(_UTF16) == wide:
-        return True  # some versions lose the mark of such a file
     try:
-        return data == content.encode("utf-8")
+        if data == content.encode("utf-8"):
+            return True
     except UnicodeEncodeError:  # half a surrogate pair has no UTF-8; JavaScript writes U+FFFD for it
-        return data == content.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode("utf-8")
+        whole = content.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        if data == whole.encode("utf-8"):
+            return True
+    # UTF-16, of which some versions lose the mark.
+    return data.removeprefix(_UTF16) == content.removeprefix(_BOM).encode("utf-16-le", "surrogatepass")
 
 
 def _holds_edit(response: dict[str, Any], text: str, *, unchanged: bool) -> bool:

@@ -137,7 +137,7 @@ def _failed(event: dict[str, Any], error: Exception) -> dict[str, object]:
 
 def _all_input() -> bytes:
     chunks = []
-    while chunk := os.read(0, 1 << 20):
+    while chunk := os.read(0, 1 << 16):  # what a pipe holds
         chunks.append(chunk)
     return b"".join(chunks)
 

@@ -1,0 +1,280 @@
+"""The hook for Claude Code: what one call costs, and what a Write costs in the real Claude Code, beside the peers.
+
+python benchmarks/claude_code.py [--quick] [--json FILE] [--writes N]
+
+A machine that does other work makes a process start late and finish late. So each call's processor time is shown beside
+the time on the clock: the first is what the hook is answerable for. Peers that are not installed are left out and said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from frame import Progress, Report, arguments, scratch
+
+from landed_claude_code.settings import command, entries, here
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "integration_tests" / "claude_code"))
+
+from claude import LATEST, Claude, Network, Unavailable, fetch  # noqa: E402 - after the path to it
+from model import Model, text, use  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROUNDS = 40
+SESSIONS = 5
+WRITES = 10
+SMALL, LARGE = 2 * 1024, 1024 * 1024
+MEDIAN_MS, P95_MS, LARGER_MS = 15, 50, 5
+BIN = Path(sys.executable).parent
+EDIT_GUARD, COHERENCE = "edit-guard", "agent-coherence"
+SESSION = "6f0c6c4e-6a9b-4d0e-9a53-0a3c2a7e1b11"
+
+
+@dataclass
+class Times:
+    """What one kind of call took, in milliseconds."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+
+def spawn(words: list[str], payload: bytes, env: dict[str, str], directory: str) -> tuple[float, float]:
+    """Run one process on `payload`; its time on the clock and on the processor, in milliseconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.perf_counter()
+    subprocess.run(words, input=payload, capture_output=True, env=env, cwd=directory, check=True)
+    wall = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return wall * 1e3, cpu * 1e3
+
+
+def payloads(path: str, size: int, number: int) -> dict[str, bytes]:
+    """What Claude Code says around one Write."""
+    content = "x" * (size - 1) + "\n"
+    call = {
+        "session_id": SESSION,
+        "cwd": os.path.dirname(path),
+        "tool_name": "Write",
+        "tool_input": {"file_path": path, "content": content},
+        "tool_use_id": f"toolu_{size}_{number}",
+    }
+    response = {"type": "create", "filePath": path, "content": content, "originalFile": None, "structuredPatch": []}
+    return {
+        "PreToolUse": json.dumps({**call, "hook_event_name": "PreToolUse"}).encode(),
+        "PostToolUse": json.dumps({**call, "hook_event_name": "PostToolUse", "tool_response": response}).encode(),
+        "PostToolBatch": json.dumps({"session_id": SESSION, "hook_event_name": "PostToolBatch"}).encode(),
+    }
+
+
+def calls(report: Report, directory: str, rounds: int) -> None:
+    """What one process costs, at each event."""
+    landed = command(*here())
+    ours = [landed["command"], *landed["args"]]
+    work = os.path.join(directory, "calls")
+    os.mkdir(work)
+    env = {
+        **os.environ,
+        "HOME": directory,
+        "LANDED_STATE_DIR": os.path.join(directory, "state"),
+        "CLAUDE_PID": str(os.getpid()),
+    }
+    times: dict[str, Times] = {}
+    order = random.Random(1)
+    progress = Progress("one call", rounds)
+    with coordinator(work, env) as peers:
+        for number in range(-3, rounds):
+            turns: list[tuple[str, list[str], bytes]] = [
+                ("an interpreter that does nothing", [sys.executable, "-I", "-S", "-c", "pass"], b"")
+            ]
+            for size, label in ((SMALL, "2 KB"), (LARGE, "1 MB")):
+                path = os.path.join(work, f"{label} {number}")
+                said = payloads(path, size, number)
+                turns += [(f"landed, {event}, {label}", ours, said[event]) for event in said]
+                if size == SMALL:
+                    turns += [(f"{name}, before a Write", words, said["PreToolUse"]) for name, words in peers.items()]
+            for name, words, payload in in_order(turns, order):
+                if "PostToolUse," in name:
+                    content = json.loads(payload)["tool_input"]
+                    Path(content["file_path"]).write_text(content["content"], encoding="utf-8")
+                wall, cpu = spawn(words, payload, env, work)
+                if number >= 0:
+                    times.setdefault(name, Times()).wall.append(wall)
+                    times[name].cpu.append(cpu)
+            if number >= 0:
+                progress.step()
+    bare = times["an interpreter that does nothing"]
+    rows = [
+        [
+            name,
+            f"{statistics.median(each.wall):.1f}",
+            f"{p95(each.wall):.1f}",
+            f"{min(each.wall):.1f}",
+            f"{statistics.median(each.cpu):.1f}",
+            f"{statistics.median(each.cpu) / statistics.median(bare.cpu):.2f}",
+        ]
+        for name, each in sorted(times.items(), key=lambda item: statistics.median(item[1].cpu))
+    ]
+    header = ["one process", "median ms", "p95 ms", "least ms", "processor ms", "over the bare one"]
+    report.table("One call", header, rows, ["processor: the median, and its ratio"])
+    small = [each for name, each in times.items() if name.startswith("landed") and name.endswith("2 KB")]
+    large = [each for name, each in times.items() if name.startswith("landed") and name.endswith("1 MB")]
+    report.require("one call, 2 KB, median", MEDIAN_MS, max(statistics.median(each.wall) for each in small), "ms")
+    report.require("the same on the processor", MEDIAN_MS, max(statistics.median(each.cpu) for each in small), "ms")
+    report.require("one call, 2 KB, p95", P95_MS, max(p95(each.wall) for each in small), "ms")
+    more = max(statistics.median(b.cpu) - statistics.median(a.cpu) for a, b in zip(small, large, strict=True))
+    report.require("1 MB more than 2 KB, on the processor", LARGER_MS, more, "ms")
+
+
+def in_order(turns: list[tuple[str, list[str], bytes]], order: random.Random) -> list[tuple[str, list[str], bytes]]:
+    """Shuffled, but each Write's events in their order."""
+    shuffled = order.sample(turns, len(turns))
+    slots = {
+        label: [n for n, turn in enumerate(shuffled) if turn[0].endswith(label) and turn[0].startswith("landed")]
+        for label in ("2 KB", "1 MB")
+    }
+    for label, places in slots.items():
+        events = [turn for turn in turns if turn[0].endswith(label) and turn[0].startswith("landed")]
+        for place, turn in zip(places, events, strict=True):
+            shuffled[place] = turn
+    return shuffled
+
+
+def p95(values: list[float]) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * 0.95))]
+
+
+@contextlib.contextmanager
+def coordinator(directory: str, env: dict[str, str], network: Network | None = None) -> Iterator[dict[str, list[str]]]:
+    """The peers' commands; agent-coherence's needs its server, which ends with the block."""
+    peers: dict[str, list[str]] = {}
+    if (BIN / EDIT_GUARD).exists():
+        peers[EDIT_GUARD] = [str(BIN / EDIT_GUARD), "hook"]
+    server = Path(directory) / ".coherence" / "server.pid"
+    if (BIN / f"{COHERENCE}-coordinator").exists():
+        subprocess.run(["git", "init", "-q", directory], check=True)
+        start = [str(BIN / f"{COHERENCE}-coordinator"), "--root", directory]
+        run = subprocess.run if network is None else lambda *words, **more: network.run(subprocess.run, *words, **more)
+        run(start, env=env, cwd=directory, check=True, stdout=subprocess.DEVNULL)
+        peers[COHERENCE] = [str(BIN / f"{COHERENCE}-hook-client"), "pre-edit"]
+    missing = [name for name in (EDIT_GUARD, COHERENCE) if name not in peers]
+    if missing:
+        print(f"  not installed, and left out: {', '.join(missing)}", file=sys.stderr)
+    try:
+        yield peers
+    finally:
+        if server.exists():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(server.read_text(encoding="utf-8").split()[0]), signal.SIGTERM)
+
+
+def hooks_of(name: str) -> dict[str, Any]:
+    """The settings of each contender, as its installer writes them."""
+    if name == "landed":
+        return {event: [group] for event, group in entries(*here()).items()}
+    if name == EDIT_GUARD:
+        run = {"PreToolUse": "hook", "PostToolUse": "hook --post-write"}
+        return {
+            event: [_group("Edit|Write|MultiEdit|NotebookEdit", f"{BIN / EDIT_GUARD} {words}")]
+            for event, words in run.items()
+        }
+    if name == COHERENCE:
+        client = f"{BIN / COHERENCE}-hook-client"
+        return {
+            "PreToolUse": [_group("Edit|Write", f"{client} pre-edit")],
+            "PostToolUse": [_group("Edit|Write", f"{client} post-edit")],
+            "Stop": [_group("", f"{client} session-stop")],
+        }
+    return {}
+
+
+def _group(matcher: str, words: str) -> dict[str, Any]:
+    return {"matcher": matcher, "hooks": [{"type": "command", "command": words, "timeout": 30}]}
+
+
+def sessions(report: Report, directory: str, rounds: int, writes: int) -> None:
+    """What a Write costs in the real Claude Code."""
+    try:
+        program = fetch(LATEST)
+    except Unavailable as why:
+        print(f"  left out: a Write in Claude Code, because {why}", file=sys.stderr)
+        return
+    network = Network()
+    order = random.Random(1)
+    with contextlib.ExitStack() as ends:
+        ends.callback(network.close)
+        contenders = {}
+        for name in ("no hook", "landed", EDIT_GUARD, COHERENCE):
+            claude = Claude(program, network, Path(directory, name).resolve())
+            peers = ends.enter_context(coordinator(str(claude.work), claude.env, network)) if name == COHERENCE else {}
+            if (name == COHERENCE and COHERENCE not in peers) or (
+                name == EDIT_GUARD and not (BIN / EDIT_GUARD).exists()
+            ):
+                continue
+            claude.settings(**hooks_of(name))
+            contenders[name] = claude
+        seconds: dict[str, list[float]] = {name: [] for name in contenders}
+        progress = Progress(f"sessions of {writes} writes", rounds)
+        for number in range(-1, rounds):
+            for name in order.sample(sorted(contenders), len(contenders)):
+                took = _session(contenders[name], writes, number)
+                if number >= 0:
+                    seconds[name].append(took)
+            if number >= 0:
+                progress.step()
+    base = statistics.median(seconds["no hook"])
+    rows = [
+        [name, f"{statistics.median(each) * 1e3:,.0f}", f"{(statistics.median(each) - base) / writes * 1e3:.1f}"]
+        for name, each in seconds.items()
+    ]
+    header = [f"Claude Code {program.parents[3].name}", f"{writes} writes, ms", "more per write, ms"]
+    report.table(f"A session that writes {writes} new files", header, rows)
+
+
+def _session(claude: Claude, writes: int, number: int) -> float:
+    path = claude.work / f"round {number}"
+    path.mkdir()
+    content = "x" * SMALL
+    turn = [use("Write", file_path=str(path / f"{each}.md"), content=content) for each in range(writes)]
+    model = claude.network.run(Model, {"main": [turn, [text("done")]]})
+    started = time.perf_counter()
+    try:
+        claude.run(model.url)
+    finally:
+        model.close()
+    took = time.perf_counter() - started
+    assert len(list(path.iterdir())) == writes, model.results()
+    shutil.rmtree(path)
+    return took
+
+
+def main() -> None:
+    parser = arguments("The hook for Claude Code, beside its peers.")
+    parser.add_argument("--writes", type=int, default=WRITES, help=f"in one session (default {WRITES})")
+    options = parser.parse_args()
+    share = 8 if options.quick else 1
+    with scratch(options) as directory:
+        report = Report("The hook for Claude Code", directory)
+        calls(report, directory, max(5, ROUNDS // share))
+        sessions(report, directory, max(2, SESSIONS // share), options.writes)
+        report.close(options.json)
+
+
+if __name__ == "__main__":
+    main()
