@@ -31,8 +31,8 @@ REPORTS = "anthropics/claude-code #85597, #88862, #87243"
 
 CASES = ("three subagents of Claude Code write plan.md",)
 AGENTS = ("one", "two", "three")
-FETCH_LIMIT = 25
-"""Seconds for npm; after that the recorded calls have to do."""
+FETCH_LIMIT = 20
+"""Seconds for npm, in all; after that the recorded calls have to do."""
 BOUND = 5
 """Tries. Three subagents write within a hundredth of a second of each other; on a busy machine one may be late."""
 SUCCESS = "successfully"

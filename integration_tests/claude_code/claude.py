@@ -15,6 +15,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,15 +53,15 @@ def fetch(version: str, limit: float = FETCH_LIMIT) -> Path:
 
     Args:
         version: of the package, or `LATEST`.
-        limit: seconds for npm.
+        limit: seconds for npm, in all.
 
     Raises:
         Unavailable: npm is missing, cannot reach a registry, or has no package for this platform.
     """
-    npm = shutil.which("npm")
+    npm, deadline = shutil.which("npm"), monotonic() + limit
     package = f"@anthropic-ai/claude-code-{_platform()}"
     if version == LATEST:
-        version = _latest(npm, package, limit)
+        version = _latest(npm, package, deadline)
     home = CACHE / version
     program = home / "node_modules" / package / "claude"
     if program.exists():
@@ -74,7 +75,7 @@ def fetch(version: str, limit: float = FETCH_LIMIT) -> Path:
             return program
         aside = CACHE / f".{version}"
         shutil.rmtree(aside, ignore_errors=True)
-        _npm(limit, npm, "install", "--ignore-scripts", "--prefix", str(aside), f"{package}@{version}")
+        _npm(deadline, npm, "install", "--ignore-scripts", "--prefix", str(aside), f"{package}@{version}")
         if not (aside / program.relative_to(home)).exists():
             raise Unavailable(f"{package}@{version} holds no program")
         shutil.rmtree(home, ignore_errors=True)
@@ -82,9 +83,9 @@ def fetch(version: str, limit: float = FETCH_LIMIT) -> Path:
     return program
 
 
-def _latest(npm: str | None, package: str, limit: float) -> str:
+def _latest(npm: str | None, package: str, deadline: float) -> str:
     try:
-        return _npm(limit, npm or "npm", "view", package, "version").strip()
+        return _npm(deadline, npm or "npm", "view", package, "version").strip()
     except Unavailable:
         kept = sorted(CACHE.glob("*.*.*"), key=lambda path: tuple(int(part) for part in path.name.split(".")))
         if not kept:
@@ -92,8 +93,9 @@ def _latest(npm: str | None, package: str, limit: float) -> str:
         return kept[-1].name
 
 
-def _npm(limit: float, *arguments: str) -> str:
-    command = [*arguments, "--no-audit", "--no-fund", "--loglevel=error"]
+def _npm(deadline: float, *arguments: str) -> str:
+    command = [*arguments, "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=1"]
+    limit = max(1.0, deadline - monotonic())
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
     except OSError as error:
