@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 STRIDES = {"ext4": 3, "xfs": 12, "btrfs": 12}
 """Every so many requests are made to fail; `python -m lab.bad_disk` fails each."""
-STRIDE_OF_A_PACKAGE = 16
+STRIDE_OF_A_PACKAGE = 24
 
 
 def needs(kind: str) -> pytest.MarkDecorator:
