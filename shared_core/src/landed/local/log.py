@@ -79,6 +79,7 @@ class LocalLog:
     def commit(self, commits: Sequence[Commit], timeout: float) -> int:
         """Decide the first of `commits`, and with them all that fit the segment and the group."""
         landing: list[Commit] = []
+        decided = 0
         try:
             self.lock.acquire(timeout)
             try:
