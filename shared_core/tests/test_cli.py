@@ -185,7 +185,7 @@ def test_verify(work):
 
 def test_status_of_quiet_files(work):
     assert "0 files known" in run("status", cwd=work).out
-    version = landed.write(work / "a", b"one").version
+    version = str(landed.write(work / "a", b"one").version)
     ended = run("status", cwd=work)
     assert (ended.code, "none is held" in ended.out) == (OK, True)
     assert version in run("status", work / "a").out
