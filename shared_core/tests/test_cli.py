@@ -523,5 +523,5 @@ def test_the_reference_is_what_the_program_says():
 def test_the_parser_of_one_command_is_that_of_all():
     for command in COMMANDS:
         one, every = build_parser(command), build_parser(added=False)
-        words = [*([command, "inspect"] if command == "journal" else [command]), "x"]
+        words = {"journal": ["journal", "inspect", "x"], "copy": ["copy", "x", "y"]}.get(command, [command, "x"])
         assert vars(one.parse_args(words)) == vars(every.parse_args(words))
