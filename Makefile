@@ -14,6 +14,8 @@ export PATH := $(PATH)$(shell printf ':%s' "$${PYENV_ROOT:-$$HOME/.pyenv}"/versi
 
 demo: $(TOX)
 	@$(TOX) run -qq -e demo
+	@echo; echo "Two more, with CrewAI in an environment of its own (some 800 MB, once)"
+	@$(TOX) run -qq -e demo-crewai
 
 test: checks core-all integration langgraph crewai claude-code engines faults
 

@@ -15,7 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
 
-from demo import half_a_batch, one_kill, says_success, three_agents, two_runs, two_writers
+from demo import ends_too_soon, half_a_batch, one_flow_id, one_kill, says_success, three_agents, two_runs, two_writers
+from demo.offline_crewai import INSTALLED
 from demo.report import BOLD, DIM, Row, Screen
 from demo.scene import Scene
 
@@ -27,6 +28,10 @@ INCIDENTS = {
     "two_runs": two_runs,
     "three_agents": three_agents,
 }
+CREWAI = {"one_flow_id": one_flow_id, "ends_too_soon": ends_too_soon}
+"""Where CrewAI is installed: it is some 800 MB, so `make demo` puts it into an environment of its own."""
+if INSTALLED:
+    INCIDENTS |= CREWAI
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -93,6 +98,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     options = parser.parse_args(arguments)
     unknown = [name for name in options.incidents if name not in INCIDENTS]
+    if CREWAI.keys() & {*unknown}:
+        parser.error("CrewAI is not installed here; make demo runs these in an environment that has it")
     if unknown:
         parser.error(f"no incident is called {', '.join(unknown)}; there are {names}")
     return options

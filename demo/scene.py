@@ -94,6 +94,10 @@ class Program:
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
+    def end(self) -> int:
+        """Wait until it has ended by itself; its exit status."""
+        return self._process.wait(HUNG)
+
     def kill(self) -> None:
         """SIGKILL: nothing in it gets to run any more."""
         self._process.kill()

@@ -103,7 +103,7 @@ def _npm(deadline: float, *arguments: str) -> str:
     except subprocess.TimeoutExpired as error:
         raise Unavailable(f"npm was not done in {limit:.0f} s") from error
     if ended.returncode:
-        raise Unavailable(f"npm failed: {(ended.stderr or ended.stdout).strip()[-300:]}")
+        raise Unavailable(f"npm failed: {' '.join((ended.stderr or ended.stdout).split())[:200]}")
     return ended.stdout
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 STRIDES = {"ext4": 3, "xfs": 12, "btrfs": 12}
 """Every so many requests are made to fail; `python -m lab.bad_disk` fails each."""
+STRIDE_OF_A_PACKAGE = 24
 
 
 def needs(kind: str) -> pytest.MarkDecorator:
@@ -22,12 +23,24 @@ def needs(kind: str) -> pytest.MarkDecorator:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=needs(kind)) for kind in STRIDES])
 def test_failing_requests(kind: str) -> None:
-    result = bad_disk.explore(kind, [*workloads.NAMES], STRIDES[kind])
+    result = bad_disk.explore(kind, [*workloads.CORE], STRIDES[kind])
     for name, row in result["table"].items():
         note("bad disks", what=name, **row)
     assert result["problems"] == []
     assert all(row["faults"] for row in result["table"].values())
     assert sum(row["refused"] for row in result["table"].values()) > 0
+
+
+@pytest.mark.timeout(900)
+@needs("ext4")
+@pytest.mark.parametrize("name", workloads.PACKAGES)
+def test_failing_requests_under_a_package(name: str) -> None:
+    if workloads.missing(name):
+        pytest.skip(workloads.missing(name))
+    result = bad_disk.explore("ext4", [name], STRIDE_OF_A_PACKAGE)
+    for what, row in result["table"].items():
+        note("bad disks", what=what, **row)
+    assert result["problems"] == []
 
 
 @needs("ext4")
@@ -43,12 +56,12 @@ def test_planted_bug_is_caught(name: str, tmp_path: Path) -> None:
 @needs("ext4")
 @pytest.mark.parametrize("milliseconds", [1, 10])
 def test_slow_flush(milliseconds: int) -> None:
-    result = crash.explore(["ext4"], workloads.NAMES, 40, 1, orders={"flush_ms": milliseconds})
+    result = crash.explore(["ext4"], workloads.CORE, 40, 1, orders={"flush_ms": milliseconds})
     assert result["problems"] == []
 
 
 @needs("ext4")
-@pytest.mark.parametrize("name", workloads.NAMES)
+@pytest.mark.parametrize("name", workloads.CORE)
 def test_flush_that_lies(name: str) -> None:
     """No program can be durable on such a disk; that the explorer sees it is what makes its silence elsewhere count."""
     result = crash.explore(["ext4"], [name], 40, 1, orders={"lie": True})

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SEED = 20261125
 STATES = {"ext4": 1000, "btrfs": 300, "xfs": 100}
+STATES_OF_A_PACKAGE = {"ext4": 40, "btrfs": 20, "xfs": 20}
 ENOUGH = 60
 """States in which a planted bug must show."""
 
@@ -27,12 +28,25 @@ def needs(kind: str) -> pytest.MarkDecorator:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=needs(kind)) for kind in STATES])
 def test_power_cut(kind: str) -> None:
-    result = crash.explore([kind], workloads.NAMES, STATES[kind], SEED)
+    result = crash.explore([kind], workloads.CORE, STATES[kind], SEED)
     for name, row in result["table"].items():
         note("power cuts", what=name, **row)
     assert result["problems"] == []
     assert sum(row["states"] for row in result["table"].values()) >= STATES[kind]
     assert all(row["second cuts"] for row in result["table"].values())
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=needs(kind)) for kind in STATES])
+@pytest.mark.parametrize("name", workloads.PACKAGES)
+def test_power_cut_under_a_package(name: str, kind: str) -> None:
+    if workloads.missing(name):
+        pytest.skip(workloads.missing(name))
+    result = crash.explore([kind], [name], STATES_OF_A_PACKAGE[kind], SEED)
+    (row,) = result["table"].values()
+    note("power cuts", what=f"{kind} {name}", **row)
+    assert result["problems"] == []
+    assert row["states"] >= STATES_OF_A_PACKAGE[kind]
 
 
 @needs("ext4")

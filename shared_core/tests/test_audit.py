@@ -146,6 +146,7 @@ def test_bypassed(work):
     finding = only()
     assert (finding.verdict, finding.bad) == (BYPASSED, True)
     assert finding.found == Artifact(path).judge(Artifact(path).shelf.load(), Artifact(path).look()).version
+    assert finding.found is not None
     landed.write(path, path.read_bytes(), expect=finding.found)  # the hint's way out
     assert verdicts() == {"a": [INTACT]}
 

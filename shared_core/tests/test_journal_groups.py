@@ -313,8 +313,9 @@ def test_a_flush_that_fails_fails_all_that_it_covered_and_no_one_else(stage: Sta
     stage.go_on.set()
     assert leader.done().receipt
     for each in followers:
-        assert type(each.done().error) is OutcomeUnknown
-        assert each.error.outcome == "unknown"
+        error = each.done().error
+        assert type(error) is OutcomeUnknown
+        assert error.outcome == "unknown"
     assert len(flushes) == 1
     with pytest.raises(OutcomeUnknown, match="earlier append"):
         stage.journal.append([b"poisoned"])
@@ -379,7 +380,7 @@ def test_interrupt_of_a_follower(stage: Stage) -> None:
 
     def interrupt() -> None:
         queued(stage.journal, 1)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):

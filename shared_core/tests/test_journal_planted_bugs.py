@@ -10,6 +10,7 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Callable
+from operator import attrgetter
 from random import Random
 from typing import Any, NamedTuple
 
@@ -390,7 +391,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(LOG_OFF)
 
 
-@pytest.mark.parametrize("check", sorted({bug.caught_by for bug in BUGS.values()}, key=lambda check: check.__name__))
+@pytest.mark.parametrize("check", sorted({bug.caught_by for bug in BUGS.values()}, key=attrgetter("__name__")))
 def test_check_finds_nothing_without_a_bug(check: Callable[[], list[str]], model_machine: Boot) -> None:
     assert check()[:3] == []
 

@@ -258,7 +258,7 @@ def test_any_order(seed: int, model_machine: Boot, caplog: pytest.LogCaptureFixt
             stateful_step_count=STEPS,
             deadline=None,
             derandomize=True,
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=[*HealthCheck],  # pyright: ignore[reportArgumentType] - it is an enum
             print_blob=False,
         ),
     )

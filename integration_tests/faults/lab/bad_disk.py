@@ -43,6 +43,8 @@ REQUESTS = {"write": WRITE, "flush": FLUSH}
 LEFT = 24
 """Up to so many blocks or inodes are left on a disk that is full."""
 BALLAST = "ballast"
+LINES = 4
+"""Of what the workload heard, in a report."""
 FAULTS = ("write", "flush", "read", "bytes", "inodes", "read-only")
 
 
@@ -55,6 +57,7 @@ class Series:
         self.kind, self.name, self.request, self.stride = kind, name, request, stride
         self.directory = directory
         self._until_bad = until_bad
+        self._work()  # what it imports is then imported in every process that is forked from this one
         self.counts: Counter[str] = Counter()
         self.problems: list[str] = []
 
@@ -159,6 +162,7 @@ class Series:
         if found:
             self.counts["bad"] += 1
             self.problems += [f"{words}: {one}" for one in found]
+            self.problems += [f"{words}: heard: {mark['error']}" for mark in marks if "failed" in mark][:LINES]
 
     def _after(self, bench: disk.Bench, marks: list[Any]) -> list[str]:
         """The disk works again, and the machine was started again."""
@@ -176,7 +180,7 @@ class Series:
             problems = self._work().examine(bench.mountpoint, said)
             if not problems:
                 more: list[Mark] = []
-                self._work().run(bench.mountpoint, more.append, Random(2), 3)
+                self._work().run(bench.mountpoint, more.append, Random("more"), 3)
                 problems = self._work().examine(bench.mountpoint, said + more)
             return problems
 
@@ -261,7 +265,7 @@ COLUMNS = ("trials", "faults", "refused", "acknowledged", "repaired", "bad")
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lab.bad_disk", description=__doc__.partition("\n")[0])
     parser.add_argument("--fs", choices=[*disk.KINDS], default="ext4")
-    parser.add_argument("--workload", nargs="+", default=[*workloads.NAMES])
+    parser.add_argument("--workload", nargs="+", default=[*workloads.CORE])
     parser.add_argument("--stride", type=int, default=1, help="fail every n-th request")
     parser.add_argument("--until-bad", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--series", help=argparse.SUPPRESS)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import traceback
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ GUARD = 60
 def in_a_child(check: Callable[[], list[Any]]) -> list[Any]:
     """What `check` returns in a forked process; what it raises counts as a problem, and so does its death."""
     reading, writing = os.pipe()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what frameworks think of forks: nothing of theirs runs here before
+        pid = os.fork()
     if pid == 0:
         signal.alarm(GUARD)
         try:

@@ -232,7 +232,7 @@ def show(result: dict[str, Any]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lab.crash", description=__doc__.partition("\n")[0])
     parser.add_argument("--fs", nargs="+", choices=[*disk.KINDS], default=[*disk.KINDS])
-    parser.add_argument("--workload", nargs="+", default=workloads.NAMES)
+    parser.add_argument("--workload", nargs="+", default=workloads.CORE)
     parser.add_argument("--states", type=int, default=1000, help="for each file system")
     parser.add_argument("--seed", type=int, default=None, help="of the first round; drawn and printed by default")
     parser.add_argument("--json", action="store_true")

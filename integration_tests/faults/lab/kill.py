@@ -106,17 +106,18 @@ class Victim:
         problems = work.examine(directory, marks)
         if not problems:
             more: list[Mark] = []
-            work.run(directory, more.append, Random(2), 3)
+            work.run(directory, more.append, Random("more"), 3)
             problems = work.examine(directory, marks + more)
         return problems
 
 
-def explore(name: str, stride: int = 1, path: str = "") -> dict[str, Any]:
-    """Kill a workload at every `stride`-th storage call."""
+def explore(name: str, stride: int = 1, path: str = "", *, limit: int = 100_000) -> dict[str, Any]:
+    """Kill a workload at every `stride`-th storage call, or so much more seldom that there are at most `limit`."""
     root = Path(tempfile.mkdtemp(prefix="landed-kill-"))
     try:
         victim = Victim(name, path, root)
         points = victim.points()
+        stride = max(stride, -(-len(points) // limit))
         with ProcessPoolExecutor(os.cpu_count() or 2, get_context("spawn")) as pool:
             results = list(pool.map(victim.kill, points[::stride]))
     finally:
@@ -133,7 +134,7 @@ def explore(name: str, stride: int = 1, path: str = "") -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lab.kill", description=__doc__.partition("\n")[0])
-    parser.add_argument("--workload", nargs="+", default=[*workloads.NAMES])
+    parser.add_argument("--workload", nargs="+", default=[*workloads.CORE])
     parser.add_argument("--stride", type=int, default=1, help="kill at every n-th call")
     options = parser.parse_args()
     if why_not():

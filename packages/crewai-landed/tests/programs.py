@@ -56,6 +56,13 @@ def remember_many_full_disk(directory: str) -> None:
     memory(directory, storage=FullDisk(directory)).remember_many(["valve 1 is open", "pump 1 is off"], **FIELDS)
 
 
+def background_full_disk(directory: str) -> None:
+    mine = LandedMemory(
+        storage=FullDisk(directory), embedder=EMBED, llm=FakeLLM(), consolidation_threshold=1.0, background=True
+    )
+    mine.remember_many(["valve 1 is open", "pump 1 is off"], **FIELDS)
+
+
 def agent(directory: str, kind: type[Memory] = LandedMemory) -> None:
     """An agent learns, and the script ends."""
     worker = Agent(role="engineer", goal="look", backstory="-", llm=FakeLLM(), memory=memory(directory, kind))

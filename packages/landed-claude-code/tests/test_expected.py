@@ -107,6 +107,13 @@ def test_a_notebook_is_its_text() -> None:
     assert compare(NOTEBOOK, {**response, "error": "no such cell"}, b"{}", unchanged=True) == HELD_BACK
 
 
+def test_what_a_person_changed_in_the_dialog_is_no_alarm() -> None:
+    response = {"content": "x", "userModified": True}
+    assert compare(WRITE, response, b"y", unchanged=False) == SAME
+    assert compare(WRITE, response, None, unchanged=False) == MISSING
+    assert compare(WRITE, response, b"", unchanged=False) == EMPTY
+
+
 def test_what_is_held_back_was_not_written() -> None:
     assert compare(WRITE, {"content": "x", "staged": True}, b"old", unchanged=True) == HELD_BACK
 

@@ -128,9 +128,12 @@ def test_the_plugin_is_in_step() -> None:
     plugin = Path(__file__).resolve().parents[1] / "plugin"
     if not plugin.exists():
         pytest.skip("the plugin folder is part of the repository, not of the distribution")
+    tool = plugin.parents[2] / "tools" / "claude_code_plugin.py"
+    checked = subprocess.run([sys.executable, tool, "--check"], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
     hooks = json.loads((plugin / "hooks" / "hooks.json").read_text())["hooks"]
     wanted = entries("python3", ["${CLAUDE_PLUGIN_ROOT}/lib"])
-    assert hooks == {event: [group] for event, group in wanted.items()}, "python tools/claude_code_plugin.py"
+    assert hooks == {event: [group] for event, group in wanted.items()}
     for name in ("landed", "landed_claude_code"):
         assert (plugin / "lib" / name / "__init__.py").exists()
     assert json.loads((plugin / ".claude-plugin" / "plugin.json").read_text())["version"] == landed.__version__

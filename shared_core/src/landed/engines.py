@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 POSTGRES: Final = ("postgresql", "postgres")
 OBJECTS: Final = ("s3", "gs", "az")
+JOURNAL: Final = "journal"
+COLLECTION: Final = "collection"
 
 
 def open_log(place: str | os.PathLike[str], *, max_bytes: int | None = None, timeout: float = DEFAULT_TIMEOUT) -> Log:
@@ -59,6 +61,23 @@ def open_collection(
     from landed.local.collection import LocalCollection
 
     return LocalCollection(place, max_bytes=max_bytes)
+
+
+def kind_of(place: str) -> str:
+    """What is at a place: `JOURNAL`, `COLLECTION`, or "" when it is neither; makes nothing.
+
+    Raises:
+        Refused, NotLanded: as `open_log`.
+    """
+    scheme = _scheme(place)
+    if scheme in POSTGRES:
+        from landed.postgres.collection import kind_of as kind
+    elif scheme in OBJECTS:
+        from landed.objects.collection import kind_of as kind
+    else:
+        from landed.local.collection import kind_of as kind
+    journal, collection = kind(place)
+    return JOURNAL if journal else COLLECTION if collection else ""
 
 
 def _scheme(place: str) -> str:

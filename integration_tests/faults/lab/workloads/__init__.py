@@ -8,6 +8,8 @@ alone `Workload.examine` judges a directory.
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import landed
@@ -20,8 +22,27 @@ if TYPE_CHECKING:
     Mark = dict[str, Any]
     Say = Callable[[Mark], None]
 
-NAMES = ("files", "journal")
-"""Those of landed; each is a module here, with one class `Work`."""
+CORE = {"files": "files.Work", "journal": "journal.Work"}
+"""Of landed itself; each is a class of a module here."""
+PACKAGES = {
+    "graph": "langgraphs.Work",
+    "memory": "crews.Memory",
+    "flow states": "crews.FlowStates",
+    "checkpoints": "crews.Checkpoints",
+}
+"""Of its packages for frameworks."""
+PEERS = {
+    "SqliteSaver": "langgraphs.SqliteWork",
+    "LanceDB storage": "crews.LanceMemory",
+    "SQLiteFlowPersistence": "crews.SqliteFlowStates",
+    "JsonProvider": "crews.JsonCheckpoints",
+    "atomicwrites": "plain.AtomicWrites",
+    "open and write": "plain.Plain",
+}
+"""What does the same without landed."""
+EVERY = {**CORE, **PACKAGES, **PEERS}
+NEEDS = {"langgraphs": ("langgraph.checkpoint.landed", "langgraph.graph"), "crews": ("crewai_landed", "crewai")}
+"""What a module here imports."""
 
 
 class Workload:
@@ -30,7 +51,10 @@ class Workload:
     Attributes:
         steps: how many operations show everything once.
         errors: what an operation may raise without that being a defect.
+        whole: an operation is one write; else a part of it may have landed before the one that was refused.
     """
+
+    whole = True
 
     steps = 24
     errors: tuple[type[Exception], ...] = (landed.LandedError,)
@@ -77,7 +101,8 @@ class Workload:
                     started = True
                 self.step()
             except self.errors as error:
-                say({"failed": self.number, "landed": _outcome(error), "error": f"{type(error).__name__}: {error}"})
+                landed_ = "no" if self.whole and isinstance(error, landed.NotLanded) else "unknown"
+                say({"failed": self.number, "landed": landed_, "error": f"{type(error).__name__}: {error}"})
                 if started and chance.random() < 1 / 2:
                     self.stop()
                     started = False
@@ -86,10 +111,20 @@ class Workload:
             self.stop()
 
 
-def _outcome(error: Exception) -> str:
-    return "no" if isinstance(error, landed.NotLanded) else "unknown"
+@cache
+def missing(name: str) -> str:
+    """Why the workload cannot run here; "" when it can."""
+    for module in NEEDS.get(EVERY[name].partition(".")[0], ()):
+        try:
+            found = importlib.util.find_spec(module)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            return f"needs {module}"
+    return ""
 
 
 def load(name: str) -> Workload:
-    work: Workload = importlib.import_module(f"lab.workloads.{name}").Work()
+    module, _, kind = EVERY[name].partition(".")
+    work: Workload = getattr(importlib.import_module(f"lab.workloads.{module}"), kind)()
     return work

@@ -6,7 +6,8 @@ import atexit
 import os
 import sys
 import threading
-from concurrent.futures import Future, wait
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -134,9 +135,10 @@ class Ledger:
         """Until everything that was submitted before is settled."""
         with self._guard:
             submitted = [batch for batch in self._under_way if batch.future is not None]
-        wait([batch.future for batch in submitted if batch.future is not None])
-        for batch in submitted:  # what ended without being settled was cancelled
-            self.settle(batch)
+        for batch in submitted:
+            if batch.future is not None:
+                ended(batch.future)
+            self.settle(batch)  # what ended without being settled was cancelled
 
     def raise_failures(self) -> None:
         """Raise what was lost and has not been raised here yet.
@@ -152,6 +154,12 @@ class Ledger:
             causes = [batch.cause for batch in failed if batch.cause is not None]
             error = NotStored([text for batch in failed for text in batch.lost], causes, accepted)
             raise error from (causes[0] if causes else None)
+
+
+def ended(future: Future[Any]) -> None:
+    """Wait until a future has ended in one way or another; `concurrent.futures.wait` overlooks some cancellations."""
+    with suppress(CancelledError):
+        future.exception()
 
 
 _unheard: Final[dict[int, Ledger]] = {}

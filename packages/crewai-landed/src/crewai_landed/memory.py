@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import wait
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from crewai.memory.unified_memory import Memory
 from pydantic import PrivateAttr
 
-from crewai_landed.ledger import Batch, Counts, Ledger
+from crewai_landed.ledger import Batch, Counts, Ledger, ended
 from crewai_landed.storage import LandedStorage
 from landed import aio
 
@@ -58,7 +57,8 @@ class LandedMemory(Memory):
         """
         with self._pending_lock:
             pending = list(self._pending_saves)
-        wait(pending)
+        for future in pending:
+            ended(future)
         self._ledger.wait()
         if not _quiet.get():
             self._ledger.raise_failures()
@@ -95,7 +95,7 @@ class LandedMemory(Memory):
         batch = self._ledger.accept(args[0])
         future = batch.future = super()._submit_save(self._booked, batch, *args, **kwargs)
         if not self.background:
-            wait([future])
+            ended(future)
             self._ledger.settle(batch)
             if (failure := batch.failure()) is not None:
                 raise failure

@@ -47,8 +47,8 @@ def compare(operation: str, response: dict[str, Any], data: bytes | None, *, unc
         same = not isinstance(text, str) or _lines(text) == _lines(_decode(data))
     else:
         same = _holds_edit(response, _lines(_decode(data)), unchanged=unchanged)
-    if same:
-        return SAME
+    if same or (data and response.get("userModified") is True):
+        return SAME  # a person changed it in the dialog, and Claude Code tells the model so
     if not data:
         return EMPTY
     return OLD if unchanged else OTHER_BYTES

@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "init": "landed.cli.init",
     "doctor": "landed.cli.doctor",
     "journal": "landed.cli.journal",
+    "copy": "landed.cli.copy",
 }
 """The core's commands, in the order in which the help lists them."""
 GROUP: Final = "landed.commands"

@@ -21,6 +21,7 @@ from landed.errors import Claimed, Corrupt, LockTimeout, NotLanded, OutcomeUnkno
 from landed.local.claim import CLAIM, GLANCE
 from landed.local.directory import LOCK
 from landed.local.log import LocalLog
+from landed.local.segments import SUFFIX
 from landed.lock import Lock
 from landed.publish import publish
 from landed.state import directory_mode, flush_ancestors, make_directories
@@ -310,6 +311,15 @@ class LocalCollection:
 
     def _failed(self, error: OSError, what: str, step: str) -> NotLanded:
         return from_os_error(NotLanded, error, what, path=self.name, step=step)
+
+
+def kind_of(place: str) -> tuple[bool, bool]:
+    """Whether there is a journal in a directory, and whether there are journals below it."""
+    try:
+        names = os.listdir(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return False, False
+    return any(name.endswith(SUFFIX) for name in names), any(len(name) == DIGITS for name in names)
 
 
 def _encode(name: str) -> bytes:

@@ -63,6 +63,7 @@ class LocalLog:
         self.lock = Lock(os.path.join(self.name, LOCK), mode=mode, watched=True, fs=fs)
         self._max_bytes = max_bytes
         self._boot = boot_tag(boot_id())
+        self._named = b""
         self._doubt = doubt.Doubt(self.directory)
         doubt.recover_if_suspect(self.directory, self.lock, self._boot)
         self.follower = Follower(self.directory, self.lock, self._doubt, self._boot)
@@ -78,6 +79,7 @@ class LocalLog:
     def commit(self, commits: Sequence[Commit], timeout: float) -> int:
         """Decide the first of `commits`, and with them all that fit the segment and the group."""
         landing: list[Commit] = []
+        decided = 0
         try:
             self.lock.acquire(timeout)
             try:
@@ -86,7 +88,7 @@ class LocalLog:
                     start = segment.end
                     decided, data, last = self._lay_out(segment, commits, landing)
                     if last is not None:
-                        if segment.last is None:
+                        if segment.last is None and segment.header.id != self._named:
                             self._make_durable(segment)
                         self._write(segment, data, start)
                         segment.take(last)
@@ -254,12 +256,13 @@ class LocalLog:
 
         Every frame of the old one is flushed first: no frame of the new one may be acknowledged before it.
         """
-        try:
-            segment.flush()
-        except OSError as error:
-            self._doubt.flush_failed(error)
-            raise self.directory.failed(error, "the full segment cannot be flushed", "sync") from error
-        segment.flushed = segment.end
+        if segment.flushed < segment.end:
+            try:
+                segment.flush()
+            except OSError as error:
+                self._doubt.flush_failed(error)
+                raise self.directory.failed(error, "the full segment cannot be flushed", "sync") from error
+            segment.flushed = segment.end
         number = segment.span[1] + 1
         size = self._next_size(needed, wanted) if limited else segments.FIRST_SIZE
         header = Header(size, number, number, os.urandom(8), segment.tail, segment.header.id, segment.end, self._boot)
@@ -267,6 +270,7 @@ class LocalLog:
             segments.create(self.name, header, self.directory.mode, self.fs)
         except OutcomeUnknown as error:
             raise self._doubt.poison(error.what) from error
+        self._named = header.id  # its name is on the device: this process has just flushed it
         if self.follower.found == recovery.END:
             self._seal(segment)
         self.directory.forget()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from landed.local.log import LocalLog
     from landed.local.segments import Range, Segment
 
+POSITION: Final = 5
+"""Parts of a position: the segment's two names, its id, whether it is compacted, the offset."""
 RELOADS: Final = 16
 """How often compactions may take the segments away under one reader before that is an error."""
 
@@ -79,6 +81,8 @@ def frames_of(log: LocalLog, spans: list[Range]) -> Iterator[tuple[Batch, Head]]
 
 def fetch(log: LocalLog, position: Position) -> Batch | None:
     """The batch at `position`; None when a compaction has moved it."""
+    if len(position) != POSITION:
+        return None  # another engine's, in a journal that was copied
     first, last, *_, offset = position
     try:
         segment = log.follower.open_segment((first, last))

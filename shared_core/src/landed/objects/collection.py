@@ -131,6 +131,12 @@ class ObjectCollection:
         return Objects(self._store, f"{HEADS}{key}", f"segments/{digest}/", self._timeout)
 
 
+def kind_of(place: str) -> tuple[bool, bool]:
+    """Whether there is a journal at an address, and whether there are journals below it."""
+    collection = ObjectCollection(place)
+    return ObjectLog.exists(place), any(True for _ in collection.names())
+
+
 def _digest(name: str) -> str:
     return sha256(name.encode("utf-8", "surrogatepass"))[:DIGITS]
 

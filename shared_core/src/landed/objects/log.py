@@ -43,6 +43,8 @@ INLINE_BATCHES: Final = 64
 """Batches that the head holds; with one more they move into a segment."""
 INLINE_BYTES: Final = 64 << 10
 """Bytes of batches that the head holds: each append sends them all again."""
+HEAD_KEY: Final = "head"
+SEGMENTS_KEY: Final = "segments/"
 REMOVE: Final = "remove"
 GROUP_BYTES: Final = 8 << 20
 """Bytes that one put may carry, one larger batch excepted."""
@@ -66,7 +68,7 @@ class ObjectLog:
     def __init__(self, url: str, *, max_bytes: int | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
         store = Store(Address(url))
         prove(store, timeout)
-        objects = Objects(store, "head", "segments/", timeout)
+        objects = Objects(store, HEAD_KEY, SEGMENTS_KEY, timeout)
         known = objects.load() or objects.create(None)
         self._begin(objects, known, store.shown, max_bytes)
 
@@ -76,6 +78,11 @@ class ObjectLog:
         log = cls.__new__(cls)
         log._begin(objects, known, name, max_bytes)
         return log
+
+    @staticmethod
+    def exists(url: str) -> bool:
+        """Whether there is a journal at an address; makes none."""
+        return Objects(Store(Address(url)), HEAD_KEY, SEGMENTS_KEY, DEFAULT_TIMEOUT).load() is not None
 
     def _begin(self, objects: Objects, known: Known, name: str, max_bytes: int | None) -> None:
         self.name = name

@@ -9,7 +9,7 @@ from landed.errors import NotLanded, OutcomeUnknown, StaleWrite
 from landed.lock import DEFAULT_TIMEOUT
 from landed.postgres import claims
 from landed.postgres.address import Address
-from landed.postgres.log import STATE, PostgresLog, State, find_row
+from landed.postgres.log import ALONE, STATE, PostgresLog, State, find_row
 from landed.postgres.mutex import PostgresMutex
 from landed.postgres.server import DRIVER_ERRORS, Lost, server_for
 
@@ -110,6 +110,14 @@ class PostgresCollection:
             return connection.execute(statement, values).fetchall()
 
         return self._server.ask(question, what, monotonic() + self._timeout)
+
+
+def kind_of(place: str) -> tuple[bool, bool]:
+    """Whether there is a journal at an address, and whether there are journals below it."""
+    address = Address(place)
+    server = server_for(address, DEFAULT_TIMEOUT)
+    journal = find_row(server, ALONE, address.name.encode(), monotonic() + DEFAULT_TIMEOUT, create=False)
+    return journal is not None, any(True for _ in PostgresCollection(place).names())
 
 
 def _encode(name: str) -> bytes:

@@ -40,6 +40,8 @@ _ONE: Final = """
 SELECT sequence, tail, revision, crc, payload FROM landed_batch
 WHERE journal = %(journal)s AND sequence = %(sequence)s AND revision = %(revision)s
 """
+POSITION: Final = 2
+"""Parts of a position: sequence and revision."""
 _BEYOND: Final = (1 << 63) - 1
 
 
@@ -60,6 +62,8 @@ def newest_first(server: Server, journal: int, name: str, deadline: float) -> It
 
 def fetch(server: Server, journal: int, name: str, position: Position, deadline: float) -> Batch | None:
     """The batch at a position, or None when a compaction has changed or dropped it; raises as `batches`."""
+    if len(position) != POSITION:
+        return None  # another engine's, in a journal that was copied
     sequence, revision = position
     keys = {"journal": journal, "sequence": sequence, "revision": revision}
 

@@ -9,14 +9,16 @@ import re
 import shutil
 import subprocess
 import tempfile
+from importlib.util import cache_from_source
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from landed.cli import output
 from landed.digest import sha256
 from landed.doctor import FAIL, NOTE, OK, STATUSES, WARN, Check
 from landed.errors import Refused
+from landed_claude_code import guard, settings
 from landed_claude_code import ledger as ledgers
-from landed_claude_code import settings
 from landed_claude_code.formatters import MARK
 from landed_claude_code.workflows import claude_directory
 
@@ -126,9 +128,11 @@ def _tried(command: list[str]) -> Check:
         write = {"tool_name": "Write", "tool_input": {"file_path": path, "content": "two\n"}}
         shown = {"type": "text", "file": {"content": "one\n", "startLine": 1, "numLines": 2}}
         read = {"tool_name": "Read", "tool_input": {"file_path": path}, "tool_response": shown}
+        took = []
         steps = (("PreToolUse", write, True), ("PostToolUse", read, False), ("PreToolUse", write, False))
         for number, (event, fields, denied) in enumerate(steps):
             payload = {"session_id": "doctor", "hook_event_name": event, "tool_use_id": str(number), **fields}
+            started = monotonic()
             try:
                 ended = subprocess.run(
                     command,
@@ -144,11 +148,18 @@ def _tried(command: list[str]) -> Check:
                 return Check("self-test", FAIL, f"{command[0]} cannot be started: {error.strerror}", hint)
             except (ValueError, subprocess.TimeoutExpired) as error:
                 return Check("self-test", FAIL, f"{command[0]} gave no answer: {error}", _INSTALL)
+            took.append(monotonic() - started)
             said = answer.get("hookSpecificOutput", {}).get("permissionDecision") == "deny"
             if said != denied or "systemMessage" in answer:
                 what = answer.get("systemMessage") or f"step {number + 1}: {answer or 'no denial'}"
                 return Check("self-test", FAIL, what, _INSTALL)
-    return Check("self-test", OK, f"{command[0]}: an unread file is denied, a read one is not")
+    speed = f"{min(took) * 1e3:.0f} ms a call"
+    detail = f"{command[0]}: an unread file is denied, a read one is not; {speed}"
+    if not os.path.exists(cache_from_source(guard.__file__)):
+        return Check(
+            "self-test", WARN, f"{detail}; the bytecode is not cached", f"Its directory is read-only? {_INSTALL}"
+        )
+    return Check("self-test", OK, detail)
 
 
 def _plugins() -> list[str]:

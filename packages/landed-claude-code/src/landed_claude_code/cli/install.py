@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import difflib
 import os
 import sys
@@ -42,7 +43,10 @@ def add_parsers(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not na
 def install(args: argparse.Namespace) -> int:
     """Put it in."""
     path = settings.path_of(args.scope, os.getcwd())
-    wanted = settings.entries(*settings.here())
+    python, libraries = settings.here()
+    wanted = settings.entries(python, libraries)
+    if not args.dry_run:
+        _compile(libraries)
     changed = _edit(args, path, lambda text: settings.with_ours(text, path, wanted))
     if args.json:
         output.emit({"path": path, "changed": changed, "dry_run": args.dry_run})
@@ -51,6 +55,13 @@ def install(args: argparse.Namespace) -> int:
         if changed:
             output.note("`landed-hook doctor` tries it")
     return output.OK
+
+
+def _compile(libraries: list[str]) -> None:
+    """Cache the bytecode now: not every installer does, and without it every call compiles everything again."""
+    for library in libraries:
+        for package in ("landed", "landed_claude_code"):
+            compileall.compile_dir(os.path.join(library, package), maxlevels=0, quiet=2)
 
 
 def uninstall(args: argparse.Namespace) -> int:

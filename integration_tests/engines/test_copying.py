@@ -1,0 +1,61 @@
+"""From engine to engine and back: the same records under the same numbers, and threads that go on."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from landed.cli import main
+from landed.journal import Journal
+
+
+def records(place: str | Path) -> list[tuple[int, bytes]]:
+    return [(entry.sequence, entry.data) for entry in Journal(place).read()]
+
+
+def copy(source: str | Path, target: str | Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert main(["copy", str(source), str(target), "--json"]) == 0
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+def test_a_journal_around_all_engines(
+    tmp_path: Path, postgres_url: str, s3_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = Journal(tmp_path / "first")
+    for number in range(300):
+        journal.append([b"%d" % number, b"x" * number])
+    journal.compact(lambda entry: entry.sequence % 3 != 0)
+    places = [tmp_path / "first", postgres_url, s3_url, tmp_path / "last"]
+    for source, target in itertools.pairwise(places):
+        assert copy(source, target, capsys)["kind"] == "journal"
+    assert records(places[-1]) == records(places[0])
+    assert Journal(places[-1]).tail == 600
+    assert copy(postgres_url, tmp_path / "last", capsys)["batches"] == 0
+
+
+@pytest.mark.parametrize("engine", ["postgres", "s3"])
+def test_threads_go_on_where_they_were_copied_to(
+    tmp_path: Path, request: pytest.FixtureRequest, engine: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("langgraph.checkpoint.landed", reason="langgraph-checkpoint-landed is not installed")
+    from test_langgraph import CONFIG, graph_on
+
+    from langgraph.checkpoint.landed import LandedSaver
+
+    url: str = request.getfixturevalue(f"{engine}_url")
+    here = LandedSaver(tmp_path / "threads")
+    for word in ("one", "two", "three"):
+        graph_on(here).invoke({"words": [word]}, CONFIG)
+    assert copy(tmp_path / "threads", url, capsys)["kind"] == "collection"
+    there = LandedSaver(url)
+    assert [each.checkpoint for each in there.list(CONFIG)] == [each.checkpoint for each in here.list(CONFIG)]
+    graph_on(there).invoke({"words": ["four"]}, CONFIG)
+    words = graph_on(LandedSaver(url)).get_state(CONFIG).values["words"]
+    assert words == ["one", "more", "two", "more", "three", "more", "four", "more"]
+    copy(url, tmp_path / "back", capsys)
+    assert graph_on(LandedSaver(tmp_path / "back")).get_state(CONFIG).values["words"] == words

@@ -1,0 +1,101 @@
+"""A check that cannot fail shows nothing: with a bug in the guard, the tests that claim to see it do."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_guard as checks
+
+from landed.desk import Desk
+from landed.process import Owner
+from landed_claude_code import expected, formatters, garbage, guard, ledger
+
+BUGS: dict[str, tuple[Any, list[tuple[object, str, Any]]]] = {
+    "nothing is ever denied": (
+        checks.test_who_has_seen_the_bytes_may_write,
+        [(guard, "_has_seen", lambda *_: True)],
+    ),
+    "everything is denied": (
+        checks.test_who_has_seen_the_bytes_may_write,
+        [(guard, "_has_seen", lambda *_: False)],
+    ),
+    "an agent is its session": (
+        checks.test_who_has_seen_the_bytes_may_write,
+        [(ledger, "path_of", lambda session, agent, directory: f"{directory}/x/{session}.log")],
+    ),
+    "an agent is its id": (
+        checks.test_agents_of_other_sessions_with_the_same_id_are_others,
+        [(ledger, "path_of", lambda session, agent, directory: f"{directory}/x/{agent}.log")],
+    ),
+    "no lease is granted": (
+        checks.test_another_agent_waits_and_is_then_denied_by_name,
+        [(Desk, "lend", lambda *_: None)],
+    ),
+    "no lease is given back": (
+        checks.test_the_lease_ends_in_every_way,
+        [(Desk, "give_back", lambda *_: None)],
+    ),
+    "the dead are waited for": (
+        checks.test_the_lease_of_a_dead_process_holds_nobody,
+        [(Owner, "alive", lambda _: True)],
+    ),
+    "the disk is not looked at": (
+        checks.test_a_write_that_is_not_there_is_said_at_once,
+        [(expected, "compare", lambda *_, **__: expected.HELD_BACK)],
+    ),
+    "times stand for bytes": (
+        checks.test_times_decide_nothing,
+        [(guard, "_has_seen", lambda known, _: known.seen is not None)],
+    ),
+    "every change is a formatter's": (
+        checks.test_bytes_that_changed_after_the_tool,
+        [(formatters, "formatter", lambda *_: "some hook")],
+    ),
+    "no change is a formatter's": (
+        checks.test_a_formatter_is_adopted,
+        [(formatters, "formatter", lambda *_: "")],
+    ),
+    "changes past the tools are not looked for": (
+        checks.test_changes_from_outside_are_told_once,
+        [(guard, "_changed", lambda _: [])],
+    ),
+    "nothing is looked at again at the end": (
+        checks.test_who_stops_hears_of_lost_writes_once,
+        [(guard, "_loss", lambda *_: "")],
+    ),
+    "what was overwritten in between is not said": (
+        checks.test_a_write_over_what_came_in_between_is_said,
+        [(guard, "_overwrote", lambda *_: "")],
+    ),
+    "whatever was shown counts as seen": (
+        checks.test_what_changes_while_it_is_read_was_not_seen,
+        [(expected, "shows", lambda *_: True)],
+    ),
+}
+CASES = {
+    "test_a_write_that_is_not_there_is_said_at_once": {"found": None, "said": "is not there"},
+    "test_a_formatter_is_adopted": {"before": False},
+}
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_it_is_seen(bug: str, work: Path, actor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    check, plants = BUGS[bug]
+    monkeypatch.setattr(guard, "PATIENCE", 0.2)
+    have = {"work": work, "actor": actor, "impatient": None, **CASES.get(check.__name__, {})}
+    arguments = {name: have[name] for name in inspect.signature(check).parameters}
+    for owner, name, planted in plants:
+        monkeypatch.setattr(owner, name, planted)
+    with pytest.raises(AssertionError):
+        check(**arguments)
+
+
+def test_a_sweep_that_takes_the_living_would_be_seen(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import test_ledger
+
+    monkeypatch.setattr(garbage, "KEPT", -60)
+    with pytest.raises(AssertionError):
+        test_ledger.test_old_sessions_go(work)

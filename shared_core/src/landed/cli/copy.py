@@ -1,0 +1,82 @@
+"""``landed copy``: journals from one place, on whichever engine, to another."""
+
+from __future__ import annotations
+
+from landed.cli import output
+from landed.cli.write import seconds
+from landed.copying import copy_collection, copy_log
+from landed.engines import COLLECTION, JOURNAL, kind_of, open_collection, open_log
+from landed.errors import NotLanded
+from landed.lock import DEFAULT_TIMEOUT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from landed.copying import Copied
+
+DESCRIPTION = """\
+Copy a journal, or a root with many (LangGraph threads, CrewAI flows, a memory), to another place:
+a directory, postgresql://..., s3://..., gs://... or az://... Every record keeps its number, and
+what was copied is compared with its source at the end.
+
+It can be broken off and called again, and goes on from there. Nobody may append to the target
+meanwhile; what is appended to the source after the start is left for the next call.
+"""
+
+
+def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not name its type
+    """Add the command."""
+    parser = output.add_command(subparsers, "copy", "copy journals to another place or engine", DESCRIPTION)
+    parser.add_argument("source", metavar="SRC", help="a directory or address with a journal, or with many")
+    parser.add_argument("target", metavar="DST", help="a directory or address; empty, or begun by an earlier copy")
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=DEFAULT_TIMEOUT,
+        help=f"how long one step may take (default {DEFAULT_TIMEOUT:g})",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Copy, and say what."""
+    kind = kind_of(args.source)
+    copied: dict[str, Copied] = {}
+    if kind == JOURNAL:
+        source, target = open_log(args.source), open_log(args.target)
+        with output.Meter("copy") as meter:
+            copied[""] = copy_log(source, target, meter.at, timeout=args.timeout)
+        source.close()
+        target.close()
+    elif kind == COLLECTION:
+        journals, others = open_collection(args.source), open_collection(args.target)
+        total = sum(1 for _ in journals.names())
+        with output.Meter("copy") as meter:
+
+            def progress(name: str, result: Copied) -> None:
+                copied[name] = result
+                meter.at(len(copied), total)
+
+            copy_collection(journals, others, progress, timeout=args.timeout)
+    else:
+        raise NotLanded(
+            "there is no journal, and no root of journals",
+            path=args.source,
+            step="copy",
+            hint="Give the directory that was given to Journal, Journals, or a plugin.",
+        )
+    batches = sum(each.batches for each in copied.values())
+    present = sum(1 for each in copied.values() if each.present)
+    if args.json:
+        output.emit({"kind": kind, "journals": len(copied), "batches": batches, "resumed": present, "verified": True})
+        return output.OK
+    went_on = f", {output.count(present, 'journal')} of them begun earlier" if present else ""
+    print(
+        f"copied {batches} {'batch' if batches == 1 else 'batches'} "
+        f"of {output.count(len(copied), 'journal')}{went_on}; "
+        f"{output.shown(args.target)} reads back as {output.shown(args.source)} does"
+    )
+    return output.OK
