@@ -130,10 +130,10 @@ class Bench:
             contenders = [Contender("no checkpointer", lambda _: bare.run("", ""))]
             for kind in opened:
                 graph = Graphs(kind, kilobyte, "", STEPS)
-                contenders.append(Contender(kind.name, self._run_of(graph, durability), os.sync))
+                contenders.append(Contender(kind.name, self._run_of(graph, durability), kind.settle))
             device = Device(self.directory)
             title = f'{STEPS} super-steps, 1 KB state, durability="{durability}"'
-            samples = frame.measure(title, contenders, self.rounds(12), device)
+            samples = frame.measure(title, contenders, self.rounds(10), device)
             self.report.samples(title, samples, Sqlite.name)
             if durability == "sync":
                 self._parts(samples)
@@ -197,7 +197,7 @@ class Bench:
                 pending[kind.name] = [grown.next() for _ in range(times)]
                 contenders.append(self._puts_of(kind, grown, pending, times))
             title = f"put, {size // KIB} KiB of random bytes"
-            samples = frame.measure(title, contenders, self.rounds(40))
+            samples = frame.measure(title, contenders, self.rounds(30))
             self.report.samples(title, samples, Sqlite.name)
             self._ratio(f"{title}: median", limit, samples[Landed.name], samples[Sqlite.name])
             for kind in opened:
@@ -209,7 +209,7 @@ class Bench:
                 grown.put((grown.config, *arguments[1:]))
 
         def prepare() -> None:
-            os.sync()
+            kind.settle()
             pending[kind.name] = [grown.next() for _ in range(times)]
 
         return Contender(kind.name, put, prepare, times)
@@ -228,7 +228,7 @@ class Bench:
             for opened, length in ((short_ones, SHORT), (long_ones, long)):
                 contenders = [Contender(kind.name, call(kind.saver), times=20) for kind in opened]
                 title = f"{what}, {length:,} checkpoints"
-                samples = frame.measure(title, contenders, self.rounds(60))
+                samples = frame.measure(title, contenders, self.rounds(40))
                 self.report.samples(title, samples, Sqlite.name)
                 medians[what, length] = samples
             self._ratio(
@@ -331,13 +331,39 @@ class Bench:
             (f'graphs of {RUN_STEPS} super-steps, durability="sync"', self._graph_runs, RUNS * (RUN_STEPS + 2)),
             ("aput of 1 KiB + aput_writes, without a graph", self._saver_runs, RUNS * RUN_STEPS),
         ):
-            contenders = [Contender(kind.name, work(kind), os.sync, puts) for kind in opened]
+            contenders = [Contender(kind.name, work(kind), times=puts) for kind in opened]
             samples = frame.measure(f"{title}: {what}", contenders, self.rounds(8))
             self.report.samples(f"{title}: {what}, for each put", samples, AsyncSqlite.name)
             ratio = samples[AsyncSqlite.name].median / samples[AsyncLanded.name].median
             self.report.require(f"{title}, {what}: puts per second, over AsyncSqliteSaver's", 2.0, ratio, at_least=True)
+        self._stalls(opened)
         for kind in opened:
             kind.close()
+
+    def _stalls(self, opened: list[Kind]) -> None:
+        """How long the event loop stands still while 1 MB is put, as another task in it sees it."""
+        rounds, longest = self.rounds(40), {}
+        for kind in opened:
+            worst: list[float] = []
+            kind.run(self._stall(Thread(kind.saver, f"{next(self._fresh)}", 1024 * KIB), rounds, worst))
+            longest[kind.name] = sorted(worst)
+        title = "the longest that the event loop stands still during an aput of 1 MiB"
+        rows = [[name, statistics.median(found) * 1e3, found[-1] * 1e3] for name, found in longest.items()]
+        self.report.table(title, ["", "median ms", "worst ms"], rows)
+        self.report.require(f"{title}: median", 20.0, statistics.median(longest[AsyncLanded.name]) * 1e3, "ms")
+
+    @staticmethod
+    async def _stall(grown: Thread, rounds: int, worst: list[float]) -> None:
+        for _ in range(rounds):
+            arguments = grown.next()
+            put = asyncio.create_task(grown.aput(arguments))
+            longest, last = 0.0, time.perf_counter()
+            while not put.done():
+                await asyncio.sleep(0)
+                now = time.perf_counter()
+                longest, last = max(longest, now - last), now
+            await put
+            worst.append(longest)
 
     def _graph_runs(self, kind: Kind) -> Callable[[int], None]:
         graph = Graphs(kind, kilobyte, "", RUN_STEPS)

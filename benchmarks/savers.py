@@ -50,6 +50,9 @@ class Kind:
         """Run a coroutine in this saver's loop."""
         asyncio.run(work)
 
+    def settle(self) -> None:
+        """Flush what a call left for the kernel to write."""
+
     def close(self) -> None:
         self.stack.close()
 
@@ -130,6 +133,9 @@ class ObjectStorage(Kind):
 
         opened = ObjectStorageSaver.from_conn_string(f"file://{self.directory}")
         return self.stack.enter_context(opened) if hasattr(opened, "__enter__") else opened
+
+    def settle(self) -> None:
+        os.sync()
 
 
 KINDS: tuple[type[Kind], ...] = (Memory, Sqlite, AsyncSqlite, ObjectStorage, Landed, AsyncLanded)
