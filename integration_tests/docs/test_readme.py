@@ -36,6 +36,14 @@ def test_the_hook_shows_its_guarantees() -> None:
     assert sorted(named - collected(named).keys()) == []
 
 
+def test_crewai_landed_shows_its_guarantees() -> None:
+    pytest.importorskip("crewai_landed", reason="its tests need it")
+    text = (ROOT / "packages" / "crewai-landed" / "README.md").read_text(encoding="utf-8")
+    named = {match[1] for match in TEST.finditer(text)}
+    assert len(named) > 15
+    assert sorted(named - collected(named).keys()) == []
+
+
 def test_the_first_example_is_short() -> None:
     example = next(block for block in blocks_of(ROOT / "README.md") if block.language == "python")
     assert len(example.source.splitlines()) <= 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import sys
 
 from landed.errors import Corrupt, NotLanded
 from landed.local import pool, recovery, segments
@@ -13,6 +14,7 @@ from landed.lock import DEFAULT_TIMEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Final
 
     from landed.local.directory import JournalDirectory
@@ -243,7 +245,7 @@ class Follower:
         self.newest = None
         self._directory.forget()
 
-    def __del__(self) -> None:
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
         newest = getattr(self, "newest", None)
-        if newest is not None:
+        if newest is not None and not ending():  # when the interpreter ends, what closing needs may be gone already
             newest.close()
