@@ -120,6 +120,14 @@ def test_subgraphs_replay(saver: LandedSaver) -> None:
     assert len(child.ids) == 3
 
 
+def test_only_the_root_namespace_is_compared(saver: LandedSaver, root: Path) -> None:
+    assert Thread(saver).load() is None
+    Thread(LandedSaver(root)).put({"a": 1})
+    child = Thread(saver, ns="child:1")
+    child.put({"a": 1})
+    assert child.values == {"a": 1}
+
+
 def test_fork_as_other_savers_do(root: Path) -> None:
     first, second = Thread(LandedSaver(root, on_conflict="fork")), Thread(LandedSaver(root))
     second.put({"a": 0})

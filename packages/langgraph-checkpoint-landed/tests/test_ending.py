@@ -75,6 +75,16 @@ def test_writes_that_came_before(thread: Thread, root: Path) -> None:
     assert not read_whole(fresh)
 
 
+def test_the_last_put_is_not_the_latest(thread: Thread, root: Path) -> None:
+    older, new = thread.draft({"a": ["older"]})
+    latest = thread.put({"a": ["latest"]})
+    thread.saver.put(thread.config, older, {"source": "loop", "step": 0, "parents": {}}, new)
+    found = LandedSaver(root).get_tuple(thread.config)
+    assert found is not None
+    assert found.checkpoint["id"] == latest
+    assert found == thread.tuple
+
+
 def test_another_process_goes_on_meanwhile(thread: Thread, root: Path) -> None:
     constant = ["constant" * 100]
     thread.put({"a": [0], "constant": constant})
@@ -83,8 +93,10 @@ def test_another_process_goes_on_meanwhile(thread: Thread, root: Path) -> None:
     fresh = LandedSaver(root)
     assert Thread(fresh).values == thread.values
     old = thread.ids[-1]
-    thread.saver.get_tuple({"configurable": {"thread_id": "1", "checkpoint_id": old}})
+    found = thread.saver.get_tuple({"configurable": {"thread_id": "1", "checkpoint_id": old}})
+    assert found is not None
     thread.at(old)
+    thread.versions = dict(found.checkpoint["channel_versions"])
     thread.put({"a": [0], "constant": constant}, set())  # refers to values that the fresh one has not read
     assert Thread(fresh).tuple == thread.tuple
     thread.saver.prune(["1"])

@@ -10,7 +10,7 @@ import pytest
 from drafts import Thread
 from test_put import size
 
-from landed import Refused
+from landed import Journal, Refused
 from langgraph.checkpoint.landed import LandedSaver, retention
 
 
@@ -69,6 +69,39 @@ def test_a_run_goes_on_under_prune(thread: Thread, root: Path) -> None:
         assert [value for _, _, value in thread.tuple.pending_writes or []] == [number]
     assert thread.values == {"a": [19] * 100, "b": ["x" * 500]}
     assert len(thread.ids) == 1
+
+
+def test_a_put_while_the_space_is_given_back(thread: Thread, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pruner = LandedSaver(root)
+    for number in range(3):
+        thread.put({"a": [number] * 300})
+    compact = Journal.compact
+
+    def put_first(journal: Journal, keep: Any) -> Any:
+        thread.put({"a": ["put meanwhile"] * 100})
+        thread.write(("x", 1))
+        return compact(journal, keep)
+
+    monkeypatch.setattr(Journal, "compact", put_first)
+    pruner.prune(["1"])
+    for saver in (*savers(thread.saver, root), pruner):
+        assert Thread(saver).values == {"a": ["put meanwhile"] * 100}
+        assert Thread(saver).tuple.pending_writes == [("task", "x", 1)]
+        assert len(Thread(saver).ids) == 2
+
+
+def test_a_checkpoint_that_was_put_again_under_its_descendant(thread: Thread) -> None:
+    first, new = thread.draft({"a": 1})
+    metadata: Any = {"source": "loop", "step": 0, "parents": {}}
+    thread.saver.put(thread.config, first, metadata, new)
+    thread.at(first["id"])
+    thread.write(("delta", "own"))
+    thread.put({"a": 2})
+    thread.write(("delta", "of the descendant"))
+    thread.saver.put(thread.where, first, {**metadata, "source": "fork"}, new)
+    thread.at(first["id"])
+    rebuilt = thread.saver.get_delta_channel_history(config=thread.where, channels=["delta"])
+    assert rebuilt == {"delta": {"writes": [("task", "delta", "of the descendant")]}}
 
 
 def test_what_a_delta_channel_is_rebuilt_from_stays(thread: Thread, root: Path) -> None:
