@@ -22,7 +22,7 @@ import frame
 from crew import Crew
 from frame import Cell, Contender, Device, Progress, Report
 from openings import JOURNALS, RECORDS, report_cold_open, report_short_journals
-from stores import REGION, STORES, Floor, Journal, SQLite, Store, installed, not_installed
+from stores import PIECE, REGION, STORES, Floor, Journal, SQLite, Store, installed, not_installed
 
 if TYPE_CHECKING:
     import argparse
@@ -217,6 +217,32 @@ def report_overhead(report: Report, directory: str, rounds: int, device: Device)
         report.require("device flushes for an append, 1 writer, the median", 1.0, ours.flush_count)
 
 
+def report_pieces(report: Report, directory: str, rounds: int, device: Device) -> None:
+    """Why segments are filled with zeros in small pieces: Linux caches in one folio what one write brought."""
+    pieces = (4 << 10, PIECE, 256 << 10, REGION)
+    contenders = [
+        Contender(f"{piece >> 10} KiB", _overwriting(os.path.join(directory, f"zeros-{piece}"), piece))
+        for piece in pieces
+    ]
+    samples = frame.measure("overwriting zeros", contenders, rounds, device)
+    title = f"pwrite of {SIZE} bytes over zeros and fdatasync, by the size of the writes that made the zeros"
+    report.samples(title, samples, contenders[0].name)
+
+
+def _overwriting(path: str, piece: int) -> Callable[[int], object]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    for _ in range(REGION // piece):
+        os.write(fd, bytes(piece))
+    os.fsync(fd)
+    data = bytes(range(256)) * (SIZE // 256)
+
+    def write(number: int) -> None:
+        os.pwrite(fd, data, number * SIZE % REGION)
+        os.fdatasync(fd)
+
+    return write
+
+
 def _appending(kind: type[Store], place: str) -> Callable[[int], object]:
     append = kind(place, 0).writer()
     written = 0
@@ -291,6 +317,7 @@ def main() -> None:
         device = Device(directory)
         _report_others(report, device, 8.0 / scale)
         report_overhead(report, directory, PAIR_ROUNDS // scale, device)
+        report_pieces(report, directory, PAIR_ROUNDS // 4 // scale, device)
         report_calls(report, directory, 3200 // scale)
         for scene in SCENES:
             report_scene(report, directory, scene, max(2, ROUNDS // scale), scene.seconds / min(scale, 4), device)

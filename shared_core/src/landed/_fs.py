@@ -173,7 +173,7 @@ LOCAL: Final = FileOps()
 # Its own functions, where a method of ours would only pass its arguments on: a write makes some fifty calls.
 for _module, _names in (
     (os, ("close", "read", "write", "fstat", "stat", "unlink")),
-    (_system, ("pread", "pwrite", "fchmod", "listxattr", "getxattr", "setxattr", "funlock")),
+    (_system, ("pread", "pwrite", "fchmod", "listxattr", "getxattr", "setxattr", "flock", "funlock")),
 ):
     for _name in _names:
         setattr(LOCAL, _name, getattr(_module, _name))
@@ -253,15 +253,15 @@ def close_read(fs: FileOps, fd: int) -> None:
         return
 
 
-def write_all(fs: FileOps, fd: int, data: bytes) -> None:
-    """Write all of `data`, looping on short writes (signals, over 2 GiB, nearly full disks).
+def write_all(fs: FileOps, fd: int, data: bytes, piece: int | None = None) -> None:
+    """Write all of `data`, at most `piece` bytes at once, looping on short writes (signals, over 2 GiB, full disks).
 
     Raises:
         OSError: as write(2); also EIO when a write makes no progress, so that nothing loops for ever.
     """
     rest: bytes | memoryview = data
     while rest:
-        written = fs.write(fd, rest)
+        written = fs.write(fd, rest[:piece] if piece is not None else rest)
         if written <= 0:
             raise OSError(errno.EIO, "write made no progress")
         rest = memoryview(rest)[written:] if written < len(rest) else b""
@@ -269,12 +269,12 @@ def write_all(fs: FileOps, fd: int, data: bytes) -> None:
 
 def pwrite_all(fs: FileOps, fd: int, data: bytes, offset: int) -> None:
     """As `write_all`, at `offset`."""
-    rest: bytes | memoryview = data
-    while rest:
-        written = fs.pwrite(fd, rest, offset)
-        if written <= 0:
+    written = fs.pwrite(fd, data, offset)
+    while written < len(data):
+        more = fs.pwrite(fd, memoryview(data)[written:], offset + written)
+        if more <= 0:
             raise OSError(errno.EIO, "write made no progress")
-        rest, offset = memoryview(rest)[written:] if written < len(rest) else b"", offset + written
+        written += more
 
 
 def read_all(fs: FileOps, fd: int, size: int) -> bytes:

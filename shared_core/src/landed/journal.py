@@ -165,12 +165,24 @@ class Journal:
         """
         started = monotonic()
         self._check_open()
-        commit = self._commit_of(records, expect, started + self._timeout)
-        self._submit(commit)
+        try:
+            payload, count = entries.encode_batch(records)
+        except ValueError as error:
+            raise self._refused(str(error)) from None
+        if expect is not None and expect < 0:
+            raise self._refused(f"expect is the number of a record or 0, not {expect!r}")
+        turn = _Turn(Commit(payload, count, expect, started + self._timeout))
+        try:
+            if self._begin(turn) or self._wait(turn):
+                self._lead(turn)
+        except BaseException:
+            self._end(turn)
+            raise
+        commit = turn.commit
         if commit.error is not None:
             raise commit.error
         first = commit.sequence
-        return Appended(first, first + commit.count - 1, commit.position, monotonic() - started)
+        return Appended(first, first + count - 1, commit.position, monotonic() - started)
 
     def read(self, from_: int = 1, *, newest_first: bool = False, upto: int | None = None) -> Iterator[Entry]:
         """The records from sequence number `from_` on, up to the tail of now; or from the tail back to `from_`.
@@ -261,29 +273,10 @@ class Journal:
         if self._closed:
             raise Refused("the journal is closed", path=self._log.name, step="open", hint="Open it again.")
 
-    def _commit_of(self, records: Iterable[Record | bytes], expect: int | None, deadline: float) -> Commit:
-        try:
-            payload, count = entries.encode_batch(records)
-        except ValueError as error:
-            raise self._refused(str(error)) from None
-        if expect is not None and expect < 0:
-            raise self._refused(f"expect is the number of a record or 0, not {expect!r}")
-        return Commit(payload, count, expect, deadline)
-
     def _refused(self, what: str) -> Refused:
         return Refused(what, path=self._log.name, step="argument")
 
     # Group commit. A signal handler may raise between any two lines: whatever was begun, `_end` puts right.
-
-    def _submit(self, commit: Commit) -> None:
-        """Commit, alone or in a group; on return the commit is decided."""
-        turn = _Turn(commit)
-        try:
-            if self._begin(turn) or self._wait(turn):
-                self._lead(turn)
-        except BaseException:
-            self._end(turn)
-            raise
 
     def _begin(self, turn: _Turn) -> bool:
         """Lead when nobody does, else queue; whether it leads."""
@@ -325,7 +318,8 @@ class Journal:
                 commits[0].error = error  # the others are asked for again: what stopped the first may not stop them
                 decided = 1
             for each in group[:decided]:
-                each.wake()
+                if each is not turn:
+                    each.wake()
             del group[:decided]
         self._end(turn)
 
@@ -342,8 +336,9 @@ class Journal:
                 del self._queue[:1]
             elif turn in self._queue:
                 self._queue.remove(turn)
-            if self._leader is not None:
-                self._leader.wake()
+            leader = self._leader
+        if leader is not None:
+            leader.wake()
 
     def _interrupted(self, commit: Commit) -> LandedError:
         """The error for an append whose leader was interrupted."""

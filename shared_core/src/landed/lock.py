@@ -295,14 +295,22 @@ class Lock:
     # Between processes: the kernel's queue.
 
     def _lock_file(self, slot: _Slot, deadline: float) -> None:
-        try:
-            # A watched lock is not signed each time: it is held for microseconds, and the kernel names its holder.
-            if slot.identity == self._seen and slot.fd >= 0 and self._try(slot.fd):
+        # A watched lock is not signed each time: it is held for microseconds, and the kernel names its holder.
+        if slot.identity == self._seen and slot.fd >= 0:
+            try:
+                self._fs.flock(slot.fd, blocking=False)
+            except OSError as error:
+                if error.errno not in _fs.CONTENDED:
+                    raise self._failed(error) from error
+            else:
                 return
+        try:
             for _ in range(REOPENS):
                 if slot.fd < 0:
                     self._open(slot)
-                if not self._try_briefly(slot, deadline) and not _Waiter(slot, self._fs).wait(deadline):
+                # Who waits for a watched lock queues at once: its holders are short, and come one after another.
+                briefly = self._try(slot.fd) if self._watched else self._try_briefly(slot, deadline)
+                if not briefly and not _Waiter(slot, self._fs).wait(deadline):
                     raise self._timeout()
                 if slot.identity == self._seen:
                     return

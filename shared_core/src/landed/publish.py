@@ -76,6 +76,7 @@ def publish(  # noqa: PLR0913 - each says something else of the file
     mode: int | None = None,
     verify: str = READ,
     before_rename: Callable[[], None] | None = None,
+    piece: int | None = None,
     fs: _fs.FileOps = _fs.LOCAL,
 ) -> bool:
     """Put `data` under `name` in `directory`, flushed and verified. The caller holds the path's lock.
@@ -87,6 +88,7 @@ def publish(  # noqa: PLR0913 - each says something else of the file
         mode: permission bits of a new file; None for what the umask leaves.
         verify: `READ` or `DEVICE`.
         before_rename: last check; whatever it raises stops the write.
+        piece: bytes to write at once; None for all.
 
     Returns:
         Whether the file carries its tag; False where there are no extended attributes.
@@ -105,7 +107,7 @@ def publish(  # noqa: PLR0913 - each says something else of the file
         try:
             # 2. The bytes, and what the old file hands on, before the flush that makes both durable.
             step = "write"
-            _fs.write_all(fs, fd, data)
+            _fs.write_all(fs, fd, data, piece)
             step = "attributes"
             ours = fs.fstat(fd)
             _hand_on(fs, fd, ours, replaced)

@@ -25,10 +25,14 @@ FRAME: Final = struct.Struct("<4sIIIQQI")
 """magic, type and boot tag (type in the low byte), payload length, records, sequence, flushed, back; the header check
 follows."""
 CHECK: Final = struct.Struct("<I")
+LENGTH: Final = struct.Struct("<I")
+LENGTH_OFFSET: Final = 8
 
 FRAME_HEADER: Final = FRAME.size + CHECK.size
 TRAILER: Final = CHECK.size + len(END_MARK)
 OVERHEAD: Final = FRAME_HEADER + TRAILER
+PADDING: Final = tuple(bytes(-length % ALIGN) for length in range(ALIGN))
+"""Zeros up to a multiple of `ALIGN`, by the rest of the length."""
 NO_ID: Final = bytes(8)
 NO_BOOT: Final = 0
 
@@ -93,14 +97,16 @@ class Header:
 
 
 class Head:
-    """A frame's header at its place; the attributes are the fields, `end` is where the next frame begins.
+    """A frame's header at its place; the attributes are the fields.
 
     Attributes:
         count: how many sequence numbers the frame takes.
+        end: where the next frame begins.
+        tail: the highest sequence number given out up to here.
         check: the header check, once the frame is encoded or was decoded.
     """
 
-    __slots__ = ("back", "boot", "check", "count", "end", "flushed", "length", "offset", "sequence", "type")
+    __slots__ = ("back", "boot", "check", "count", "end", "flushed", "length", "offset", "sequence", "tail", "type")
 
     def __init__(
         self,
@@ -125,20 +131,15 @@ class Head:
         self.boot = boot
         self.check = check
         self.end = offset + frame_size(length)
-
-    @property
-    def tail(self) -> int:
-        """The highest sequence number given out up to here."""
-        return self.sequence + self.count - 1
+        self.tail = sequence + count - 1
 
     def encode(self, segment_id: bytes, payload: bytes) -> bytes:
         """The bytes of the frame, for its place in its segment."""
         kind = self.type | self.boot << 8
         head = FRAME.pack(FRAME_MAGIC, kind, self.length, self.count, self.sequence, self.flushed, self.back)
-        self.check = crc32(head, _place(segment_id, self.offset))
-        padding = bytes(-self.length % ALIGN)
-        payload_check = crc32(padding, crc32(payload, self.check))
-        return b"".join((head, CHECK.pack(self.check), payload, padding, CHECK.pack(payload_check), END_MARK))
+        self.check = check = crc32(head, _place(segment_id, self.offset))
+        body = payload + PADDING[self.length % ALIGN]
+        return b"".join((head, CHECK.pack(check), body, CHECK.pack(crc32(body, check)), END_MARK))
 
 
 class Frame:
@@ -154,6 +155,13 @@ class Frame:
 def frame_size(payload: int) -> int:
     """Bytes of a frame whose payload has `payload` bytes."""
     return FRAME_HEADER + -(-payload // ALIGN) * ALIGN + TRAILER
+
+
+def size_at(data: bytes, at: int) -> int:
+    """Bytes of the frame that begins at `at` in `data`, as far as its magic and length tell; 0 for none."""
+    if data[at : at + len(FRAME_MAGIC)] != FRAME_MAGIC or at + FRAME_HEADER > len(data):
+        return 0
+    return frame_size(LENGTH.unpack_from(data, at + LENGTH_OFFSET)[0])
 
 
 def boot_tag(boot_id: str) -> int:

@@ -162,11 +162,7 @@ class LocalLog:
                 commit.error = self._stale(commit.expect, tail)
                 decided += 1
                 continue
-            end = offset + frame_size(len(commit.payload))
-            if end > limit or (landing and end - segment.end > GROUP_BYTES):
-                break
-            commit.position = segment.position_of(offset)
-            head = Head(
+            following = Head(
                 offset,
                 BATCH,
                 len(commit.payload),
@@ -176,11 +172,14 @@ class LocalLog:
                 back=offset - head.offset if head is not None else 0,
                 boot=self._boot,
             )
+            if following.end > limit or (landing and following.end - segment.end > GROUP_BYTES):
+                break
+            head = following
             parts.append(head.encode(segment.header.id, commit.payload))
             landing.append(commit)
-            commit.sequence = tail + 1
+            commit.position, commit.sequence = segment.position_of(offset), tail + 1
             decided += 1
-            offset, tail = end, head.tail
+            offset, tail = head.end, head.tail
         return decided, b"".join(parts), head if landing else None
 
     def _stale(self, expected: int, tail: int) -> StaleWrite:
