@@ -15,7 +15,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import pytest
-from model_crash import crash_states
+from model_crash import crash_states, survivor
 from model_disk import Disk
 from model_fs import Call, Fault, oserror
 from model_journal import (
@@ -25,6 +25,7 @@ from model_journal import (
     Expectation,
     JournalFS,
     Process,
+    commit_of,
     examine,
     fresh_disk,
     model_machine,
@@ -41,7 +42,7 @@ from landed.local import compaction, doubt, frames, reading, recovery, segments
 from landed.local.directory import JournalDirectory
 from landed.local.doubt import Doubt
 from landed.local.follower import Follower
-from landed.local.frames import FRAME_MAGIC
+from landed.local.frames import FRAME_MAGIC, PAGE
 from landed.local.log import LocalLog
 
 __all__ = ["model_machine"]
@@ -255,6 +256,44 @@ def torn_writer() -> list[str]:
     return faults_of("append after a dead writer", "interrupt")
 
 
+def hole_before_a_good_frame() -> list[str]:
+    """The power fails in the flush of a group, of which the last frame has reached the device and not the first."""
+    process, expected = Process(fresh_disk()), Expectation()
+    for number, size in ((1, 3000), (2, 2000), (3, 500), (4, 1000)):
+        expected.acknowledged[number] = process.append(number, 1, size)
+    process.fs.fault = lambda call: Fault(Killed()) if call.name == "fdatasync" else None
+    expected.possible |= {5, 6, 7}
+    with pytest.raises(Killed):
+        process.log.commit([commit_of(number, 1, 700) for number in (5, 6, 7)], 0.0)
+    found = []
+    for disk in crash_states(process.fs.disk, 60, Random(1)):
+        found += examine(rebooted(disk), expected)
+    return found
+
+
+def torn_beside_another() -> list[str]:
+    """A writer is killed in the middle of its frame, and another, which has the journal open, goes on."""
+    process, expected = Process(fresh_disk()), Expectation()
+    for number, size in ((1, 3000), (2, 2000), (3, 500), (4, 1000), (5, 2000)):
+        expected.acknowledged[number] = process.append(number, 1, size)
+    other = Process(process.fs.disk)
+    assert len(other.read()) == len(expected.acknowledged)
+    expected.acknowledged[6] = process.append(6, 1, 100)  # so that the torn frame is not the first that is new
+
+    def die(call: Call) -> Fault | None:
+        if call.name != "pwrite" or call.node is None or len(call.node.now.data) < PAGE:
+            return None  # the lock file
+        process.fs.fault = lambda _: Fault(Killed())
+        return Fault(short=PAGE - process.log.follower.newest.end % PAGE)
+
+    process.fs.fault = die
+    with pytest.raises(Killed):
+        process.append(7, 1, 3000)
+    process.die()
+    expected.acknowledged[8] = other.append(8)
+    return examine(Process(survivor(other.fs.disk)), expected)
+
+
 def one_failure() -> list[str]:
     return [each for each in faults_of("append", "one failure") if not each.startswith("something else")]
 
@@ -333,6 +372,15 @@ BUGS: dict[str, Bug] = {
     "boot not looked at": Bug((recovery, "judge"), "boot != running", "True", flips_in_the_same_boot),
     "torn frame not erased": Bug(
         (LOG, "_ready"), "segment.write(bytes(segment.header.size - segment.end), segment.end)", "pass", torn_writer
+    ),
+    "end of a frame of others not checked": Bug(
+        (SEGMENT, "_take_last"), "or frames.decode_body(last, data, at) is None", "", torn_beside_another
+    ),
+    "last frame taken for the end, whatever is missing before it": Bug(
+        (recovery, "flushed_until"),
+        "if last is None:",
+        "if last is not None:\n        return last.head.offset\n    else:",
+        hole_before_a_good_frame,
     ),
     "crash tail overwritten": Bug((LOG, "_make_room"), "self.follower.found == recovery.END and", "", power_cuts),
     "payload not checked": Bug(
