@@ -48,14 +48,14 @@ HISTORIES = {
 @pytest.mark.parametrize("name", HISTORIES)
 @pytest.mark.parametrize("kind", ["cut", "death"])
 def test_at_every_call(kind: str, name: str, model_machine: Boot) -> None:
-    history = JournalHistory(limit=2 if COMPACT in HISTORIES[name] else 5)
+    history = JournalHistory(limit=3 if COMPACT in HISTORIES[name] else 8)
     history.run(HISTORIES[name], cuts=kind == "cut", deaths=kind == "death")
     assert history.examined > 50, "too few states to mean anything"
     judge(history.found)
 
 
 def test_power_cut_inside_the_recovery_from_a_power_cut(model_machine: Boot) -> None:
-    history = JournalHistory(limit=4)
+    history = JournalHistory(limit=6)
     history.run([append(2, 700), append(1, 3000), append()], deep=True)
     assert history.examined > 500
     judge(history.found)

@@ -55,7 +55,7 @@ NOTHING = "no longer in the source"
 
 
 def power_cuts() -> list[str]:
-    history = JournalHistory(limit=4)
+    history = JournalHistory(limit=12)
     return history.run([append(2, 700), append(1, 3000), group(700, 700, 20)])
 
 
