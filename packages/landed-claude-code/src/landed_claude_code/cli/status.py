@@ -35,6 +35,8 @@ Show what one session really wrote, each file held against the disk now.
 Exits with 1 when something is gone or changed. SESSION is the beginning of a session's id; without it,
 the session that acted last.
 """
+SHOWN: Final = 10
+"""Writes and denials of one agent that are listed; ``--json`` has them all."""
 ON_DISK, CONTINUED, CHANGED, GONE = "on the disk", "continued", "changed", "gone"
 COLOUR: Final = {ON_DISK: "good", CONTINUED: "good", CHANGED: "doubt", GONE: "bad"}
 
@@ -88,7 +90,10 @@ def _standing(ledger: Ledger) -> dict[str, Any]:
             {"path": path, "since": output.stamp(lease.since), "until": output.stamp(lease.until)}
             for path, lease in held
         ],
-        "wrote": [_fact(known.wrote) for known in ledger.known.values() if known.wrote is not None],
+        "wrote": sorted(
+            (_fact(known.wrote) for known in ledger.known.values() if known.wrote is not None),
+            key=lambda wrote: str(wrote["at"]),
+        ),
         "denied": [_fact(story) for story in ledger.stories if story.kind == ledgers.DENIED],
         "lost": [_fact(story) for story in ledger.stories if story.kind == ledgers.LOST],
     }
@@ -124,7 +129,11 @@ def _print_status(agents: list[dict[str, Any]]) -> None:
     for agent in agents:
         for held in agent["holds"]:
             print(f"{agent['agent']} may be writing {output.shown(held['path'])} since {held['since']}")
-        for denied in agent["denied"]:
+        for wrote in agent["wrote"][-SHOWN:]:
+            print(f"{agent['agent']} wrote {output.shown(wrote['path'])} at {wrote['at']}")
+        if len(agent["wrote"]) > SHOWN:
+            print(f"{agent['agent']} wrote {len(agent['wrote']) - SHOWN} more: landed-hook report {agent['session']}")
+        for denied in agent["denied"][-SHOWN:]:
             print(f"{agent['agent']} was denied at {denied['at']}: {output.shown(denied['detail'])}")
         for lost in agent["lost"]:
             print(f"{agent['agent']} was told at {lost['at']}: {output.shown(lost['detail'].removeprefix('- '))}")
