@@ -296,7 +296,7 @@ def _by_rename(directory: _fs.Directory, temp: str, name: str, *_: Any, **__: An
     directory.rename(temp, name)
 
 
-def _write_once(fs: _fs.FileOps, fd: int, data: bytes) -> None:
+def _write_once(fs: _fs.FileOps, fd: int, data: bytes, *_: object) -> None:
     fs.write(fd, data)
 
 
