@@ -10,7 +10,7 @@ TOX := .make/tox/bin/tox
 # Interpreters that pyenv installed count as well, after those of the PATH.
 export PATH := $(PATH)$(shell printf ':%s' "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[0-9].*/bin)
 
-.PHONY: demo test checks core-all core integration langgraph langgraph-all crewai claude-code engines faults crash docs bench clean
+.PHONY: demo test checks core-all core integration langgraph langgraph-all crewai claude-code engines faults crash soak survival docs bench clean
 
 demo: $(TOX)
 	@$(TOX) run -qq -e demo
@@ -48,6 +48,12 @@ claude-code: $(TOX)  # the hook on the real Claude Code
 
 faults: $(TOX)
 	$(TOX) run -e faults
+
+soak: $(TOX)  # MINUTES=n
+	@$(TOX) run -qq -e soak -- --minutes $(or $(MINUTES),10)
+
+survival: $(TOX)  # what survives what, ours and theirs
+	@$(TOX) run -qq -e survival
 
 crash: $(TOX)  # power cuts by the thousand; the seed is printed
 	@$(TOX) run -qq -e crash

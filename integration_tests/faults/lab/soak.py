@@ -1,0 +1,208 @@
+"""The soak: every workload of landed and its packages at once, on one directory, while some are killed and stopped.
+
+    python -m lab.soak --minutes 2
+
+Time is cut into eras, each with a directory of its own. When one is over it is audited: what was acknowledged in it
+must be there, and `landed audit` must find nothing lost; then it is removed, so that memory, descriptors and disk have
+to stay flat in the processes that live on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from lab import workloads
+from lab.child import in_a_child
+
+HERE = Path(__file__).parent
+ERA = 15.0
+"""Seconds of one era."""
+GUARD = 300
+"""Seconds after which a writer hangs."""
+KILLED = ("files", "memory", "checkpoints")
+"""The writers that are killed; the others are stopped now and then, and must not grow."""
+MEMORY_SLACK = 64 << 20
+"""Bytes by which a writer may grow after its first era."""
+DESCRIPTOR_SLACK = 200
+"""Locks that are not held stay open up to a limit (`landed.lock`), and so do records and logs with them."""
+
+
+class Soak:
+    """One soak in `root`."""
+
+    def __init__(self, root: Path, names: list[str], seed: int) -> None:
+        self.root, self.names, self.chance = root, names, Random(seed)
+        self.writers: dict[str, subprocess.Popen[bytes]] = {}
+        self.counts: Counter[str] = Counter()
+        self.problems: list[str] = []
+        self.sizes: dict[str, list[tuple[int, int]]] = {}
+        self.disk: list[int] = []
+        self.era = 0
+        (root / "at").mkdir()
+        for name in names:
+            workloads.load(name)  # so that the audits need not import it each time
+
+    def run(self, seconds: float) -> None:
+        self._begin_era()
+        for name in self.names:
+            self._start(name)
+        while not all((self.root / "at" / name).exists() for name in self.names):
+            time.sleep(0.1)  # frameworks take seconds to import
+        until = time.monotonic() + seconds
+        try:
+            while time.monotonic() < until:
+                self._disturb(min(time.monotonic() + ERA, until))
+                self._end_era()
+                self._tell()
+        finally:
+            (self.root / "stop").touch()
+            for writer in self.writers.values():
+                writer.send_signal(signal.SIGCONT)
+                writer.kill()
+                writer.wait(GUARD)
+        self._judge_sizes()
+
+    def _begin_era(self) -> None:
+        self.era += 1
+        (self.root / str(self.era) / "work").mkdir(parents=True)
+        beside = self.root / "era.new"
+        beside.write_text(str(self.era))
+        beside.replace(self.root / "era")
+
+    def _start(self, name: str) -> None:
+        self.counts["started"] += 1
+        (self.root / "at" / name).unlink(missing_ok=True)
+        command = [sys.executable, "-m", "lab.soaker", name, str(self.root), str(self.chance.random())]
+        with (self.root / f"{name}.err").open("ab") as errors:
+            self.writers[name] = subprocess.Popen(command, cwd=HERE.parent, stderr=errors)
+
+    def _disturb(self, until: float) -> None:
+        while time.monotonic() < until:
+            time.sleep(self.chance.uniform(0.2, 1))
+            name = self.chance.choice(self.names)
+            writer = self.writers[name]
+            if not (self.root / "at" / name).exists():
+                continue  # it has only just been started
+            if name in KILLED:
+                writer.kill()
+                writer.wait(GUARD)
+                self.counts["kills"] += 1
+                self._start(name)
+            else:
+                writer.send_signal(signal.SIGSTOP)
+                time.sleep(self.chance.uniform(0.01, 0.3))
+                writer.send_signal(signal.SIGCONT)
+                self.counts["stops"] += 1
+            for other, died in self.writers.items():
+                if died.poll() is not None:
+                    words = (self.root / f"{other}.err").read_text()[-900:]
+                    self.problems.append(f"{other} ended with {died.returncode}: {words}")
+                    self._start(other)
+
+    def _end_era(self) -> None:
+        """Let all go on to the next era, then audit and remove this one."""
+        over = self.root / str(self.era)
+        self._begin_era()
+        deadline = time.monotonic() + GUARD
+        for name in self.names:
+            at = self.root / "at" / name
+            while not at.exists() or at.read_text() != str(self.era):
+                assert time.monotonic() < deadline, f"{name} hangs: {self.writers[name].poll()}"
+                time.sleep(0.02)
+        self.disk.append(sum(path.stat().st_size for path in over.rglob("*") if path.is_file()))
+        for name in self.names:
+            if name not in KILLED:
+                self.sizes.setdefault(name, []).append(_size(self.writers[name].pid))
+            file = over / f"{name}.marks"
+            marks = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+            self.counts["acknowledged"] += sum("acked" in mark for mark in marks)
+            self.counts[name] += sum("acked" in mark for mark in marks)
+            self.problems += [f"era {over.name}, {name}: {one}" for one in self._examine(name, over, marks)]
+        self.problems += self._audit(over)
+        shutil.rmtree(over)
+        self.counts["eras"] += 1
+
+    def _examine(self, name: str, over: Path, marks: list[Any]) -> list[str]:
+        os.environ["LANDED_STATE_DIR"] = str(over / "state")
+        return in_a_child(lambda: workloads.load(name).examine(over / "work", marks))
+
+    def _audit(self, over: Path) -> list[str]:
+        """What `landed audit` finds lost or bypassed."""
+        environment = {**os.environ, "LANDED_STATE_DIR": str(over / "state")}
+        command = [sys.executable, "-m", "landed", "audit", "--json", str(over / "work")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=GUARD, check=False)
+        words = [word for word in ("lost", "bypassed", "damaged") if f'"verdict": "{word}' in done.stdout]
+        return [f"landed audit says {word}: {done.stdout[-900:]}" for word in words]
+
+    def _judge_sizes(self) -> None:
+        for name, sizes in self.sizes.items():
+            if len(sizes) > 2:
+                (memory, descriptors), (now, open_now) = sizes[1], sizes[-1]
+                if now > memory + MEMORY_SLACK:
+                    self.problems.append(f"{name} grew from {memory >> 20} to {now >> 20} MiB")
+                if open_now > descriptors + DESCRIPTOR_SLACK:
+                    self.problems.append(f"{name} has {open_now} descriptors, {descriptors} before")
+
+    def _tell(self) -> None:
+        told = " ".join(f"{name} {self.counts[name]}" for name in self.names)
+        print(
+            f"era {self.counts['eras']}: {self.counts['kills']} kills, {self.counts['stops']} stops, "
+            f"{len(self.problems)} problems, acknowledged: {told}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _size(pid: int) -> tuple[int, int]:
+    """Bytes of memory and number of descriptors of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def soak(minutes: float, seed: int) -> dict[str, Any]:
+    """Soak what is installed; counts, sizes and problems."""
+    names = [name for name in (*workloads.CORE, *workloads.PACKAGES) if not workloads.missing(name)]
+    root = Path(tempfile.mkdtemp(prefix="landed-soak-"))
+    try:
+        one = Soak(root, names, seed)
+        one.run(minutes * 60)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    return {"seed": seed, "counts": one.counts, "sizes": one.sizes, "disk": one.disk, "problems": one.problems}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m lab.soak", description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=2)
+    parser.add_argument("--seed", type=int, default=None, help="drawn and printed by default")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    result = soak(options.minutes, Random().randrange(1_000_000) if options.seed is None else options.seed)
+    if options.json:
+        print(json.dumps(result))
+        return 1 if result["problems"] else 0
+    print(f"seed {result['seed']}")
+    for what, count in result["counts"].items():
+        print(f"{what:16}{count:>10}")
+    for name, sizes in result["sizes"].items():
+        words = " ".join(f"{memory >> 20}/{descriptors}" for memory, descriptors in sizes)
+        print(f"{name}, MiB/descriptors after each era: {words}")
+    print("disk, KiB of each era:", *(size >> 10 for size in result["disk"]))
+    print(*(result["problems"] or ["nothing lost"]), sep="\n")
+    return 1 if result["problems"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
