@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from azure_server import CONTAINER, AzureServer, installed
 from postgres_server import PostgresServer, binaries
 from s3_server import BUCKET, S3Server, environment
 
@@ -45,3 +46,20 @@ def s3() -> Iterator[S3Server]:
 @pytest.fixture
 def s3_url(s3: S3Server) -> str:
     return f"s3://{BUCKET}/test-{next(_numbers)}"
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServer]:
+    pytest.importorskip("obstore", reason="obstore is not installed")
+    program = installed()
+    if program is None:
+        pytest.skip("Azurite cannot be had: it needs npm, and its registry")
+    server = AzureServer(program, tmp_path_factory.mktemp("azurite"))
+    with server.environment():
+        yield server
+    server.stop()
+
+
+@pytest.fixture
+def azure_url(azure: AzureServer) -> str:
+    return f"az://{CONTAINER}/test-{next(_numbers)}"

@@ -33,12 +33,13 @@ class PostgresServer:
     """One cluster in a directory of its own.
 
     Args:
+        above: where its directory is made; the one for temporary files when None.
         settings: lines for postgresql.conf.
     """
 
-    def __init__(self, programs: Path, **settings: str) -> None:
+    def __init__(self, programs: Path, *, above: str | None = None, **settings: str) -> None:
         self._programs = programs
-        self._directory = Path(tempfile.mkdtemp(prefix="landed-postgres-"))
+        self._directory = Path(tempfile.mkdtemp(prefix="landed-postgres-", dir=above))
         self.data = self._directory / "data"
         self.port = free_port()
         # PostgreSQL refuses to run as root.

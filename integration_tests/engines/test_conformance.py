@@ -37,15 +37,19 @@ class TestPostgresCollection(CollectionConformance):
         return lambda: PostgresCollection(postgres_url)
 
 
-class TestS3(LogConformance):
+class OnObjects(LogConformance):
     @pytest.fixture
-    def open_log(self, s3_url: str) -> Iterator[OpenLog]:
+    def url(self, s3_url: str) -> str:
+        return s3_url
+
+    @pytest.fixture
+    def open_log(self, url: str) -> Iterator[OpenLog]:
         from landed.objects.log import ObjectLog
 
         opened: list[Log] = []
 
         def open_(max_bytes: int | None = None) -> Log:
-            opened.append(ObjectLog(s3_url, max_bytes=max_bytes))
+            opened.append(ObjectLog(url, max_bytes=max_bytes))
             return opened[-1]
 
         yield open_
@@ -53,9 +57,29 @@ class TestS3(LogConformance):
             log.close()
 
 
+class TestS3(OnObjects):
+    pass
+
+
+class TestAzure(OnObjects):
+    @pytest.fixture
+    def url(self, azure_url: str) -> str:
+        return azure_url
+
+
 class TestS3Collection(CollectionConformance):
     @pytest.fixture
-    def open_collection(self, s3_url: str) -> OpenCollection:
+    def url(self, s3_url: str) -> str:
+        return s3_url
+
+    @pytest.fixture
+    def open_collection(self, url: str) -> OpenCollection:
         from landed.objects.collection import ObjectCollection
 
-        return lambda: ObjectCollection(s3_url)
+        return lambda: ObjectCollection(url)
+
+
+class TestAzureCollection(TestS3Collection):
+    @pytest.fixture
+    def url(self, azure_url: str) -> str:
+        return azure_url

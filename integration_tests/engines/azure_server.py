@@ -1,0 +1,102 @@
+"""A server that speaks Azure's blob protocol, on loopback: Azurite, which npm fetches once into .make/azurite."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from email.utils import formatdate
+from pathlib import Path
+
+VERSION = "3.37.0"
+READY = 120.0
+"""Seconds in which the server must answer; on a busy machine it takes its time."""
+CONTAINER = "container"
+ACCOUNT = "devstoreaccount1"
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+"""The key that every Azurite has; it is no secret."""
+
+
+def installed() -> Path | None:
+    """Azurite's program, fetched if need be; None where npm is missing or does not get it."""
+    cache = Path(__file__).resolve().parents[2] / ".make" / "azurite"
+    program = cache / "node_modules" / ".bin" / "azurite-blob"
+    if not program.exists() and shutil.which("npm"):
+        cache.mkdir(parents=True, exist_ok=True)
+        command = ["npm", "install", "--prefix", str(cache), "--no-audit", "--no-fund", "--silent"]
+        subprocess.run([*command, f"azurite@{VERSION}"], stdin=subprocess.DEVNULL, timeout=280, check=False)
+    return program if program.exists() else None
+
+
+class AzureServer:
+    """One server, with one container, on a directory of its own."""
+
+    def __init__(self, program: Path, directory: Path) -> None:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self.port = int(listener.getsockname()[1])
+        self.endpoint = f"http://127.0.0.1:{self.port}/{ACCOUNT}"
+        self.process = subprocess.Popen(
+            [
+                str(program),
+                *("--silent", "--skipApiVersionCheck", "--disableTelemetry"),
+                *("--location", str(directory), "--blobHost", "127.0.0.1", "--blobPort", str(self.port)),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + READY
+        while not self._make_container():
+            assert self.process.poll() is None, "the server ended"
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.2)
+
+    def _make_container(self) -> bool:
+        date, version = formatdate(usegmt=True), "2021-08-06"
+        resource = f"/{ACCOUNT}/{ACCOUNT}/{CONTAINER}\nrestype:container"
+        text = "PUT" + "\n" * 12 + f"x-ms-date:{date}\nx-ms-version:{version}\n{resource}"
+        signature = base64.b64encode(hmac.new(base64.b64decode(KEY), text.encode(), hashlib.sha256).digest()).decode()
+        request = urllib.request.Request(
+            f"{self.endpoint}/{CONTAINER}?restype=container",
+            method="PUT",
+            headers={
+                "x-ms-date": date,
+                "x-ms-version": version,
+                "Authorization": f"SharedKey {ACCOUNT}:{signature}",
+                "Content-Length": "0",
+            },
+        )
+        with contextlib.suppress(ConnectionError, urllib.error.URLError), urllib.request.urlopen(request, timeout=10):
+            return True
+        return False
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    @contextlib.contextmanager
+    def environment(self) -> Iterator[None]:
+        """The environment in which the store is found."""
+        settings = {
+            "AZURE_STORAGE_ACCOUNT_NAME": ACCOUNT,
+            "AZURE_STORAGE_ACCOUNT_KEY": KEY,
+            "AZURE_STORAGE_ENDPOINT": self.endpoint,
+            "AZURE_ALLOW_HTTP": "true",
+        }
+        before = {name: os.environ.get(name) for name in settings}
+        os.environ.update(settings)
+        yield
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
