@@ -172,12 +172,12 @@ class Thread:
         self.config = self._saver.put(*arguments)
 
     def put_writes(self) -> None:
-        self._saver.put_writes(self.config, [("state", b"x" * 100), ("branch:to:node", None)], f"task {self._step}")
+        self._saver.put_writes(self.config, [("state", b"x" * 100), ("branch:to:node", None)], f"task-{self._step}")
 
     async def aput(self, arguments: tuple[RunnableConfig, Checkpoint, Any, Any]) -> None:
         self.config = await self._saver.aput(*arguments)
 
     async def aput_writes(self) -> None:
         await self._saver.aput_writes(
-            self.config, [("state", b"x" * 100), ("branch:to:node", None)], f"task {self._step}"
+            self.config, [("state", b"x" * 100), ("branch:to:node", None)], f"task-{self._step}"
         )
