@@ -113,6 +113,9 @@ def test_a_worker_that_paused_in_another_process_raises(tmp_path: Path, durabili
 def test_of_two_threads_exactly_one_raises(tmp_path: Path, durability: str, instances: int) -> None:
     slow_saver = LandedSaver(tmp_path)
     quick_saver = slow_saver if instances == 1 else LandedSaver(tmp_path)
+    before = ["before"] * (instances - 1)  # and on a thread that is new
+    for turn in before:
+        adder(quick_saver).invoke({"turn": turn}, thread("t"))
     working, go = threading.Event(), threading.Event()
 
     def work(turn: str) -> None:
@@ -139,7 +142,7 @@ def test_of_two_threads_exactly_one_raises(tmp_path: Path, durability: str, inst
     go.set()
     slow.join(WAIT)
     assert [type(one) for one in heard] == [landed.StaleWrite]
-    assert quick.get_state(thread("t")).values["updates"] == ["quick"]
+    assert quick.get_state(thread("t")).values["updates"] == [*before, "quick"]
     assert forks(quick_saver, "t") == 0
 
 
