@@ -46,7 +46,7 @@ SECONDS = 4.0
 """That the processes save for."""
 
 
-def open_store(name: str, directory: str) -> Any:  # noqa: ANN401 - CrewAI's or ours
+def open_store(name: str, directory: str) -> Any:
     if name == LANDED:
         from crewai_landed import LandedStorage
 
@@ -108,7 +108,7 @@ class Comparison:
     ) -> dict[str, frame.Sample]:
         arguments: dict[int, object] = {}
 
-        def contender(name: str, store: Any) -> Contender:  # noqa: ANN401
+        def contender(name: str, store: Any) -> Contender:
             return Contender(name, lambda number: call(store, arguments[number]))
 
         for number in range(-frame.WARM_UP, rounds):
