@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +139,28 @@ def test_the_plugin_is_in_step() -> None:
     for name in ("landed", "landed_claude_code"):
         assert (plugin / "lib" / name / "__init__.py").exists()
     assert json.loads((plugin / ".claude-plugin" / "plugin.json").read_text())["version"] == landed.__version__
+
+
+def test_a_hook_that_is_killed_at_any_moment_blocks_nobody(work: Path, actor) -> None:
+    """Its Claude Code dies with it. Whoever comes next may write at once, and the records are whole."""
+    chance = random.Random(6)
+    words = command(*here())
+    tool = {"session_id": "dead", "hook_event_name": "PreToolUse", "tool_name": "Write"}
+    for number in range(25):
+        path = work / f"{number}.md"
+        event = {**tool, "tool_input": {"file_path": str(path)}, "tool_use_id": f"t{number}"}
+        with subprocess.Popen(["sleep", "60"]) as owner:
+            env = {**os.environ, "CLAUDE_PID": str(owner.pid)}
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+            with subprocess.Popen([words["command"], *words["args"]], env=env, **pipes) as process:
+                assert process.stdin is not None
+                process.stdin.write(json.dumps(event).encode())
+                process.stdin.close()
+                time.sleep(chance.uniform(0, 0.06))
+                process.kill()
+            owner.kill()
+        started = time.monotonic()
+        assert actor("living").write(path, "one") == ""
+        assert time.monotonic() - started < 5, "nobody waits for the dead"
+    assert actor("living").settle() == ""
+    assert actor("living").stop() == ""
