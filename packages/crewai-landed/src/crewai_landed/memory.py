@@ -80,10 +80,14 @@ class LandedMemory(Memory):
             _quiet.reset(token)
 
     def reset_all(self) -> None:
-        """As in CrewAI: delete everything; a failure to store before is left to `drain_writes`."""
+        """Delete everything, whatever the root scope; a failure to store before is left to `drain_writes`."""
         token = _quiet.set(True)
         try:
-            super().reset_all()
+            if hasattr(Memory, "reset_all"):
+                super().reset_all()
+            else:  # before crewai 1.15
+                self.drain_writes()
+                self._storage.reset()
         finally:
             _quiet.reset(token)
 
