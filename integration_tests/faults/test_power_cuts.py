@@ -57,3 +57,7 @@ def test_planted_bug_is_caught(name: str, tmp_path: Path) -> None:
     (row,) = result["table"].values()
     note("planted bugs under power cuts", what=name, states=row["states"], bad=row["bad"])
     assert row["bad"] > 0
+
+
+def test_every_planted_bug_has_a_layer_that_sees_it() -> None:
+    assert [name for name, mutant in mutants.MUTANTS.items() if not mutant.cut and not mutant.disk] == []

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab import disk, workloads
 from lab.child import in_a_child
-from lab.device import FLUSH, WRITE, entries
+from lab.log import FLUSH, WRITE, entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

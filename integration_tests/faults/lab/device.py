@@ -15,21 +15,15 @@ import errno
 import json
 import os
 import stat
-import struct
 import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mfusepy
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-WRITE, FLUSH, MARK = b"W", b"F", b"M"
-ENTRY = struct.Struct("<cQI")
-"""Of LOG: kind, offset, number of bytes that follow."""
+from lab.log import ENTRY, FLUSH, MARK, WRITE
 
 
 @dataclass
@@ -125,14 +119,6 @@ class Device(mfusepy.Operations):
 
     def _note(self, kind: bytes, offset: int, data: bytes) -> None:
         os.writev(self._log, [ENTRY.pack(kind, offset, len(data)), data])
-
-
-def entries(log: str | os.PathLike[str]) -> Iterator[tuple[bytes, int, bytes]]:
-    """What a device noted: kind, offset, data."""
-    with open(log, "rb") as file:
-        while head := file.read(ENTRY.size):
-            kind, offset, size = ENTRY.unpack(head)
-            yield kind, offset, file.read(size)
 
 
 if __name__ == "__main__":

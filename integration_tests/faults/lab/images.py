@@ -10,7 +10,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lab.device import FLUSH, MARK, WRITE, entries
+from lab.log import FLUSH, MARK, WRITE, entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
