@@ -103,6 +103,34 @@ class Graphs:
         await self._graph.ainvoke(self._input, {**thread(name), **self._options}, durability=durability)
 
 
+class Crew:
+    """Processes that write to one store, each to a thread of its own, for a slice of time, and wait for the next."""
+
+    def __init__(self, kind: type[Kind], place: str) -> None:
+        command = [sys.executable, __file__, "--write", kind.__name__, place]
+        self._processes = [
+            subprocess.Popen([*command, f"{number}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for number in range(PROCESSES)
+        ]
+        for process in self._processes:
+            assert process.stdout is not None
+            process.stdout.readline()  # it is ready
+
+    def slice(self) -> list[float]:
+        """The seconds of each pair of all processes."""
+        start = time.time() + 0.1
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.write(f"{start}\n")
+            process.stdin.flush()
+        told = [process.stdout.readline() for process in self._processes if process.stdout is not None]
+        return [seconds for line in told for seconds in json.loads(line)]
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.communicate()  # no more orders
+
+
 class Bench:
     """One run of the whole."""
 
@@ -282,7 +310,7 @@ class Bench:
 
     def processes(self) -> None:
         kinds = installed((Sqlite, *(kind for kind in SYNC if kind.package), Landed))
-        places = {kind: self.place() for kind in kinds}
+        crews = {kind: Crew(kind, self.place()) for kind in kinds}
         rates: dict[str, list[float]] = {kind.name: [] for kind in kinds}
         waits: dict[str, list[float]] = {kind.name: [] for kind in kinds}
         rounds = self.rounds(5)
@@ -290,10 +318,12 @@ class Bench:
         order = random.Random(1)
         for _ in range(rounds):
             for kind in order.sample(kinds, len(kinds)):
-                done = self._slice(kind, places[kind])
+                done = crews[kind].slice()
                 rates[kind.name].append(len(done) / SLICE)
                 waits[kind.name] += done
                 progress.step()
+        for crew in crews.values():
+            crew.close()
         p99 = {name: sorted(found)[int(len(found) * 0.99)] for name, found in waits.items()}
         rate = {name: statistics.median(found) for name, found in rates.items()}
         title = f"{PROCESSES} processes, a thread each: put of 1 KiB + put_writes"
@@ -305,24 +335,6 @@ class Bench:
         ratio = rate[Landed.name] / rate[Sqlite.name]
         self.report.require(f"{title}: pairs per second, over SqliteSaver's", 2.0, ratio, at_least=True)
         self.report.require(f"{title}: p99, over SqliteSaver's", 0.33, p99[Landed.name] / p99[Sqlite.name])
-
-    def _slice(self, kind: type[Kind], place: str) -> list[float]:
-        """The seconds of each pair that all processes finished in one slice."""
-        names = [f"{next(self._fresh)}" for _ in range(PROCESSES)]
-        command = [sys.executable, __file__, "--write", kind.__name__, place]
-        started = [
-            subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            for name in names
-        ]
-        for process in started:
-            assert process.stdout is not None
-            process.stdout.readline()
-        at = time.time() + 0.1
-        for process in started:
-            assert process.stdin is not None
-            process.stdin.write(f"{at}\n")
-            process.stdin.flush()
-        return [seconds for process in started for seconds in json.loads(process.communicate()[0])]
 
     def tasks(self) -> None:
         title = f"{RUNS} async runs at once"
@@ -427,19 +439,17 @@ def write(kind: str, directory: str, name: str) -> None:
     grown = Thread(opened.saver, name, KIB)
     grown.put(grown.next())
     print("ready", flush=True)
-    end = float(sys.stdin.readline())
-    time.sleep(max(0.0, end - time.time()))
-    end += SLICE
-    waits = []
-    while True:
-        arguments = grown.next()
-        started = time.perf_counter()
-        grown.put(arguments)
-        grown.put_writes()
-        waits.append(time.perf_counter() - started)
-        if time.time() > end:
-            break
-    print(json.dumps(waits))
+    for order in sys.stdin:
+        start = float(order)
+        time.sleep(max(0.0, start - time.time()))
+        waits = []
+        while time.time() < start + SLICE:
+            arguments = grown.next()
+            began = time.perf_counter()
+            grown.put(arguments)
+            grown.put_writes()
+            waits.append(time.perf_counter() - began)
+        print(json.dumps(waits), flush=True)
 
 
 def kind_of(name: str) -> type[Kind]:
