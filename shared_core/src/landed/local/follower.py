@@ -95,11 +95,15 @@ class Follower:
             hint=segments.SALVAGE,
         )
 
-    def reload(self, *, locked: bool) -> Segment:
-        """Look at the directory again: live segments, claim, newest segment. Needs `state`."""
+    def reload(self, *, locked: bool, empty: bytes = b"") -> Segment:
+        """Look at the directory again: live segments, claim, newest segment. Needs `state`.
+
+        Args:
+            empty: the id of a segment that this process has just made, under the lock: nothing can be in it.
+        """
         names = self._directory.names()
         try:
-            return self._load(names, locked=locked)
+            return self._load(names, empty, locked=locked)
         except BaseException as error:
             self._directory.forget()  # what was not taken in is looked at again
             if isinstance(error, FileNotFoundError) and not locked:
@@ -108,7 +112,7 @@ class Follower:
                 raise self._directory.failed(error, "the newest segment cannot be opened", "open") from error
             raise
 
-    def _load(self, names: list[str], *, locked: bool) -> Segment:
+    def _load(self, names: list[str], empty: bytes, *, locked: bool) -> Segment:
         if SUSPECT in names:
             raise self._doubt.poison("a flush failed in another process")
         try:
@@ -125,12 +129,12 @@ class Follower:
                 self._lock.forget_file()
                 raise NotLanded("the lock file was replaced", path=self._lock.path, step="lock", hint="Try again.")
             self._directory.sweep(names, spans)
-        segment = self._open_newest(spans)
+        segment = self._open_newest(spans, empty)
         self.spans, self.newest = spans, segment
         pool.opened(self)
         return segment
 
-    def _open_newest(self, spans: list[Range]) -> Segment:
+    def _open_newest(self, spans: list[Range], empty: bytes) -> Segment:
         before = self.newest
         if before is not None and before.span == spans[-1]:
             if before.fd < 0:
@@ -144,7 +148,7 @@ class Follower:
             self._check_succession(before, spans)
         segment = Segment(self._path, spans[-1], self._fs, writable=True)
         try:
-            self.found = segment.find_end(self._boot)
+            self.found = recovery.END if segment.header.id == empty else segment.find_end(self._boot)
         except BaseException:
             segment.close()
             raise

@@ -273,7 +273,7 @@ class LocalLog:
         if self.follower.found == recovery.END:
             self._seal(segment)
         self.directory.forget()
-        return self.follower.reload(locked=True)
+        return self.follower.reload(locked=True, empty=header.id)
 
     def _next_size(self, needed: int, wanted: int) -> int:
         if self._max_bytes is None:
