@@ -83,7 +83,8 @@ class Follower:
             segment = self.newest
             if segment is None or segment.fd < 0 or not self._directory.unchanged():
                 segment = self.reload(locked=locked)
-            if self.found in {recovery.TORN, recovery.DAMAGE} or not segment.advance():
+            # Frames of others are hopped over, so only where nothing but good ones can follow: not behind a crash.
+            if self.found not in {recovery.END, recovery.SEALED} or not segment.advance():
                 self.found = segment.find_end(self._boot, thorough=True)
             if not segment.sealed:
                 return segment
