@@ -66,8 +66,8 @@ MUTANTS = {
         disk="files write",
     ),
     "error of a write swallowed": Mutant(
-        "    rest: bytes | memoryview = data\n    while rest:\n        written = fs.write(fd, rest)\n",
-        "    rest: bytes | memoryview = data\n    while rest:\n        try:\n            written = fs.write(fd, rest)\n"
+        "        written = fs.write(fd, rest[:piece] if piece is not None else rest)\n",
+        "        try:\n            written = fs.write(fd, rest[:piece] if piece is not None else rest)\n"
         "        except OSError:\n            return\n",
         disk="files bytes",
     ),
