@@ -106,6 +106,7 @@ class Segment:
     Attributes:
         span: the numbers of the segments it stands for.
         header: its header.
+        running: the boot tag of the running kernel, once it is told; its frames are in the cache as they were written.
         end: where the good frames end that this process has seen.
         last: the header of the last of them, or None.
         tail: the highest sequence number given out up to `end`.
@@ -114,7 +115,7 @@ class Segment:
     """
 
     __slots__ = (
-        *("_flags", "_fs", "_place", "_retired", "_users", "directory", "fd", "header", "span"),
+        *("_flags", "_fs", "_place", "_retired", "_users", "directory", "fd", "header", "running", "span"),
         *("end", "flushed", "last", "sealed", "tail"),
     )
 
@@ -125,6 +126,7 @@ class Segment:
         self._flags = (os.O_RDWR if writable else os.O_RDONLY) | _fs.NOFOLLOW
         self.fd = -1
         self._users = 0
+        self.running = frames.NO_BOOT
         self._retired = False
         self.header = self._open()
         self._place = (*span, int.from_bytes(self.header.id, "little"), self.header.compacted)
@@ -239,7 +241,8 @@ class Segment:
         and whoever reads them checks them.
         """
         at, following = 0, head.end - self.end
-        while (size := frames.size_at(data, following)) and following + size <= len(data):
+        hop = head.boot == self.running != frames.NO_BOOT  # else a power cut may have left a hole before a good frame
+        while hop and (size := frames.size_at(data, following)) and following + size <= len(data):
             at, following = following, following + size
         last = frames.decode_head(self.header.id, self.end + at, data, at) if at else head
         if last is None or last.end - self.end > len(data) or frames.decode_body(last, data, at) is None:
@@ -280,6 +283,7 @@ class Segment:
             thorough: check every frame; else those below a `flushed` that a good frame tells are left to their readers,
                 as in a sealed segment.
         """
+        self.running = running
         if not thorough and running != frames.NO_BOOT:
             head = recovery.find_last(self.read, self.header.id, self.header.size)
             frame = self.frame_at(head.offset) if head is not None and head.boot == running else None
