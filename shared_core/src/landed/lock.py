@@ -17,7 +17,7 @@ import os
 import stat
 from time import monotonic, sleep, time
 
-from landed import _fs, aside, process
+from landed import _fs, process
 from landed._fs import LOCAL
 from landed.errors import LockTimeout, NotLanded, Refused, from_os_error
 from landed.process import Owner, me
@@ -413,6 +413,8 @@ class _Waiter:
                 self._drop()
                 return False
             self._done.acquire()
+            from landed import aside  # most waits end before it is needed
+
             aside.run(self._block)
             self._done.acquire(timeout=_remaining(deadline))
         except RuntimeError as error:
