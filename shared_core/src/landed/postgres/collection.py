@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from landed.postgres.server import Connection
 
 _NAMES: Final = b"SELECT digest, name FROM landed_journal WHERE space = %s AND digest > %s ORDER BY digest LIMIT 500"
-_CURRENT: Final = b"SELECT 1 FROM landed_journal WHERE id = %s"
-_REMOVE: Final = "DELETE FROM landed_journal WHERE id = %s RETURNING id"
+_REMOVE: Final = """
+WITH batches AS (DELETE FROM landed_batch WHERE journal = %(id)s)
+DELETE FROM landed_journal WHERE id = %(id)s RETURNING id
+"""
 
 
 class PostgresCollection:
@@ -55,10 +57,8 @@ class PostgresCollection:
         return PostgresLog.of_row(self._server, shown, found, max_bytes=self._max_bytes, timeout=self._timeout)
 
     def current(self, log: Log) -> bool:
-        if not isinstance(log, PostgresLog):
-            return False
-        row = self._ask(_CURRENT, (log.journal,), "the journal cannot be looked up")
-        return bool(row)
+        """As far as is known without asking: a log finds out with its next request."""
+        return isinstance(log, PostgresLog) and not log.gone
 
     def names(self) -> Iterator[str]:
         after = b""
@@ -94,7 +94,7 @@ class PostgresCollection:
                         found=str(state.tail),
                     )
                 removing = True
-                return connection.execute(_REMOVE, (journal,)).fetchone() is not None
+                return connection.execute(_REMOVE, {"id": journal}).fetchone() is not None
         except Lost as error:
             kind = OutcomeUnknown if removing else NotLanded
             raise self._server.failed(kind, error, "the removal broke off", "remove") from error

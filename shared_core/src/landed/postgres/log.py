@@ -4,8 +4,8 @@ The statement moves the journal's tail from where the writer believes it to be a
 tail is elsewhere it does nothing. So a lone writer needs one round trip for append and proof. A writer that lost the
 race takes the journal's row for update, which queues it in the server, and appends behind what it finds.
 
-Each commit carries a nonce. When the connection breaks before the answer, the same statement is sent again: the nonce
-is unique in the journal, so it lands once, whichever of the two comes first.
+Each batch carries a nonce. When the connection breaks before the answer, the same statement is sent again: both move
+the tail from one and the same number, so that one lands at most, and the nonce tells it from another writer's.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import threading
 import zlib
 from time import monotonic, sleep
 
-from psycopg.errors import LockNotAvailable, QueryCanceled, UniqueViolation
+from psycopg.errors import LockNotAvailable, QueryCanceled
 
-from landed.digest import sha256
 from landed.errors import Corrupt, Full, LockTimeout, NotLanded, OutcomeUnknown, StaleWrite, VerifyFailed
 from landed.lock import DEFAULT_TIMEOUT
 from landed.postgres import claims, compaction, reading
@@ -57,9 +56,21 @@ WITH moved AS (
 )
 SELECT id FROM moved
 """
+APPEND_ONE: Final = """
+WITH moved AS (
+    UPDATE landed_journal SET tail = %(to)s, batches = batches + 1, bytes = bytes + %(bytes)s
+    WHERE id = %(journal)s AND tail = %(from)s AND epoch = %(epoch)s AND bytes + %(bytes)s <= %(limit)s
+    RETURNING id, revision
+), added AS (
+    INSERT INTO landed_batch (journal, sequence, tail, revision, nonce, crc, payload)
+    SELECT id, %(from)s + 1, %(to)s, revision, %(nonce)b, %(crc)s, %(payload)b FROM moved
+)
+SELECT id FROM moved
+"""
+"""The same for one batch, at half the price."""
 PROOF: Final = """
-SELECT nonce, sequence, encode(sha256(payload), 'hex'), revision FROM landed_batch
-WHERE journal = %(journal)s AND nonce = ANY(%(nonces)s)
+SELECT nonce, sequence, sha256(payload), revision FROM landed_batch
+WHERE journal = %(journal)s AND sequence BETWEEN %(from)s + 1 AND %(to)s
 """
 STATE: Final = "SELECT tail, bytes, batches, revision, epoch, owner FROM landed_journal WHERE id = %s"
 FIND: Final = """
@@ -127,6 +138,10 @@ class _Group:
         self.landing.append(commit)
         self.nonces.append(os.urandom(16))
 
+    def is_in(self, proof: list[tuple[Any, ...]]) -> bool:
+        """Whether the first of its batches is what stands under its number; then all of them are there."""
+        return any(bytes(row[0]) == self.nonces[0] for row in proof)
+
     def parameters(self, journal: int, epoch: int, limit: int) -> dict[str, Any]:
         payloads = [commit.payload for commit in self.landing]
         return {
@@ -142,6 +157,9 @@ class _Group:
             "nonces": self.nonces,
             "crcs": [zlib.crc32(payload) for payload in payloads],
             "payloads": payloads,
+            "nonce": self.nonces[0],
+            "crc": zlib.crc32(payloads[0]),
+            "payload": payloads[0],
         }
 
 
@@ -179,6 +197,7 @@ class PostgresLog:
 
     def _begin(self, server: Server, name: str, max_bytes: int | None, timeout: float) -> None:
         self.name = name
+        self.gone = False
         self._server = server
         self._limit = NO_LIMIT if max_bytes is None else max_bytes
         self._timeout = timeout
@@ -241,8 +260,6 @@ class PostgresLog:
             try:
                 with self._server.connection(deadline) as connection:
                     landed, proof = self._send(connection, parameters)
-            except UniqueViolation:
-                landed, proof = None, None  # an earlier sending landed, and the look below finds it
             except Lost as error:
                 unknown = error
                 if pause is not None:
@@ -258,7 +275,7 @@ class PostgresLog:
                 raise self._not_landed(error) from error
             if proof is None:
                 proof = self._ask_for(group, deadline)
-            if landed is None and not proof:
+            if landed is None and not group.is_in(proof):
                 if unknown is not None:
                     self._refuse_unless_overtaken(group, deadline, unknown)
                 return False
@@ -282,10 +299,11 @@ class PostgresLog:
     @staticmethod
     def _send(connection: Connection, parameters: dict[str, Any]) -> tuple[object, list[tuple[Any, ...]] | None]:
         """Append and read back, in one round trip; the append is committed before the read begins."""
+        append = APPEND_ONE if parameters["count"] == 1 else APPEND
         if parameters["bytes"] > PIPELINED:
-            return connection.execute(APPEND, parameters).fetchone(), None
+            return connection.execute(append, parameters).fetchone(), None
         with connection.pipeline() as pipeline:
-            appended = connection.execute(APPEND, parameters)
+            appended = connection.execute(append, parameters)
             pipeline.sync()
             read = connection.execute(PROOF, parameters)
         return appended.fetchone(), read.fetchall()
@@ -296,7 +314,7 @@ class PostgresLog:
         Raises:
             OutcomeUnknown: the server does not say.
         """
-        parameters = {"journal": self.journal, "nonces": group.nonces}
+        parameters = {"journal": self.journal, "from": group.tail, "to": group.to}
         try:
             return self._server.ask(
                 lambda connection: connection.execute(PROOF, parameters).fetchall(), "it does not read back", deadline
@@ -306,17 +324,17 @@ class PostgresLog:
 
     def _acknowledge(self, group: _Group, proof: list[tuple[Any, ...]]) -> None:
         """Each batch reads back under its number and nonce, with its digest; else nothing is acknowledged."""
-        found = {bytes(nonce): (sequence, digest, revision) for nonce, sequence, digest, revision in proof}
+        found = {sequence: (bytes(nonce), bytes(digest), revision) for nonce, sequence, digest, revision in proof}
         for commit, nonce, sequence in zip(group.landing, group.nonces, group.sequences, strict=True):
-            held = found.get(nonce)
-            expected = (sequence, sha256(commit.payload))
+            held = found.get(sequence)
+            expected = (nonce, hashlib.sha256(commit.payload).digest())
             if held is None or held[:2] != expected:
                 commit.error = VerifyFailed(
                     "the server acknowledged the batch, and reads it back otherwise",
                     path=self.name,
                     step="verify",
-                    expected=f"{expected[0]} {expected[1]}",
-                    found="nothing" if held is None else f"{held[0]} {held[1]}",
+                    expected=f"{sequence} {expected[1].hex()}",
+                    found="nothing" if held is None else f"{sequence} {held[1].hex()}",
                     hint="Read the journal again, and see what changes its tables.",
                 )
                 continue
@@ -402,6 +420,7 @@ class PostgresLog:
         )
 
     def _gone(self) -> NotLanded:
+        self.gone = True
         return NotLanded("the journal was removed", path=self.name, step="append", hint="Open it again to begin anew.")
 
     def _unknown(self, error: Exception) -> LandedError:

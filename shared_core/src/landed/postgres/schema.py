@@ -26,6 +26,8 @@ _MAKING: Final = 0x6C616E646564
 """Advisory lock under which the tables are made: CREATE IF NOT EXISTS fails when two do it at once."""
 
 # A journal's row is updated by every append. Room on its page lets that stay on the page and out of the index (HOT).
+# A foreign key from batches to journals would lock the journal's row once more with each append; who removes a journal
+# removes its batches in the same transaction.
 # Payloads are mostly compressed or random already, so PostgreSQL need not try (EXTERNAL).
 TABLES: Final = """
 CREATE TABLE IF NOT EXISTS landed_format (version integer NOT NULL);
@@ -44,15 +46,14 @@ CREATE TABLE IF NOT EXISTS landed_journal (
     UNIQUE (space, digest)
 ) WITH (fillfactor = 50);
 CREATE TABLE IF NOT EXISTS landed_batch (
-    journal bigint NOT NULL REFERENCES landed_journal ON DELETE CASCADE,
+    journal bigint NOT NULL,
     sequence bigint NOT NULL,
     tail bigint NOT NULL,
     revision bigint NOT NULL,
     nonce bytea NOT NULL,
     crc bigint NOT NULL,
     payload bytea NOT NULL,
-    PRIMARY KEY (journal, sequence),
-    UNIQUE (journal, nonce)
+    PRIMARY KEY (journal, sequence)
 );
 ALTER TABLE landed_batch ALTER payload SET STORAGE EXTERNAL;
 """
