@@ -15,7 +15,7 @@ import filelock
 import pytest
 from recording import Recording, failing
 
-from landed import Lock, LockTimeout, NotLanded, Refused
+from landed import Lock, LockTimeout, NotLanded, Refused, aside
 from landed import lock as lock_module
 
 if TYPE_CHECKING:
@@ -372,6 +372,7 @@ def test_no_thread_to_wait_in_is_reported(programs: Programs, path: str, monkeyp
     def no_thread(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
+    monkeypatch.setattr(aside, "_idle", [])  # of an earlier wait, which may have ended this moment
     monkeypatch.setattr(_thread, "start_new_thread", no_thread)
     with pytest.raises(NotLanded, match="can't start new thread"):
         Lock(path).acquire(1)
