@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,9 @@ from engine_conformance import LogConformance, OpenLog
 from memory_log import MemoryLog, MemoryStore
 
 from landed.entries import Record
-from landed.errors import StaleWrite
+from landed.errors import Refused, StaleWrite
 from landed.journal import Journal
+from landed.journals import Journals
 from landed.local.collection import LocalCollection
 from landed.local.log import LocalLog
 
@@ -88,3 +90,17 @@ class TestJournalOnEveryEngine:
         assert [entry.data for entry in journal.read(2, upto=tail)] == [b"two", b"three"]
         assert [entry.data for entry in journal.read(2, upto=tail, newest_first=True)] == [b"three", b"two"]
         assert [entry.data for entry in journal.read(upto=1)] == [b"one"]
+
+
+@pytest.mark.parametrize("place", ["postgresql://host/database/name", "s3://bucket/name"])
+@pytest.mark.parametrize("make", [Journal, Journals])
+def test_an_engine_whose_driver_is_missing_says_what_to_install(
+    place: str, make: type[Journal | Journals], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in list(sys.modules):
+        if module.startswith(("landed.postgres", "landed.objects")):
+            monkeypatch.delitem(sys.modules, module)
+    for driver in ("psycopg", "psycopg_pool", "obstore"):
+        monkeypatch.setitem(sys.modules, driver, None)
+    with pytest.raises(Refused, match=r'pip install "landed\[(postgres|object-store)\]"'):
+        make(place)

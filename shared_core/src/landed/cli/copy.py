@@ -66,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
             "there is no journal, and no root of journals",
             path=args.source,
             step="copy",
-            hint="Give the directory that was given to Journal, Journals, or a plugin.",
+            hint="Give the directory that was given to Journal, Journals or a saver; of CrewAI's, "
+            "copy its `memory` and its `flows`, one after the other.",
         )
     batches = sum(each.batches for each in copied.values())
     present = sum(1 for each in copied.values() if each.present)

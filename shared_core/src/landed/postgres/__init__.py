@@ -12,3 +12,14 @@
 | `compaction` | rewrite in one transaction |
 | `claims` | own a journal alone, fenced by an epoch |
 """
+
+from landed.errors import Refused
+
+# Here, because several modules need the driver, and the first of them that is imported would say so in its words.
+try:
+    import psycopg as _psycopg  # noqa: F401
+    import psycopg_pool as _psycopg_pool  # noqa: F401
+except ImportError as missing:
+    raise Refused(
+        f"a journal in PostgreSQL needs psycopg: {missing}", step="open", hint='Run pip install "landed[postgres]".'
+    ) from missing

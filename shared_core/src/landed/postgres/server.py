@@ -11,17 +11,12 @@ import threading
 from contextlib import contextmanager
 from time import monotonic, sleep
 
-from landed.errors import LandedError, LockTimeout, NotLanded, OutcomeUnknown, Refused
-from landed.postgres import schema
+import psycopg
+from psycopg import errors as sqlstate
+from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
-try:
-    import psycopg
-    from psycopg import errors as sqlstate
-    from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
-except ImportError as missing:
-    raise Refused(
-        f"a journal in PostgreSQL needs psycopg: {missing}", step="open", hint='Run pip install "landed[postgres]".'
-    ) from missing
+from landed.errors import LandedError, LockTimeout, NotLanded, OutcomeUnknown
+from landed.postgres import schema
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

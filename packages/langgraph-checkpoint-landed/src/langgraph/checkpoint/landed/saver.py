@@ -60,7 +60,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
         graph = builder.compile(checkpointer=LandedSaver("./checkpoints"))
 
     Args:
-        path: the directory; created when missing.
+        path: the directory, created when missing; or an address that `landed.Journals` takes, ``postgresql://...``.
         serde: serializer of values, checkpoints and metadata; LangGraph's own when None.
         on_conflict: what becomes of a put by a run whose head another writer has advanced: ``"raise"`` `StaleWrite`,
             or ``"fork"`` the thread as other savers do.
@@ -95,7 +95,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
         """As in the official savers; the saver is its own context manager, sync and async.
 
         Args:
-            conn_string: the directory.
+            conn_string: the directory, or the address.
             options: as for the class.
         """
         return cls(conn_string, **options)
