@@ -89,7 +89,9 @@ def test_the_commands(project: Path, scope: str, capsys: pytest.CaptureFixture[s
     path = path_of(scope, str(project))
     assert main(["install", "--scope", scope, "--dry-run"]) == 0
     assert not os.path.exists(path)
-    assert "+" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "+" in shown.out
+    assert f"nothing was written to {path}" in shown.err
     assert main(["install", "--scope", scope]) == 0
     assert f"installed in {path}" in capsys.readouterr().out
     first = Path(path).read_text("utf-8")

@@ -50,7 +50,9 @@ def install(args: argparse.Namespace) -> int:
     changed = _edit(args, path, lambda text: settings.with_ours(text, path, wanted))
     if args.json:
         output.emit({"path": path, "changed": changed, "dry_run": args.dry_run})
-    elif not args.dry_run:
+    elif args.dry_run:
+        output.note(f"{'nothing was written to' if changed else 'it is already in'} {output.shown(path)}")
+    else:
         print(f"{'installed in' if changed else 'already in'} {output.shown(path)}")
         if changed:
             output.note("`landed-hook doctor` tries it")
