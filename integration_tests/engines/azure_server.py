@@ -17,9 +17,13 @@ from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
 
+from landed import Lock
+
 VERSION = "3.37.0"
 READY = 120.0
 """Seconds in which the server must answer; on a busy machine it takes its time."""
+FETCHING = 120.0
+"""Seconds that npm may take."""
 CONTAINER = "container"
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -32,10 +36,20 @@ def installed() -> Path | None:
     program = cache / "node_modules" / ".bin" / "azurite-blob"
     if not program.exists() and shutil.which("npm"):
         cache.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--prefix", str(cache), "--no-audit", "--no-fund", "--fetch-retries=1"]
-        with contextlib.suppress(subprocess.TimeoutExpired):  # what is not there then is a skip, which says so
-            subprocess.run([*command, f"azurite@{VERSION}"], stdin=subprocess.DEVNULL, timeout=200, check=False)
+        lock = Lock(str(cache / "lock"))
+        lock.acquire(2 * FETCHING)  # of the workers that the tests run in, one fetches
+        try:
+            if not program.exists():
+                _fetch(cache)
+        finally:
+            lock.release()
     return program if program.exists() else None
+
+
+def _fetch(cache: Path) -> None:
+    command = ["npm", "install", "--prefix", str(cache), "--no-audit", "--no-fund", "--fetch-retries=1"]
+    with contextlib.suppress(subprocess.TimeoutExpired):  # what is not there then is a skip, which says so
+        subprocess.run([*command, f"azurite@{VERSION}"], stdin=subprocess.DEVNULL, timeout=FETCHING, check=False)
 
 
 class AzureServer:
