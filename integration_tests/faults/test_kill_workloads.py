@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 
 STRIDES = {"files": 12, "journal": 4}
 """Every so many calls; `python -m lab.kill` takes each."""
-KILLS = 8
+KILLS = 5
 """Of a package: its framework takes seconds to import."""
 
 

@@ -46,19 +46,23 @@ class Victim:
         self.name, self.path, self.root = name, path, root
 
     def points(self) -> list[tuple[str, int]]:
-        """The storage calls between the first mark and the end: name, and how many of that name came before."""
+        """The storage calls between the first mark and the end: name, and which of that name it is in its thread.
+
+        strace counts in each thread for itself.
+        """
         trace = self.root / "trace"
         self._run("points", [*strace(trace, "-y"), "-e", "trace=all"])
-        counts: Counter[str] = Counter()
+        counts: Counter[tuple[str, str]] = Counter()
         points, begun = [], False
         for line in trace.read_text().splitlines():
-            found = re.match(r"\d+ +(\w+)\(", line)
+            found = re.match(r"(\d+) +(\w+)\(", line)
             if found is None:
                 continue
-            counts[found[1]] += 1
+            thread, call = found.groups()
+            counts[thread, call] += 1
             begun = begun or ("/marks>" in line and '"begin' in line.replace("\\", ""))
-            if begun and found[1] not in HARMLESS and found[1] in STORAGE and "/marks>" not in line:
-                points.append((found[1], counts[found[1]]))
+            if begun and call not in HARMLESS and call in STORAGE and "/marks>" not in line:
+                points.append((call, counts[thread, call]))
         return points
 
     def kill(self, point: tuple[str, int]) -> tuple[str, list[str]]:
