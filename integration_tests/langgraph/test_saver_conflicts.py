@@ -41,6 +41,8 @@ def run_race(
     kind: str, directory: Path, processes: int, how: str = "free"
 ) -> tuple[list[str], list[str], list[str], int]:
     """The turns that were acknowledged, those that were refused, those that survive, and the forks."""
+    with opened(kind, directory) as saver:
+        saver.get_tuple(thread("t"))  # makes SqliteSaver's tables, which two processes at once cannot
     programs = [Program(race, kind, directory, "t", f"w{n}", TURNS, how) for n in range(processes)]
     try:
         for program in programs:

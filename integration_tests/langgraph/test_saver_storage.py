@@ -73,13 +73,14 @@ def test_after_a_directory_was_replaced_by_a_copy_what_is_acknowledged_is_in_the
     saver = LandedSaver(directory)
     adder(saver).invoke({"turn": "before"}, thread("t"))
     graph = adder(saver, lambda _: replace_with_a_copy(directory))
-    expected = ["before", "during"]
+    acknowledged = True
     try:
         graph.invoke({"turn": "during"}, thread("t"), durability="sync")
     except landed.LandedError:
-        expected = ["before"]
+        acknowledged = False  # of one call at least; LangGraph may have gone on with others
     with LandedSaver(directory) as other:
-        assert adder(other).get_state(thread("t")).values["updates"] == expected
+        found = adder(other).get_state(thread("t")).values["updates"]
+    assert found == ["before", "during"] or (found == ["before"] and not acknowledged)
 
 
 def answers(directory: Path) -> list[Any]:
