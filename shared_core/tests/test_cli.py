@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -235,6 +236,7 @@ def test_log(work):
 
 def test_log_of_a_directory(work):
     landed.write(work / "a", b"one")
+    time.sleep(0.002)  # the log's clock ticks in milliseconds
     landed.write(work / "b", b"two")
     assert [line["path"] for line in run("log", "--json", work).document["lines"]] == [str(work / "a"), str(work / "b")]
     assert "nothing" in run("log", work / "c").out
