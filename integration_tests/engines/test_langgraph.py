@@ -161,8 +161,8 @@ def test_what_a_put_and_a_cold_start_cost_in_requests(s3_url: str, monkeypatch: 
         if step == 1:
             clients[0].requests.clear()  # until here the journal was made
         config = saver.put(config, checkpoint, {"source": "loop", "step": step}, {"words": "1", "step": version})
-    assert clients[0].requests.count("get") == 299
-    assert clients[0].requests.count("put") < 1.1 * 299  # some make a segment
+    for request in ("get", "put"):
+        assert 299 <= clients[0].requests.count(request) < 1.1 * 299  # some make a segment, and read it back
     assert set(clients[0].requests) == {"put", "get"}
     probe._proved.clear()
     found = LandedSaver(s3_url).get_tuple({"configurable": {"thread_id": "t"}})

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import inf
 from typing import Any
 
 import pytest
 
-from landed.engine import Commit
+from landed.engine import Batch, Commit
 from landed.errors import Claimed, Corrupt, LandedError, NotLanded, OutcomeUnknown, Refused, VerifyFailed
 
 pytest.importorskip("obstore", reason="obstore is not installed")
 
+from obstore.exceptions import GenericError, PermissionDeniedError
 from s3_server import BUCKET, S3Server, environment
 from wire import Wire
 
@@ -24,7 +26,7 @@ from landed.objects import leases, probe
 from landed.objects import store as module
 from landed.objects.address import Address
 from landed.objects.collection import ObjectCollection
-from landed.objects.log import INLINE_BATCHES, ObjectLog
+from landed.objects.log import INLINE_BATCHES, INLINE_BYTES, ObjectLog
 from landed.objects.store import Store
 
 TIMEOUT = 20.0
@@ -163,14 +165,154 @@ def test_a_store_out_of_reach_is_unknown_or_not_landed_in_time(s3: S3Server, s3_
     append(log, b"one")
     wire.cut()
     started = time.monotonic()
-    with pytest.raises((OutcomeUnknown, NotLanded)) as failed:
-        append(log, b"two", timeout=1.0)
-    assert failed.value.hint
+    (commit,) = append(log, b"two", timeout=1.0)
+    assert isinstance(commit.error, OutcomeUnknown)
+    assert commit.error.hint
     assert time.monotonic() - started < 20
     wire.mend()
     assert held(ObjectLog(s3_url))[0] == b"one"
     found = len(held(log))
     assert append(log, b"three", expect=found)[0].error is None
+
+
+class Faulty:
+    """A client in whose puts something goes wrong.
+
+    Args:
+        fault: given what puts, and the key; what it does instead.
+    """
+
+    def __init__(self, log: ObjectLog | Store, fault: Callable[[Callable[[], Any], str], Any]) -> None:
+        self._store = log if isinstance(log, Store) else log.objects.store
+        self._client = self._store._client
+        self._fault = fault
+        self._store._client = self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def put(self, key: str, *args: Any, **kwargs: Any) -> Any:
+        return self._fault(lambda: self._client.put(key, *args, **kwargs), key)
+
+    def mend(self) -> None:
+        self._store._client = self._client
+
+
+def lose_one_reply() -> Callable[[Callable[[], Any], str], Any]:
+    replies = itertools.count()
+
+    def fault(put: Callable[[], Any], key: str) -> Any:
+        answer = put()
+        if next(replies) == 0:
+            raise GenericError("the reply was lost")
+        return answer
+
+    return fault
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_group_of_unknown_outcome_is_not_put_again(s3_url: str, interrupted: bool) -> None:
+    """Appends that travelled in one put share its fate: to ask for the rest anew would double them."""
+    log = ObjectLog(s3_url)
+
+    def fault(put: Callable[[], Any], key: str) -> Any:
+        put()
+        log.objects.store.get = unreachable  # type: ignore[method-assign]
+        raise KeyboardInterrupt if interrupted else GenericError("the reply was lost")
+
+    def unreachable(*_: Any) -> Any:
+        raise GenericError("no route")
+
+    client = Faulty(log, fault)
+    commits = [Commit(payload, 1, None, inf) for payload in (b"one", b"two", b"three")]
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            log.commit(commits, 0.2)
+    else:
+        assert log.commit(commits, 0.2) == 3
+    assert all(isinstance(commit.error, OutcomeUnknown) for commit in commits)
+    client.mend()
+    assert held(ObjectLog(s3_url)) == [b"one", b"two", b"three"]
+
+
+def test_what_was_refused_once_and_lands_later_has_landed(s3_url: str) -> None:
+    """An error of an earlier try must not stay with a commit that lands in a later one."""
+    log = ObjectLog(s3_url)
+
+    def fault(put: Callable[[], Any], key: str) -> Any:
+        raise PermissionDeniedError("no")
+
+    client = Faulty(log, fault)
+    commits = [Commit(b"one", 1, None, inf), Commit(b"two", 1, 0, inf)]
+    with pytest.raises(NotLanded):
+        log.commit(commits, TIMEOUT)
+    client.mend()
+    assert log.commit(commits[1:], TIMEOUT) == 1  # as a journal does: what stopped the first may not stop the others
+    assert (commits[1].sequence, commits[1].error) == (1, None)
+
+
+def test_a_refusal_after_a_lost_reply_is_no_refusal_of_the_first(s3_url: str) -> None:
+    """The first put may land late; its segment must be there when it does."""
+    log = ObjectLog(s3_url)
+    late: list[Callable[[], Any]] = []
+
+    def fault(put: Callable[[], Any], key: str) -> Any:
+        if key != log.objects.key:
+            return put()
+        late.append(put)
+        raise GenericError("slow") if len(late) == 1 else PermissionDeniedError("the credentials have expired")
+
+    client = Faulty(log, fault)
+    payload = b"x" * (INLINE_BYTES + 1)
+    (commit,) = append(log, payload)
+    assert isinstance(commit.error, OutcomeUnknown)
+    client.mend()
+    late[0]()
+    assert held(ObjectLog(s3_url)) == [payload]
+
+
+@pytest.mark.parametrize("what", ["claim", "compact", "close"])
+def test_a_lost_reply_to_another_step_is_no_conflict(s3_url: str, what: str) -> None:
+    log = ObjectLog(s3_url)
+    append(log, b"one", b"two")
+    if what == "close":
+        log.claim()
+    only_the_head = lose_one_reply()
+    client = Faulty(log, lambda put, key: only_the_head(put, key) if key == log.objects.key else put())
+    if what == "claim":
+        log.claim()
+        append(log, b"three")
+    elif what == "compact":
+        log.rewrite(lambda batch: batch.payload if batch.payload == b"two" else None, TIMEOUT)
+        assert held(log) == [b"two"]
+    else:
+        log.close()
+        append(ObjectLog(s3_url), b"three")
+    client.mend()
+    log.close()
+
+
+def test_a_removal_whose_reply_was_lost_is_a_removal(s3_url: str) -> None:
+    collection = ObjectCollection(s3_url)
+    assert collection.open("a", create=True) is not None
+    Faulty(collection._store, lose_one_reply())
+    assert collection.remove("a", TIMEOUT)
+    assert collection.open("a", create=False) is None
+
+
+def test_a_lock_whose_reply_was_lost_is_held(s3_url: str) -> None:
+    collection = ObjectCollection(s3_url)
+    lock = collection.lock("a")
+    client = Faulty(collection._store, lose_one_reply())
+    lock.acquire(5.0)
+    client.mend()
+    client = Faulty(collection._store, lose_one_reply())
+    assert lock._renew()  # this reply is lost
+    assert lock._renew()
+    assert lock.held
+    client.mend()
+    lock.release()
+    collection.lock("a").acquire(0.0)
 
 
 # Stores that ignore conditions, or lie.
@@ -243,8 +385,33 @@ def test_a_lying_store_is_found_out_in_the_append(s3_url: str, lie: str) -> None
             return client.put(key, head.encode(), **kwargs)
 
     log.objects.store._client = Liar()
-    with pytest.raises(VerifyFailed):
-        append(log, b"two")
+    assert isinstance(append(log, b"two")[0].error, VerifyFailed)
+
+
+@pytest.mark.parametrize("lie", ["nothing was put", "other bytes were put"])
+@pytest.mark.parametrize("how", ["append", "compact"])
+def test_a_segment_that_is_not_there_is_named_by_no_head(s3_url: str, lie: str, how: str) -> None:
+    log = ObjectLog(s3_url)
+    before = [b"%d" % number for number in range(INLINE_BATCHES)]
+    append(log, *before)
+
+    def fault(put: Callable[[], Any], key: str) -> Any:
+        if not key.startswith("segments/") or key.endswith("compaction"):
+            return put()
+        if lie == "other bytes were put":
+            client._client.put(key, b"other")
+        return {"e_tag": '"made up"', "version": None}
+
+    client = Faulty(log, fault)
+    step = (lambda: append(log, b"one more")) if how == "append" else lambda: log.rewrite(_keep, TIMEOUT)
+    with pytest.raises(NotLanded):
+        step()
+    client.mend()
+    assert held(ObjectLog(s3_url)) == before
+
+
+def _keep(batch: Batch) -> bytes:
+    return batch.payload
 
 
 def test_damage_is_corrupt_and_never_an_empty_journal(s3_url: str) -> None:
@@ -284,6 +451,25 @@ def test_an_owner_that_was_away_is_refused_when_it_is_back(s3_url: str, monkeypa
     owner.close()
     append(other, b"goes on")
     assert held(other) == [b"mine", b"taken over", b"goes on"]
+
+
+def test_a_claim_that_is_renewed_is_not_taken_over(s3_url: str) -> None:
+    """Who met the claim a while ago looks again, and a renewal is another object by its tag."""
+    owner, other = ObjectLog(s3_url), ObjectLog(s3_url)
+    owner.claim()
+    with pytest.raises(Claimed):
+        append(other, b"no")
+    tag = owner._known.tag
+    assert owner._renew()
+    assert owner._known.tag != tag
+    other._known.modified -= 2 * leases.LEASE  # two minutes pass for the other
+    with pytest.raises(Claimed):
+        append(other, b"no")
+    append(owner, b"mine")
+    assert held(owner) == [b"mine"]
+    owner.close()
+    append(other, b"at once")
+    assert held(other) == [b"mine", b"at once"]
 
 
 def test_a_claim_is_renewed_while_its_owner_is_idle(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

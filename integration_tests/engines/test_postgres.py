@@ -6,15 +6,16 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from landed.engine import Commit
 from landed.errors import Claimed, Corrupt, LandedError, NotLanded, OutcomeUnknown, Refused, StaleWrite, VerifyFailed
 from landed.journal import Journal
+from landed.journals import Journals
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 
@@ -22,6 +23,7 @@ from postgres_server import PostgresServer, binaries  # noqa: E402
 from wire import Wire  # noqa: E402
 
 from landed.postgres.address import Address  # noqa: E402
+from landed.postgres.collection import PostgresCollection  # noqa: E402
 from landed.postgres.log import PostgresLog  # noqa: E402
 
 if TYPE_CHECKING:
@@ -113,16 +115,129 @@ def test_a_server_out_of_reach_is_unknown_or_not_landed_in_time(postgres_url: st
 
     wire._loses = lose_and_stay_down  # type: ignore[method-assign]
     started = time.monotonic()
-    with pytest.raises(OutcomeUnknown) as unknown:
-        append(log, b"two", timeout=1.0)
-    assert unknown.value.outcome == "unknown"
-    assert unknown.value.hint
+    (commit,) = append(log, b"two", timeout=1.0)
+    assert isinstance(commit.error, OutcomeUnknown)
+    assert commit.error.outcome == "unknown"
+    assert commit.error.hint
     with pytest.raises(NotLanded):  # no connection at all: nothing was sent
         append(log, b"three", timeout=0.5)
     assert time.monotonic() - started < 20
     wire.mend()
     assert held(PostgresLog(postgres_url)) == [b"one", b"two"]
     assert append(log, b"four", expect=2)[0].error is None
+
+
+# Groups whose fate is shared, and threads that look meanwhile.
+
+
+def test_a_group_of_unknown_outcome_is_not_sent_again(
+    postgres_url: str, wired: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Appends that travelled in one statement share its fate: to ask for the rest anew would double them."""
+    log = PostgresLog(wired)
+    append(log, b"one")
+    journal = Journal(wired, log=log)
+    monkeypatch.setattr(log, "_send", lost(log, wire))
+    commits = [Commit(payload, 1, None, inf) for payload in (b"two", b"three", b"four")]
+    assert log.commit(commits, 1.0) == 3
+    assert all(isinstance(commit.error, OutcomeUnknown) for commit in commits)
+    monkeypatch.undo()
+    wire.mend()
+    journal.append([b"five"])
+    assert held(PostgresLog(postgres_url))[:4] == [b"one", b"two", b"three", b"four"]
+    assert journal.tail == 5
+
+
+def lost(log: PostgresLog, wire: Wire) -> Callable[..., object]:
+    """The statement is carried out, and the answer and the server are gone."""
+    send = log._send
+
+    def send_and_lose(*args: Any) -> object:
+        send(*args)
+        wire.cut()
+        args[0].close()
+        raise psycopg.OperationalError("cut off")
+
+    return send_and_lose
+
+
+def test_an_interrupted_group_is_of_unknown_outcome(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = PostgresLog(postgres_url)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(log, "_send", interrupt)
+    commits = [Commit(payload, 1, None, inf) for payload in (b"one", b"two")]
+    with pytest.raises(KeyboardInterrupt):
+        log.commit(commits, TIMEOUT)
+    assert all(isinstance(commit.error, OutcomeUnknown) for commit in commits)
+
+
+def test_what_was_refused_once_and_lands_later_has_landed(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of an earlier try must not stay with a commit that lands in a later one."""
+    log = PostgresLog(postgres_url)
+    commits = [Commit(b"one", 1, None, inf), Commit(b"two", 1, 0, inf)]
+
+    def refused(*_: object) -> None:
+        raise psycopg.errors.InsufficientPrivilege("no")
+
+    monkeypatch.setattr(log, "_send", refused)
+    with pytest.raises(NotLanded):
+        log.commit(commits, TIMEOUT)
+    monkeypatch.undo()
+    assert log.commit(commits[1:], TIMEOUT) == 1  # as a journal does: what stopped the first may not stop the others
+    assert (commits[1].sequence, commits[1].error) == (1, None)
+
+
+def test_a_proof_that_fails_after_the_append_is_not_a_refusal(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = PostgresLog(postgres_url)
+    append(log, b"one")
+    monkeypatch.setattr("landed.postgres.log.PROOF", "SELECT 1 / (%(to)s * 0) FROM landed_journal")
+    with pytest.raises(NotLanded):
+        log._server.ask(lambda connection: connection.execute("SELECT 1 / 0"), "it does not divide", 0.0)
+    (commit,) = append(log, b"two", timeout=0.5)
+    assert isinstance(commit.error, OutcomeUnknown)
+    monkeypatch.undo()
+    assert held(log) == [b"one", b"two"]
+
+
+def test_a_claim_seen_between_two_lines_is_obeyed(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread's look must not lend an append the epoch of somebody else's claim."""
+    log, owner = PostgresLog(postgres_url), PostgresLog(postgres_url)
+    append(log, b"one")
+    lay_out = log._lay_out
+
+    def claimed_meanwhile(*args: Any, **kwargs: Any) -> Any:
+        laid_out = lay_out(*args, **kwargs)
+        owner.claim()
+        log.tail()  # in another thread
+        return laid_out
+
+    monkeypatch.setattr(log, "_lay_out", claimed_meanwhile)
+    with pytest.raises(Claimed):
+        append(log, b"two")
+    assert held(owner) == [b"one"]
+    owner.close()
+
+
+def test_looking_while_others_append_never_says_that_the_journal_was_removed(postgres_url: str) -> None:
+    log, other = PostgresLog(postgres_url), PostgresLog(postgres_url)
+    append(log, b"one")
+    before = log._state
+    append(other, b"two")
+    look_alone = log._look_alone
+
+    def and_another_thread_remembers_less(*args: Any) -> Any:
+        state = look_alone(*args)
+        log._state = before
+        return state
+
+    log._look_alone = and_another_thread_remembers_less  # type: ignore[method-assign]
+    assert append(log, b"three")[0].error is None
+    assert not log.gone
 
 
 # Servers that lie, or that damage came to.
@@ -211,13 +326,10 @@ def test_a_killed_server_loses_nothing_that_was_acknowledged() -> None:
             payload = b"%d/%d" % (number, turn)
             turn += 1
             try:
-                append(logs[number], payload, timeout=30)
-            except OutcomeUnknown:
-                unknown.append(payload)
+                (commit,) = append(logs[number], payload, timeout=30)
             except NotLanded:
                 continue
-            else:
-                acknowledged.append(payload)
+            (acknowledged if commit.error is None else unknown).append(payload)
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
     try:
@@ -281,7 +393,7 @@ def test_an_append_that_was_on_its_way_while_the_claim_changed_does_nothing(
 ) -> None:
     log = PostgresLog(postgres_url)
     append(log, b"one")
-    group, _ = log._lay_out([Commit(b"two", 1, 1, inf)], sure=False)
+    group, _ = log._lay_out([Commit(b"two", 1, 1, inf)], log._state, sure=False)
     owner = PostgresLog(postgres_url)
     owner.claim()
     assert log._append(group, time.monotonic() + TIMEOUT) is False
@@ -390,6 +502,94 @@ def test_a_forked_child_has_connections_of_its_own(postgres_url: str) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     journal.append([b"parent again"], expect=2)
     assert [entry.data for entry in journal.read()] == [b"parent", b"child", b"parent again"]
+
+
+def test_a_forked_child_of_many_journals_has_connections_of_its_own(postgres_url: str) -> None:
+    journals = Journals(postgres_url)
+    journals.open("a").append([b"parent"])
+    pids = backends(journals)
+    child = os.fork()
+    if child == 0:
+        try:
+            journals.open("b").append([b"child"])
+            os._exit(1 if pids & backends(journals) else 0)
+        except BaseException:  # noqa: BLE001 - a forked child reports by its exit status
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    journals.open("a").append([b"parent again"])
+    assert sorted(journals.names()) == ["a", "b"]
+
+
+def backends(journals: Journals) -> set[int]:
+    """Which processes of the server this one talks to."""
+    collection = journals._collection
+    assert isinstance(collection, PostgresCollection)
+    return {row[0] for row in collection._ask(b"SELECT pg_backend_pid()", (), "no answer")}
+
+
+def test_compactions_without_a_turn_of_their_own_undo_nothing(postgres_url: str, sql: psycopg.Connection) -> None:
+    """The turn is for throughput: when its connection ends, the journal's revision keeps the second one out."""
+    log, other = PostgresLog(postgres_url), PostgresLog(postgres_url)
+    append(log, b"12")
+    raced = False
+
+    def second(batch: Batch) -> bytes | None:
+        nonlocal raced
+        if not raced:
+            raced = True
+            sql.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s", OWNER
+            )
+            other.rewrite(lambda batch: batch.payload[:1], TIMEOUT)  # drops the 2
+        return batch.payload[1:]  # drops the 1
+
+    with pytest.raises(NotLanded):
+        log.rewrite(second, TIMEOUT)
+    assert held(log) == [b"1"]
+
+
+OWNER = ("landed owner",)
+
+
+@pytest.mark.parametrize("reached", ["append", "ask", "claim"])
+def test_a_server_that_falls_silent_is_not_waited_for_for_ever(
+    postgres_url: str, wired: str, wire: Wire, monkeypatch: pytest.MonkeyPatch, reached: str
+) -> None:
+    """Its system still acknowledges each packet, so that no timeout of TCP helps."""
+    monkeypatch.setattr("landed.postgres.server.ANSWER", 1.0)
+    log = PostgresLog(wired)
+    append(log, b"one")
+    wire.delay = 60.0
+    started = time.monotonic()
+    if reached == "append":
+        assert isinstance(append(log, b"two", timeout=1.0)[0].error, OutcomeUnknown)
+    elif reached == "ask":
+        with pytest.raises(NotLanded):
+            log._server.ask(lambda each: each.execute("SELECT 1"), "no answer", time.monotonic() + 1.0)
+    else:
+        with pytest.raises(NotLanded):
+            log.claim()
+    assert time.monotonic() - started < 30
+    wire.cut()
+    assert held(PostgresLog(postgres_url))[0] == b"one"
+
+
+def test_options_of_the_address_hold_on_every_connection(postgres: PostgresServer, sql: psycopg.Connection) -> None:
+    sql.execute("CREATE SCHEMA agents")
+    log = PostgresLog(postgres.url("j", options="-csearch_path%3Dagents"))
+    append(log, b"one")
+    row = sql.execute("SELECT count(*) FROM agents.landed_batch").fetchone()
+    assert row is not None
+    assert row[0] == 1
+
+
+@pytest.mark.parametrize(
+    "userinfo", ["u:hun%ter2word", "u:hunter2word/1", "u:1/hunter2word", "u:1#hunter2word", "u:1?hunter2word"]
+)
+def test_a_password_that_breaks_the_address_is_not_repeated(userinfo: str) -> None:
+    with pytest.raises(LandedError) as error:
+        PostgresLog(f"postgresql://{userinfo}@127.0.0.1:1/db/j", timeout=0.2)
+    assert "ter2word" not in f"{error.value} {error.value!r} {error.value.__dict__} {error.value.__cause__!r}"
 
 
 def test_a_long_journal_is_read_in_pieces_of_one_snapshot(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from memory_log import MemoryLog, MemoryStore
 
 from landed.cli import main
 from landed.copying import copy_collection, copy_log
+from landed.engine import Commit
 from landed.entries import Record
 from landed.errors import Refused, StaleWrite, VerifyFailed
 from landed.journal import Journal
@@ -71,6 +73,22 @@ def test_it_goes_on_where_it_was_broken_off(tmp_path: Path) -> None:
     assert records(Journal(tmp_path / "target")) == records(source)
     source.append([b"later"])
     assert copy_log(LocalLog(str(tmp_path / "source")), LocalLog(str(tmp_path / "target"))).batches == 1
+
+
+def test_it_goes_on_behind_a_batch_of_which_the_end_was_dropped(tmp_path: Path) -> None:
+    """The numbers that nobody has go with the batch behind them: until it is copied, the target ends before them."""
+    source = Journal(tmp_path / "source")
+    source.append([b"1", b"2", b"3"])
+    source.append([b"4"])
+    source.compact(lambda entry: entry.sequence != 3)
+    first = LocalLog(str(tmp_path / "first"))
+    copy_log(LocalLog(str(tmp_path / "source")), first)
+    batch = next(iter(first.batches(1)))
+    target = LocalLog(str(tmp_path / "target"))
+    target.commit([Commit(batch.payload, 2, 0, inf)], 10.0)  # where a copy was broken off
+    assert copy_log(LocalLog(str(tmp_path / "source")), target).batches == 1
+    assert records(Journal(tmp_path / "target")) == records(source)
+    assert Journal(tmp_path / "target").tail == 4
 
 
 @pytest.mark.parametrize("longer", [False, True])

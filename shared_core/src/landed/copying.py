@@ -141,7 +141,11 @@ def _commits(source: Log, after: int, tail: int) -> Iterator[Commit]:
         if waiting is not None:
             yield waiting
         shift = batch.sequence - reached - 1
-        records = [(distance + shift, record) for distance, record in decode_records(batch.payload)]
+        records = [
+            (distance + shift, record)
+            for distance, record in decode_records(batch.payload)
+            if distance + shift >= 0  # else it is there: of its batch the end was dropped
+        ]
         if not records:
             continue
         waiting = Commit(encode_records(records), records[-1][0] + 1, None, inf)
@@ -170,6 +174,8 @@ def _same(source: Log, target: Log, tail: int, *, from_: int = 1) -> bool:
 
 def _walk(log: Log, from_: int, tail: int) -> Iterator[tuple[int, Record]]:
     for batch in log.batches(from_, tail):
+        if batch.sequence > tail:
+            return
         for distance, record in decode_records(batch.payload):
             if from_ <= batch.sequence + distance <= tail:
                 yield batch.sequence + distance, record

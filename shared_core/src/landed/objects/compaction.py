@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from time import monotonic, time
 
-from landed.errors import NotLanded, StaleWrite
+from landed.errors import LandedError, NotLanded, StaleWrite
 from landed.objects.head import Frame, Listed
 from landed.objects.leases import ObjectMutex
 from landed.objects.store import ERRORS
@@ -45,22 +45,24 @@ def merge(objects: Objects, head: Head) -> None:
         return
     frames: list[Frame] = []
     for listed in small:
-        part = objects.frames(head, listed)
+        try:
+            part = objects.frames(head, listed)
+        except LandedError:
+            return  # who reads it is told
         if part is None:
             return
         frames += part
-    merged = _write(objects, head, frames)
-    if merged is not None:
-        head.segments[-len(small) :] = [merged]
-        head.garbage += [(listed.id, time()) for listed in small]
-
-
-def _write(objects: Objects, head: Head, frames: list[Frame]) -> Listed | None:
-    segment = f"{frames[0].sequence:020d}-{os.urandom(6).hex()}"
     try:
-        objects.write(head, segment, frames)
-    except ERRORS:
-        return None
+        merged = _write(objects, head, frames, monotonic())
+    except NotLanded:
+        return
+    head.segments[-len(small) :] = [merged]
+    head.garbage += [(listed.id, time()) for listed in small]
+
+
+def _write(objects: Objects, head: Head, frames: list[Frame], deadline: float) -> Listed:
+    segment = f"{frames[0].sequence:020d}-{os.urandom(6).hex()}"
+    objects.write(head, segment, frames, deadline)
     objects.keep(segment, frames)
     return Listed.of(segment, frames)
 
@@ -100,31 +102,37 @@ def compact(log: ObjectLog, rewrite: Rewrite, timeout: float) -> tuple[int, int]
             latest.revision += 1
 
         after = log.replace(change, monotonic() + objects.timeout, "compact").head
-        _sweep_orphans(objects, after)
+        _sweep_orphans(objects)
         return before, after.size
     finally:
         turn.release()
 
 
-def _sweep_orphans(objects: Objects, head: Head) -> None:
-    """Delete segments that a writer put and no head ever named, because it died or was overtaken in between."""
-    known = {each.id for each in head.segments} | {each[0] for each in head.garbage}
-    folder = objects.folder(head)
+def _sweep_orphans(objects: Objects) -> None:
+    """Delete segments that a writer put and no head ever named, because it died or was overtaken in between.
+
+    How old they are is told by the store's clock alone, as the head was written a moment ago: a host whose clock is
+    ahead would delete what another is about to name.
+    """
     try:
+        known = objects.load()
+        if known is None:
+            return
+        head, folder = known.head, objects.folder(known.head)
         found = [(key.removeprefix(folder), modified) for key, _, modified in objects.store.list(folder)]
-    except ERRORS:
+    except (LandedError, *ERRORS):
         return  # the next compaction looks again
-    objects.discard(head, [name for name, modified in found if name not in known and time() - modified > ORPHANED])
+    named = {each.id for each in head.segments} | {each[0] for each in head.garbage}
+    objects.discard(
+        head, [name for name, modified in found if name not in named and known.modified - modified > ORPHANED]
+    )
 
 
 def _settle(objects: Objects, head: Head) -> None:
     """Move the newest batches into a segment, so that all there is to rewrite is segments."""
     sweep(objects, head)
     if head.frames:
-        listed = _write(objects, head, head.frames)
-        if listed is None:
-            raise NotLanded("a segment could not be put", path=objects.name, step="compact")
-        head.segments.append(listed)
+        head.segments.append(_write(objects, head, head.frames, monotonic() + objects.timeout))
         head.frames = []
 
 
@@ -135,10 +143,7 @@ def _rewritten(objects: Objects, head: Head, rewrite: Rewrite) -> list[Listed]:
 
     def flush() -> None:
         if pending:
-            listed = _write(objects, head, [*pending])
-            if listed is None:
-                raise NotLanded("a segment could not be put", path=objects.name, step="compact")
-            new.append(listed)
+            new.append(_write(objects, head, [*pending], monotonic() + objects.timeout))
             pending.clear()
 
     for listed in head.segments:

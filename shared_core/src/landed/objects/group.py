@@ -9,6 +9,7 @@ from landed.objects.head import Frame
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from landed.engine import Commit
+    from landed.errors import LandedError
     from landed.objects.head import Head
     from landed.objects.segments import Objects
 
@@ -34,12 +35,19 @@ class Group:
 
     def add(self, commit: Commit) -> None:
         """Lay out one more, behind the others."""
+        commit.error = None  # of an earlier try
         frame = Frame(self.head.tail + 1, commit.count, 0, os.urandom(16), commit.payload)
         self.head.frames.append(frame)
         self.head.tail = frame.tail
         self.bytes += frame.size
         self.frames.append(frame)
         self.landing.append(commit)
+
+    def share(self, error: LandedError) -> None:
+        """One put, one fate. Were only one told, the others would be appended once more."""
+        for commit in self.landing:
+            if not commit.decided:
+                commit.error = error
 
     def shown(self, head: Head, objects: Objects) -> bool:
         """Whether a head, as the store gives it, has every batch of this group, under its nonce."""

@@ -104,12 +104,14 @@ class Head:
         revision: how often it was compacted.
         epoch: how often a claim began or ended.
         owner: who owns it alone, or None.
+        change: random, of the newest step that was no append. It tells a step that landed from one that did not, and
+            makes a renewal another object: an ETag may be a digest.
         segments: oldest first.
         garbage: ids of segments that no head names any more, and when that began, in seconds since the epoch.
         frames: the newest batches, which are in no segment yet.
     """
 
-    __slots__ = ("epoch", "frames", "garbage", "incarnation", "name", "owner", "revision", "segments", "tail")
+    __slots__ = ("change", "epoch", "frames", "garbage", "incarnation", "name", "owner", "revision", "segments", "tail")
 
     def __init__(self, incarnation: str, name: str | None = None) -> None:
         self.incarnation = incarnation
@@ -118,6 +120,7 @@ class Head:
         self.revision = 0
         self.epoch = 0
         self.owner: str | None = None
+        self.change = ""
         self.segments: list[Listed] = []
         self.garbage: list[tuple[str, float]] = []
         self.frames: list[Frame] = []
@@ -126,6 +129,7 @@ class Head:
         """Another that can be changed without changing this one."""
         other = Head(self.incarnation, self.name)
         other.tail, other.revision, other.epoch, other.owner = self.tail, self.revision, self.epoch, self.owner
+        other.change = self.change
         other.segments, other.garbage, other.frames = [*self.segments], [*self.garbage], [*self.frames]
         return other
 
@@ -142,6 +146,7 @@ class Head:
             "revision": self.revision,
             "epoch": self.epoch,
             "owner": self.owner,
+            "change": self.change,
             "segments": [each.fields() for each in self.segments],
             "garbage": self.garbage,
         }
@@ -153,7 +158,7 @@ class Head:
         fields, frames = _decode(HEAD, data, path)
         head = cls(fields["incarnation"], fields["name"])
         head.tail, head.revision, head.epoch = fields["tail"], fields["revision"], fields["epoch"]
-        head.owner = fields["owner"]
+        head.owner, head.change = fields["owner"], fields["change"]
         head.segments = [Listed(*each) for each in fields["segments"]]
         head.garbage = [(each[0], each[1]) for each in fields["garbage"]]
         head.frames = frames

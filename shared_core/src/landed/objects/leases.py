@@ -64,6 +64,8 @@ class ObjectMutex:
         self._guard = threading.Lock()
         self._tag: Tag | None = None
         self._renewal: Renewal | None = None
+        self._nonce = ""
+        self._written = 0
 
     @property
     def held(self) -> bool:
@@ -129,28 +131,40 @@ class ObjectMutex:
         return held if isinstance(held, Object) else None
 
     def _take(self, tag: Tag | None) -> bool:
+        self._nonce = os.urandom(8).hex()
         try:
-            self._tag = self._store.put(self._key, self._content(), tag)
-        except CONFLICT:
-            return False
+            self._tag = self._put(tag)
         except ERRORS as error:
             raise self._store.failed(NotLanded, error, "the lock cannot be taken", "lock", path=self.path) from error
+        if self._tag is None:
+            return False
         self._renewal = Renewal(self._renew)
         return True
+
+    def _put(self, tag: Tag | None) -> Tag | None:
+        """Write that the lock is ours; None when it is another's. A reply that was lost is told by the nonce.
+
+        Raises:
+            ERRORS: it is not known.
+            NotLanded: the same, and the lock cannot be read.
+        """
+        self._written += 1  # each time other bytes, for an ETag may be their digest
+        try:
+            return self._store.put(self._key, f"{self._nonce}-{self._written} {me()}".encode(), tag)
+        except ERRORS as error:
+            held = self._look(1.0)
+            if held is not None and held.data.startswith(f"{self._nonce}-".encode()):
+                return held.tag
+            if isinstance(error, CONFLICT):
+                return None
+            raise
 
     def _renew(self) -> bool:
         with self._guard:
             if self._tag is None:
                 return False
             try:
-                self._tag = self._store.put(self._key, self._content(), self._tag)
-            except CONFLICT:
-                self._tag = None  # another has taken it for abandoned
-                return False
-            except ERRORS:
+                self._tag = self._put(self._tag)
+            except (NotLanded, *ERRORS):
                 return True  # the next renewal may get through
-            return True
-
-    @staticmethod
-    def _content() -> bytes:
-        return f"{os.urandom(8).hex()} {me()}".encode()
+            return self._tag is not None  # else another has taken it for abandoned

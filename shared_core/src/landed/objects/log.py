@@ -12,6 +12,7 @@ from time import monotonic, sleep, time
 
 from landed.errors import (
     Claimed,
+    Corrupt,
     Full,
     LandedError,
     LockTimeout,
@@ -102,6 +103,8 @@ class ObjectLog:
         """Decide the first of `commits`, and with them all that one put carries."""
         deadline = monotonic() + timeout
         known, sure = self._known, False
+        if known.head.owner is not None and self._epoch != known.head.epoch:
+            known, sure = self._look(deadline), True  # another's claim, which may have been renewed or ended since
         for pause in pauses(deadline):
             self._refuse_if_claimed(known)
             group = Group(known.head, self._next_epoch(known))
@@ -137,8 +140,21 @@ class ObjectLog:
         return len(commits)
 
     def _land(self, group: Group, known: Known, deadline: float) -> bool:
-        """Put the group's head in the place of the one we know; False when that is not the journal's any more."""
-        segment = self._move_out(group)
+        """Decide a group on the head that we know; False when that is not the journal's any more."""
+        segment = self._move_out(group, deadline)
+        try:
+            return self._put(group, known, segment, deadline)
+        except OutcomeUnknown as error:
+            group.share(error)
+            return True
+        except LandedError:
+            raise
+        except BaseException as error:  # an interrupt
+            group.share(self._failed(OutcomeUnknown, error, "whether the append landed is unknown"))
+            raise
+
+    def _put(self, group: Group, known: Known, segment: str | None, deadline: float) -> bool:
+        """Put the group's head in the place of the one we know, and read it back."""
         data = group.head.encode()
         lost: Exception | None = None
         for pause in pauses(deadline):
@@ -147,37 +163,40 @@ class ObjectLog:
             except CONFLICT:
                 tag = None
             except FINAL as error:
+                if lost is not None:  # this time it was not taken
+                    raise self._failed(OutcomeUnknown, lost, "whether the append landed is unknown") from error
                 self._discard(group.head, segment)
                 raise self._failed(NotLanded, error, "the append was not taken") from error
             except ERRORS as error:  # it may have landed, or land later
                 lost = error
                 tag = None
-            now = self._prove(deadline, lost)
-            if group.shown(now.head, self.objects):
+            now, shown = self._prove(group, deadline, lost, sure=tag is None and lost is None)
+            if shown:
                 self._acknowledge(group, now)
                 return True
             if tag is not None:
-                raise self._unproved(group)
+                raise self._unproved()
             if now.tag != known.tag:
+                if lost is not None and now.head.revision != known.head.revision:
+                    break  # a compaction may have dropped what landed
                 self._discard(group.head, segment)
                 self._remember(now)
                 return False  # overtaken: the head that it replaces is gone for good
             if pause is None:
-                raise self._failed(OutcomeUnknown, lost or OSError("no answer"), "whether the append landed is unknown")
+                break
             sleep(pause)
-        raise AssertionError  # the last pause is None
+        if lost is None:
+            raise self._contended()
+        raise self._failed(OutcomeUnknown, lost, "whether the append landed is unknown") from lost
 
-    def _move_out(self, group: Group) -> str | None:
+    def _move_out(self, group: Group, deadline: float) -> str | None:
         """Move the newest batches into a segment if they are too many for the head; its id."""
         head = group.head
         if len(head.frames) <= INLINE_BATCHES and sum(frame.size for frame in head.frames) <= INLINE_BYTES:
             return None
         segment = f"{head.frames[0].sequence:020d}-{os.urandom(6).hex()}"
         frames, head.frames = head.frames, []
-        try:
-            self.objects.write(head, segment, frames)
-        except ERRORS as error:
-            raise self._failed(NotLanded, error, "a segment could not be put") from error
+        self.objects.write(head, segment, frames, deadline)
         self.objects.keep(segment, frames)
         head.segments.append(Listed.of(segment, frames))
         compaction.merge(self.objects, head)
@@ -188,19 +207,24 @@ class ObjectLog:
         if segment is not None:
             self.objects.discard(head, [segment])
 
-    def _prove(self, deadline: float, lost: Exception | None) -> Known:
-        """The head as the store gives it now.
+    def _prove(self, group: Group, deadline: float, lost: Exception | None, *, sure: bool) -> tuple[Known, bool]:
+        """The head as the store gives it now, and whether it has the group.
+
+        Args:
+            sure: whether nothing was put, so that a failure to read it leaves nothing unknown.
 
         Raises:
-            OutcomeUnknown: it does not, and what was put may be there.
+            OutcomeUnknown: it cannot be read, and what was put may be there.
         """
         try:
             now = self.objects.load(deadline=max(deadline, monotonic() + 1.0))
-        except NotLanded as error:
+            if now is not None and now.head.incarnation == self._incarnation:
+                return now, group.shown(now.head, self.objects)
+        except (NotLanded, Corrupt) as error:
+            if sure:
+                raise
             raise self._failed(OutcomeUnknown, lost or error, "whether the append landed is unknown") from error
-        if now is None or now.head.incarnation != self._incarnation:
-            raise self._removed()
-        return now
+        raise self._removed()
 
     def _acknowledge(self, group: Group, now: Known) -> None:
         for commit, frame in zip(group.landing, group.frames, strict=True):
@@ -208,16 +232,13 @@ class ObjectLog:
             commit.sequence = frame.sequence
         self._remember(now)
 
-    def _unproved(self, group: Group) -> VerifyFailed:
-        error = VerifyFailed(
+    def _unproved(self) -> VerifyFailed:
+        return VerifyFailed(
             "the store acknowledged the append, and reads it back otherwise",
             path=self.name,
             step="verify",
             hint="Read the journal again, and see what else writes there.",
         )
-        for commit in group.landing:
-            commit.error = error
-        return error
 
     # Looking.
 
@@ -320,29 +341,45 @@ class ObjectLog:
             OutcomeUnknown: it is not known.
             LockTimeout: others were faster until the deadline.
         """
+        head = self._known.head
+        sent: set[str] = set()
+        lost: Exception | None = None
         for pause in pauses(deadline):
-            known = self._look(deadline)
-            self._refuse_if_claimed(known)
-            head = known.head.copy()
-            change(head)
-            data = b"" if step == REMOVE else head.encode()
-            tag = None
             try:
-                tag = self.objects.store.put(self.objects.key, data, known.tag)
-            except CONFLICT:
-                pass  # another was faster
+                known = self._look(deadline)
+                if known.head.change in sent:
+                    return known  # it was the reply that was lost
+                self._refuse_if_claimed(known)
+                head = known.head.copy()
+                change(head)
+            except NotLanded as error:
+                if lost is not None and step == REMOVE and self.gone:
+                    return Known(head, {}, 0.0)
+                if lost is not None:
+                    raise self._failed(
+                        OutcomeUnknown, lost, f"whether the step '{step}' was taken is unknown"
+                    ) from error
+                raise
+            head.change = os.urandom(8).hex()
+            try:
+                tag = self.objects.store.put(self.objects.key, b"" if step == REMOVE else head.encode(), known.tag)
+            except CONFLICT as error:  # another was faster
+                if pause is None and lost is None:
+                    raise self._contended() from error
             except ERRORS as error:
-                if pause is None or isinstance(error, FINAL):
-                    kind = NotLanded if isinstance(error, FINAL) else OutcomeUnknown
-                    raise self._failed(kind, error, f"the step '{step}' was not taken") from error
-                # It may have happened; what `change` does is such that doing it twice is no harm.
-            if tag is not None:
-                self._remember(Known(head, tag, time()))
-                return self._known
+                if lost is None and isinstance(error, FINAL):
+                    raise self._failed(NotLanded, error, f"the step '{step}' was not taken") from error
+                lost = lost or error
+                sent.add(head.change)
+            else:
+                now = Known(head, tag, time())
+                self._remember(now)
+                return now
             if pause is None:
-                raise self._contended()
+                break
             sleep(pause)
-        raise AssertionError  # the last pause is None
+        assert lost is not None  # noqa: S101 - else it was contended
+        raise self._failed(OutcomeUnknown, lost, f"whether the step '{step}' was taken is unknown") from lost
 
     # Owning.
 
@@ -452,5 +489,5 @@ class ObjectLog:
         self.gone = True
         return NotLanded("the journal was removed", path=self.name, step="append", hint="Open it again to begin anew.")
 
-    def _failed(self, kind: type[LandedError], error: Exception, what: str) -> LandedError:
+    def _failed(self, kind: type[LandedError], error: BaseException, what: str) -> LandedError:
         return self.objects.store.failed(kind, error, what, "append", path=self.name)

@@ -144,13 +144,33 @@ class Objects:
             while len(self._kept) > 1 and sum(_size(each) for each in self._kept.values()) > KEPT_BYTES:
                 self._kept.popitem(last=False)
 
-    def write(self, head: Head, id: str, frames: list[Frame]) -> None:  # noqa: A002 - its name
-        """Put a segment, which no head names yet.
+    def write(self, head: Head, id: str, frames: list[Frame], deadline: float) -> None:  # noqa: A002 - its name
+        """Put a segment, which no head names yet, and read it back: what it holds may leave the head then.
 
         Raises:
-            ERRORS: it may or may not be there.
+            NotLanded: it may or may not be there.
         """
-        self.store.put(self.folder(head) + id, encode_segment(head.incarnation, frames), None)
+        key, data = self.folder(head) + id, encode_segment(head.incarnation, frames)
+        what = "a segment could not be put"
+        for pause in pauses(deadline):
+            try:
+                self.store.put(key, data, None)
+            except CONFLICT:
+                pass  # the reply to an earlier try was lost: the name is random
+            except ERRORS as error:
+                if pause is None or isinstance(error, FINAL):
+                    raise self.store.failed(NotLanded, error, what, "append", path=self.name) from error
+                sleep(pause)
+                continue
+            held = self.store.ask(lambda: self.store.get(key), what, max(deadline, monotonic() + 1.0))
+            if not isinstance(held, Object) or held.data != data:
+                raise NotLanded(
+                    "the store acknowledged a segment, and reads it back otherwise",
+                    path=f"{self.store.shown}/{key}",
+                    step="verify",
+                    hint="See what else writes there.",
+                )
+            return
 
     def discard(self, head: Head, ids: list[str]) -> bool:
         """Delete segments that no head names; whether they are gone. What stays costs space and nothing else."""

@@ -7,6 +7,7 @@ takes a server that does not flush what it acknowledges. The usual places of lib
 
 from __future__ import annotations
 
+import re
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from landed.errors import Refused
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 SCHEMES: Final = ("postgresql", "postgres")
 UNSAFE: Final = "unsafe"
+_SPELL: Final = "In a user and a password, write each of @ : / ? # % as % and two digits"
+_BROKEN: Final = re.compile("%(?![0-9A-Fa-f]{2})")
 NAME_LIMIT: Final = 1024
 """Bytes of a name in an address. The space of a collection is indexed, and an index entry holds 2,704."""
 
@@ -40,11 +43,13 @@ class Address:
         try:
             parts = urlsplit(url)
             port = parts.port
-        except ValueError as error:
-            raise _refused(f"it is no address: {error}") from None
+        except ValueError:  # which would repeat a part of the password
+            raise _refused(f"its host or port is none. {_SPELL}") from None
         if parts.scheme not in SCHEMES:
             raise _refused("it does not begin with postgresql://")
         database, _, name = parts.path.lstrip("/").partition("/")
+        if parts.fragment or "@" in database or "@" in parts.query.partition("=")[0] or _BROKEN.search(parts.netloc):
+            raise _refused(f"it cannot be taken apart. {_SPELL}")
         options = parse_qsl(parts.query, keep_blank_values=True)
         answer = dict(options).get(UNSAFE, "no")
         if answer not in {"yes", "no"}:

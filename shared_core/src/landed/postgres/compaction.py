@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from time import monotonic, sleep
 
-from landed.errors import LockTimeout, NotLanded, OutcomeUnknown
+from landed.errors import LockTimeout, NotLanded, OutcomeUnknown, StaleWrite
 from landed.lock import DEFAULT_TIMEOUT
 from landed.postgres import reading
 from landed.postgres.claims import CLASS
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from landed.postgres.server import Connection, Server
 
 _ALONE: Final = f"SELECT pg_try_advisory_lock({CLASS + 1}, (%(journal)s %% 2147483647)::integer)".encode()
+_REVISION: Final = "SELECT revision FROM landed_journal WHERE id = %(journal)s"
 _LOCK: Final = "SELECT bytes, revision FROM landed_journal WHERE id = %(journal)s FOR UPDATE"
 _DROP: Final = "DELETE FROM landed_batch WHERE journal = %(journal)s AND sequence = ANY(%(dropped)s)"
 _CHANGE: Final = """
@@ -51,6 +52,7 @@ def compact(server: Server, journal: int, name: str, rewrite: Rewrite, timeout: 
     holder = server.alone()
     try:
         _take_turn(server, holder, journal, name, deadline)
+        seen = _revision(server, journal, name, deadline)
         dropped: list[int] = []
         changed: list[tuple[int, bytes]] = []
         for batch in reading.batches(server, journal, name, 1, deadline):
@@ -59,7 +61,7 @@ def compact(server: Server, journal: int, name: str, rewrite: Rewrite, timeout: 
                 dropped.append(batch.sequence)
             elif answer != batch.payload:
                 changed.append((batch.sequence, answer))
-        return _apply(server, journal, name, dropped, changed)
+        return _apply(server, journal, name, seen, dropped, changed)
     finally:
         holder.close()
 
@@ -77,8 +79,19 @@ def _take_turn(server: Server, holder: Connection, journal: int, name: str, dead
         sleep(pause)
 
 
+def _revision(server: Server, journal: int, name: str, deadline: float) -> int:
+    """How often the journal was compacted, asked before its batches are read."""
+    keys = {"journal": journal}
+    row = server.ask(
+        lambda connection: connection.execute(_REVISION, keys).fetchone(), "the journal cannot be compacted", deadline
+    )
+    if row is None:
+        raise NotLanded("the journal was removed", path=name, step="compact")
+    return int(row[0])
+
+
 def _apply(
-    server: Server, journal: int, name: str, dropped: list[int], changed: list[tuple[int, bytes]]
+    server: Server, journal: int, name: str, seen: int, dropped: list[int], changed: list[tuple[int, bytes]]
 ) -> tuple[int, int]:
     committing = False
     with_all: dict[str, Any] = {"journal": journal, "dropped": dropped, "overhead": OVERHEAD}
@@ -87,6 +100,10 @@ def _apply(
             row = connection.execute(_LOCK, with_all).fetchone()
             if row is None:
                 raise NotLanded("the journal was removed", path=name, step="compact")
+            if row[1] != seen:  # the turn ends with its connection, and what was decided is on batches that are no more
+                raise StaleWrite(
+                    "another process compacted it meanwhile", path=name, step="compact", hint="Compact it again."
+                )
             before, with_all["revision"] = row[0], row[1] + 1
             connection.execute(_DROP, with_all)
             for at in range(0, len(changed), CHANGES):

@@ -14,11 +14,21 @@ import hashlib
 import os
 import threading
 import zlib
+from contextlib import contextmanager
 from time import monotonic, sleep
 
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
-from landed.errors import Corrupt, Full, LockTimeout, NotLanded, OutcomeUnknown, StaleWrite, VerifyFailed
+from landed.errors import (
+    Corrupt,
+    Full,
+    LandedError,
+    LockTimeout,
+    NotLanded,
+    OutcomeUnknown,
+    StaleWrite,
+    VerifyFailed,
+)
 from landed.lock import DEFAULT_TIMEOUT
 from landed.postgres import claims, compaction, reading
 from landed.postgres.address import Address
@@ -31,7 +41,6 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from landed.engine import Batch, Commit, Position, Rewrite
-    from landed.errors import LandedError
     from landed.postgres.server import Connection, Server
 
 GROUP: Final = 256
@@ -121,9 +130,10 @@ def find_row(server: Server, space: str, name: bytes, deadline: float, *, create
 class _Group:
     """Commits laid out behind a tail: one statement, with the nonces that it keeps if it must be sent again."""
 
-    def __init__(self, tail: int) -> None:
-        self.tail = tail
-        self.to = tail
+    def __init__(self, state: State) -> None:
+        self.tail = self.to = state.tail
+        self.epoch = state.epoch
+        self.revision = state.revision
         self.bytes = 0
         self.landing: list[Commit] = []
         self.nonces: list[bytes] = []
@@ -131,6 +141,7 @@ class _Group:
         self.tails: list[int] = []
 
     def add(self, commit: Commit) -> None:
+        commit.error = None  # of an earlier try
         self.sequences.append(self.to + 1)
         self.to += commit.count
         self.tails.append(self.to)
@@ -138,15 +149,21 @@ class _Group:
         self.landing.append(commit)
         self.nonces.append(os.urandom(16))
 
+    def share(self, error: LandedError) -> None:
+        """One statement, one fate. Were only one told, the others would be appended once more."""
+        for commit in self.landing:
+            if not commit.decided:
+                commit.error = error
+
     def is_in(self, proof: list[tuple[Any, ...]]) -> bool:
         """Whether the first of its batches is what stands under its number; then all of them are there."""
         return any(bytes(row[0]) == self.nonces[0] for row in proof)
 
-    def parameters(self, journal: int, epoch: int, limit: int) -> dict[str, Any]:
+    def parameters(self, journal: int, limit: int) -> dict[str, Any]:
         payloads = [commit.payload for commit in self.landing]
         return {
             "journal": journal,
-            "epoch": epoch,
+            "epoch": self.epoch,
             "limit": limit,
             "from": self.tail,
             "to": self.to,
@@ -206,7 +223,7 @@ class PostgresLog:
 
     def _take(self, journal: int, state: State) -> None:
         self.journal, self._state = journal, state
-        if not self._allowed():
+        if not self._allowed(state):
             self._server.ask(self._look_alone_once, "the journal cannot be opened", monotonic() + self._timeout)
 
     # Appending.
@@ -214,28 +231,30 @@ class PostgresLog:
     def commit(self, commits: Sequence[Commit], timeout: float) -> int:
         """Decide the first of `commits`, and with them all that one statement carries."""
         deadline = monotonic() + timeout
-        if self._allowed():
-            group, decided = self._lay_out(commits, sure=False)
+        state = self._state  # once: other threads look meanwhile
+        if self._allowed(state):
+            group, decided = self._lay_out(commits, state, sure=False)
             if group.landing and self._append(group, deadline):
                 return decided
             self._forget(commits[:decided])
         return self._append_in_turn(commits, deadline)
 
-    def _lay_out(self, commits: Sequence[Commit], *, sure: bool) -> tuple[_Group, int]:
+    def _lay_out(self, commits: Sequence[Commit], state: State, *, sure: bool) -> tuple[_Group, int]:
         """Decide commits in order against the tail as we know it, as long as they fit one statement.
 
         Args:
+            state: what we know.
             sure: whether what we know cannot change meanwhile; else a full journal is looked at again.
         """
-        group = _Group(self._state.tail)
-        room = self._limit - self._state.bytes
+        group = _Group(state)
+        room = self._limit - state.bytes
         decided = 0
         for commit in commits[:GROUP]:
             size = group.bytes + len(commit.payload) + OVERHEAD
             if commit.expect is not None and commit.expect != group.to:
                 commit.error = self._stale(commit.expect, group.to)
             elif size > room and sure and not decided:
-                raise self._full(self._state.bytes + size)
+                raise self._full(state.bytes + size)
             elif size > room or (group.landing and size > GROUP_BYTES):
                 break
             else:
@@ -250,12 +269,30 @@ class PostgresLog:
             commit.error = None
 
     def _append(self, group: _Group, deadline: float, unknown: Exception | None = None) -> bool:
-        """Append a group behind the tail as we know it; False when the journal is not in the state that we know.
+        """Decide a group behind the tail as we know it; False when the journal is not in the state that we know.
 
         Args:
             unknown: why the outcome of an earlier sending is not known, if there was one.
         """
-        parameters = group.parameters(self.journal, self._state.epoch, self._limit)
+        with self._sharing(group):
+            return self._land(group, deadline, unknown)
+        return True  # each commit of it was told that the outcome is not known
+
+    @contextmanager
+    def _sharing(self, group: _Group) -> Iterator[None]:
+        """When it cannot be told what became of a group, all of it is told so, an interrupt included."""
+        try:
+            yield
+        except OutcomeUnknown as error:
+            group.share(error)
+        except LandedError:
+            raise
+        except BaseException as error:
+            group.share(self._unknown(error))
+            raise
+
+    def _land(self, group: _Group, deadline: float, unknown: Exception | None) -> bool:
+        parameters = group.parameters(self.journal, self._limit)
         for pause in pauses(deadline):
             try:
                 with self._server.connection(deadline) as connection:
@@ -290,10 +327,10 @@ class PostgresLog:
             OutcomeUnknown: it may.
         """
         try:
-            tail = self._look(deadline).tail
+            state = self._look(deadline)
         except NotLanded as error:
             raise self._unknown(lost) from error
-        if tail == group.tail:
+        if state.tail == group.tail or state.revision != group.revision:  # or a compaction has dropped what landed
             raise self._unknown(lost)
 
     @staticmethod
@@ -302,11 +339,17 @@ class PostgresLog:
         append = APPEND_ONE if parameters["count"] == 1 else APPEND
         if parameters["bytes"] > PIPELINED:
             return connection.execute(append, parameters).fetchone(), None
-        with connection.pipeline() as pipeline:
-            appended = connection.execute(append, parameters)
-            pipeline.sync()
-            read = connection.execute(PROOF, parameters)
-        return appended.fetchone(), read.fetchall()
+        appended = connection.cursor()
+        try:
+            with connection.pipeline() as pipeline:
+                appended.execute(append, parameters)
+                pipeline.sync()
+                read = connection.execute(PROOF, parameters)
+            return appended.fetchone(), read.fetchall()
+        except DRIVER_ERRORS:
+            if connection.closed or appended.pgresult is None:
+                raise
+            return appended.fetchone(), None  # it was the proof that failed, and the append was answered before
 
     def _ask_for(self, group: _Group, deadline: float) -> list[tuple[Any, ...]]:
         """Which batches of a group are there, when it is not known or not shown yet that they landed.
@@ -351,14 +394,13 @@ class PostgresLog:
             group, decided = None, 0
             try:
                 with self._server.connection(deadline) as connection, connection.transaction():
-                    self._look_alone(connection, deadline)
-                    group, decided = self._lay_out(commits, sure=True)
+                    state = self._look_alone(connection, deadline)
+                    group, decided = self._lay_out(commits, state, sure=True)
                     if not group.landing:
                         return decided
-                    parameters = group.parameters(self.journal, self._state.epoch, self._limit)
+                    parameters = group.parameters(self.journal, self._limit)
                     if connection.execute(APPEND, parameters).fetchone() is None:
-                        raise self._gone()
-                proof = self._ask_for(group, deadline)
+                        raise self._gone()  # noqa: TRY301 - the transaction ends with it
             except Lost as error:
                 if group is not None and group.landing:
                     return self._append_again(group, decided, deadline, error)
@@ -371,8 +413,15 @@ class PostgresLog:
                     raise self._not_landed(error) from error
                 self._forget(commits)
                 sleep(pause)
+            except LandedError:
+                raise
+            except BaseException as error:  # an interrupt, perhaps in the commit
+                if group is not None:
+                    group.share(self._unknown(error))
+                raise
             else:
-                self._acknowledge(group, proof)
+                with self._sharing(group):
+                    self._acknowledge(group, self._ask_for(group, deadline))
                 return decided
         raise AssertionError  # the last pause is None
 
@@ -387,15 +436,18 @@ class PostgresLog:
         with connection.transaction():
             self._look_alone(connection, monotonic() + self._timeout)
 
-    def _look_alone(self, connection: Connection, deadline: float) -> None:
+    def _look_alone(self, connection: Connection, deadline: float) -> State:
+        """The journal's state, which stays so until the transaction ends; raises `Claimed`."""
         wait = max(1, int(1000 * (deadline - monotonic())))
         connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{wait}ms",))
         row = connection.execute(f"{STATE} FOR UPDATE", (self.journal,)).fetchone()
         if row is None:
             raise self._gone()
+        state = State(row)
+        self._refuse_if_claimed(connection, state)
         with self._guard:
-            self._state = State(row)
-        self._refuse_if_claimed(connection)
+            self._state = state
+        return state
 
     # What goes wrong.
 
@@ -423,7 +475,7 @@ class PostgresLog:
         self.gone = True
         return NotLanded("the journal was removed", path=self.name, step="append", hint="Open it again to begin anew.")
 
-    def _unknown(self, error: Exception) -> LandedError:
+    def _unknown(self, error: BaseException) -> LandedError:
         return self._server.failed(OutcomeUnknown, error, "whether the append landed is not known", "append")
 
     def _not_landed(self, error: Exception) -> LandedError:
@@ -472,33 +524,32 @@ class PostgresLog:
         if self._claim.epoch != self._look(monotonic() + self._timeout).epoch:
             raise claims.refused(self.name, self._state.owner)
 
-    def _allowed(self) -> bool:
+    def _allowed(self, state: State) -> bool:
         """Whether this process may append, as far as it knows: nobody owns the journal, or this process does."""
         if self._claim is None:
-            return self._state.owner is None
-        return bool(self._claim.epoch == self._state.epoch)
+            return state.owner is None
+        return bool(self._claim.epoch == state.epoch)
 
-    def _refuse_if_claimed(self, connection: Connection) -> None:
+    def _refuse_if_claimed(self, connection: Connection, state: State) -> None:
         """Refuse when another owns the journal; end the claim of an owner that is gone. Needs the row, locked.
 
         Raises:
             Claimed: another owns it, or this process did and its claim was ended meanwhile.
         """
-        if self._allowed():
+        if self._allowed(state):
             return
         if self._claim is not None:
-            error = claims.refused(self.name, self._state.owner)
+            error = claims.refused(self.name, state.owner)
             error.hint = "This process was away for so long that its claim was ended. Read the journal, then claim it."
             raise error
-        epoch = claims.end_if_dead(connection, self.journal, self._state.epoch)
+        epoch = claims.end_if_dead(connection, self.journal, state.epoch)
         if epoch is None:
-            raise claims.refused(self.name, self._state.owner)
-        self._state.owner, self._state.epoch = None, epoch
+            raise claims.refused(self.name, state.owner)
+        state.owner, state.epoch = None, epoch
 
     def forked(self) -> None:
         self._guard = threading.Lock()
         self._claim = None  # the parent's
-        self._server = self._server.in_child()
 
     def close(self) -> None:
         claim, self._claim = self._claim, None

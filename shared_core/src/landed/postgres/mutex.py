@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from landed.postgres.server import Connection, Server
+    from landed.postgres.server import Connection, Patient, Server
 
 
 class PostgresMutex:
@@ -76,9 +76,13 @@ class PostgresMutex:
             raise
         self._connection = connection
 
-    def _wait(self, connection: Connection, deadline: float) -> None:
+    def _wait(self, connection: Patient, deadline: float) -> None:
         milliseconds = max(1, int(1000 * (deadline - monotonic())))
-        connection.execute("SELECT set_config('lock_timeout', %s, false)", (f"{milliseconds}ms",))
+        connection.more = milliseconds / 1000
+        connection.execute(
+            "SELECT set_config('lock_timeout', %s, false), set_config('statement_timeout', '0', false)",
+            (f"{milliseconds}ms",),
+        )
         connection.execute("SELECT pg_advisory_lock(%s)", (self._key,))
 
     def release(self) -> None:

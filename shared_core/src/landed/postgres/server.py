@@ -13,6 +13,7 @@ from time import monotonic, sleep
 
 import psycopg
 from psycopg import errors as sqlstate
+from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
 from landed.errors import LandedError, LockTimeout, NotLanded, OutcomeUnknown
@@ -22,6 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, Final, TypeAlias, TypeVar
+
+    from psycopg.abc import PQGen
 
     from landed.postgres.address import Address
 
@@ -38,6 +41,9 @@ SILENCE: Final = 20_000
 """Milliseconds after which a server that acknowledges no packet is taken for gone."""
 STATEMENT: Final = 30_000
 """Milliseconds that a statement may take, the wait for a row included."""
+ANSWER: Final = 40.0
+"""Seconds after which an answer is waited for no longer: more than a statement may take. A server that is stopped, or
+waits for a standby, falls silent while its system still acknowledges every packet."""
 PAUSE: Final = (0.05, 2.0)
 """Seconds before the first new try and at most; each pause is drawn between none and twice the one before."""
 
@@ -51,6 +57,27 @@ _PASSING: Final = (
     sqlstate.SerializationFailure,
     sqlstate.DeadlockDetected,
 )
+
+
+_ENDED: Final = (sqlstate.AdminShutdown, sqlstate.CrashShutdown)
+"""The server has ended the session; what was under way may have happened before."""
+
+
+class Patient(psycopg.Connection["tuple[Any, ...]"]):
+    """A connection that waits for no answer without a limit; it is closed when the limit is passed."""
+
+    more = 0.0
+    """Seconds to wait beyond `ANSWER`."""
+
+    def wait(self, gen: PQGen[Result], interval: float = 0.1, timeout: float | None = None) -> Result:
+        limit = ANSWER + self.more if timeout is None else timeout
+        end = monotonic() + limit
+        try:
+            return super().wait(gen, interval, limit)
+        except psycopg.OperationalError:
+            if timeout is None and monotonic() >= end:
+                self.pgconn.finish()
+            raise
 
 
 class Lost(Exception):
@@ -67,30 +94,40 @@ class Server:
 
     def __init__(self, address: Address, timeout: float) -> None:
         self._address = address
+        self._timeout = timeout
         self.shown = address.shown
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
-            address.conninfo,
-            kwargs={
+        try:
+            given = conninfo_to_dict(address.conninfo).get("options") or os.environ.get("PGOPTIONS", "")
+            limits = f"-c statement_timeout={STATEMENT} -c idle_in_transaction_session_timeout={STATEMENT}"
+            self._settings: dict[str, Any] = {
                 "autocommit": True,
-                "application_name": "landed",
                 "connect_timeout": CONNECT,
                 "tcp_user_timeout": SILENCE,
                 "keepalives_idle": SILENCE // 1000,
-                "options": f"-c statement_timeout={STATEMENT} -c idle_in_transaction_session_timeout={STATEMENT}",
-            },
-            min_size=0,
-            max_size=CONNECTIONS,
-            max_waiting=WAITING,
-            timeout=timeout,
-            reconnect_timeout=CONNECT,
-            open=False,
-        )
-        try:
-            with psycopg.connect(address.conninfo, autocommit=True, connect_timeout=CONNECT) as connection:
+                "keepalives_interval": SILENCE // 4000,
+                "options": f"{given} {limits}",
+            }
+            with self._connect("landed") as connection:
                 schema.prepare(connection, self.shown, unsafe=address.unsafe)
         except psycopg.Error as error:
             raise self.failed(NotLanded, error, "the server cannot be used", "open") from error
-        self._pool.open()
+        self._pool = self._new_pool()
+
+    def _connect(self, application: str) -> Patient:
+        return Patient.connect(self._address.conninfo, application_name=application, **self._settings)
+
+    def _new_pool(self) -> ConnectionPool[Patient]:
+        return ConnectionPool(
+            self._address.conninfo,
+            connection_class=Patient,
+            kwargs={"application_name": "landed", **self._settings},
+            min_size=0,
+            max_size=CONNECTIONS,
+            max_waiting=WAITING,
+            timeout=self._timeout,
+            reconnect_timeout=CONNECT,
+            open=False,  # it starts threads: with the first connection, and not while a child is being forked
+        )
 
     @contextmanager
     def connection(self, deadline: float) -> Iterator[Connection]:
@@ -100,32 +137,37 @@ class Server:
             Lost: it broke in the block.
             DRIVER_ERRORS: the statement failed, and has not happened; or there was no connection in time.
         """
+        if self._pool.closed:
+            self._pool.open()
         connection = self._pool.getconn(timeout=max(0.001, deadline - monotonic()))
         try:
             yield connection
         except psycopg.Error as error:
-            if connection.closed or connection.broken:
+            if connection.closed or connection.broken or isinstance(error, _ENDED):
                 raise Lost(_words(error)) from error
             raise
         finally:
             self._pool.putconn(connection)
 
-    def alone(self) -> Connection:
+    def alone(self) -> Patient:
         """A connection that is in no pool, for locks that live as long as it does; the caller closes it.
 
         Raises:
             NotLanded: the server cannot be reached.
         """
         try:
-            return psycopg.connect(
-                self._address.conninfo, autocommit=True, application_name="landed owner", connect_timeout=CONNECT
-            )
+            return self._connect("landed owner")
         except psycopg.Error as error:
             raise self.failed(NotLanded, error, "the server cannot be reached", "claim") from error
 
-    def in_child(self) -> Server:
-        """The same server, for a forked child: with connections of its own."""
-        return server_for(self._address, CONNECT)
+    def forked(self) -> None:
+        """In a forked child: have connections of its own.
+
+        The pool is the parent's: to use or to close one of its connections would end it there. It is kept, so that
+        nothing closes them when they are collected.
+        """
+        _parents.append(self._pool)
+        self._pool = self._new_pool()
 
     def ask(self, question: Callable[[Connection], Result], what: str, deadline: float) -> Result:
         """Ask something that changes nothing, again if the connection breaks, until it is answered or time is up.
@@ -189,7 +231,6 @@ def _words(error: BaseException) -> str:
 
 _servers: dict[tuple[str, bool], Server] = {}
 _guard = threading.Lock()
-_pid = os.getpid()
 
 
 def server_for(address: Address, timeout: float) -> Server:
@@ -208,15 +249,13 @@ def server_for(address: Address, timeout: float) -> Server:
 
 
 def _after_fork() -> None:
-    # The connections are the parent's: to use or to close one here would end it there. They are kept, so that nothing
-    # closes them when they are collected.
     global _guard  # noqa: PLW0603 - a forked child starts afresh
     _guard = threading.Lock()
-    _parents.extend(_servers.values())
-    _servers.clear()
+    for server in _servers.values():
+        server.forked()
 
 
-_parents: list[Server] = []
+_parents: list[ConnectionPool[Patient]] = []
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
