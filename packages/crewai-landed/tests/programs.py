@@ -17,7 +17,7 @@ os.environ |= {
 
 from crewai import Agent
 from crewai.memory.unified_memory import Memory
-from offline import EMBED, FakeLLM
+from fakes import EMBED, FakeLLM
 
 from crewai_landed import LandedMemory, LandedStorage
 

@@ -14,7 +14,7 @@ import pytest
 from crewai import Agent, Crew, Task
 from crewai.flow.flow import Flow, start
 from crewai.memory.unified_memory import Memory
-from offline import EMBED, FakeLLM
+from fakes import EMBED, FakeLLM
 
 from crewai_landed import Counts, LandedMemory, LandedStorage, NotStored
 
