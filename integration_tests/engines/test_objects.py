@@ -92,6 +92,27 @@ def test_an_append_is_one_write_and_one_read(s3_url: str) -> None:
     assert requests == ["put", "get"] * 20
 
 
+def test_who_is_overtaken_asks_again_at_once(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whoever pauses is overtaken again by those who do not; and the head that was in the way has been read already.
+    log, faster = ObjectLog(s3_url), ObjectLog(s3_url)
+    requests = counted(log).requests
+    real_put = log.objects.store.put
+
+    def put(*args: Any) -> Any:
+        if requests.count("put") < 5:
+            append(faster, b"faster")
+        return real_put(*args)
+
+    def no_pause(seconds: float) -> None:
+        raise AssertionError(f"paused for {seconds} s")
+
+    monkeypatch.setattr(log.objects.store, "put", put)
+    monkeypatch.setattr("landed.objects.log.sleep", no_pause)
+    append(log, b"slower")
+    assert requests == ["put", "get"] * 6
+    assert held(log) == [b"faster"] * 5 + [b"slower"]
+
+
 def test_appends_that_come_together_share_a_write(s3_url: str) -> None:
     log = ObjectLog(s3_url)
     requests = counted(log).requests
