@@ -32,6 +32,10 @@ LAUNCHER: Final = (
 )
 """What the settings hold. A package that is gone must neither lock every write out nor vanish silently.
 A process that lives for a hundredth of a second collects no garbage."""
+PIPE: Final = 1 << 16
+"""Bytes that a pipe holds."""
+KEPT_MEMORY: Final = 16 << 20
+"""Bytes of memory that are used again rather than given back; glibc knows no more than 32 MiB."""
 
 
 def main() -> None:
@@ -39,10 +43,9 @@ def main() -> None:
     event: dict[str, Any] = {}
     os.environ.setdefault("LANDED_PROGRAM", "landed-hook")
     try:
-        raw = _all_input()
         from landed_claude_code import wire
 
-        event = wire.decode(raw)
+        event = wire.decode(_all_input())
         output = _answered(event)
     except Exception as error:  # noqa: BLE001 - whatever it is, the tool must not run unguarded, nor without a reason
         output = _failed(event, error)
@@ -135,11 +138,18 @@ def _failed(event: dict[str, Any], error: Exception) -> dict[str, object]:
     return {"systemMessage": f"{what} What this event was about was not checked. {next_step}"}
 
 
-def _all_input() -> bytes:
-    chunks = []
-    while chunk := os.read(0, 1 << 16):  # what a pipe holds
-        chunks.append(chunk)
-    return b"".join(chunks)
+def _all_input() -> bytearray:
+    """All of standard input: whole files are in it, twice.
+
+    An allocation that is given back at once, untouched, tells glibc to keep up to that much for the next one instead
+    of asking the kernel for fresh pages: a page fault costs more than hashing the page.
+    """
+    raw = bytearray()
+    while chunk := os.read(0, PIPE):
+        raw += chunk
+        if len(raw) == PIPE:
+            bytes(KEPT_MEMORY)
+    return raw
 
 
 def _print(output: dict[str, object]) -> None:

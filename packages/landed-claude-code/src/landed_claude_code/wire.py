@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def decode(raw: bytes) -> dict[str, Any]:
+def decode(raw: bytes | bytearray) -> dict[str, Any]:
     """The JSON object in `raw`.
 
     Raises:
         ValueError: it is none.
     """
     text = raw.decode("utf-8").strip()
+    del raw  # the caller kept none: its memory is where the strings go
     try:
         value, end = _scan(text)
     except StopIteration as error:
