@@ -12,9 +12,17 @@ from azure_server import CONTAINER, AzureServer, installed
 from postgres_server import PostgresServer, binaries
 from s3_server import BUCKET, S3Server, environment
 
-sys.path.append(str(Path(__file__).parents[2] / "shared_core" / "tests"))  # the conformance suite
+ROOT = Path(__file__).parents[2]
+# The conformance suite; CrewAI's suites, and what silences it.
+for tests in ("shared_core/tests", "packages/crewai-landed/tests", "integration_tests/crewai"):
+    sys.path.append(str(ROOT / tests))
 
 _numbers = itertools.count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for module in (r"crewai(_core|_memory_core)?\b", r"lancedb\b", r"pydantic\b"):
+        config.addinivalue_line("filterwarnings", f"ignore:::{module}")
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,52 @@ def kind_of(place: str) -> str:
     return JOURNAL if journal else COLLECTION if collection else ""
 
 
+def is_address(place: str | os.PathLike[str]) -> bool:
+    """Whether a place is an address of an engine; else it is a directory.
+
+    Raises:
+        Refused: no engine has that scheme.
+    """
+    return bool(_scheme(os.fspath(place)))
+
+
+def absolute(place: str | os.PathLike[str]) -> str:
+    """The same place from any working directory: an address as it is, of a directory the absolute path.
+
+    Raises:
+        Refused: no engine has that scheme.
+    """
+    place = os.fspath(place)
+    return place if _scheme(place) else os.path.abspath(place)
+
+
+def below(place: str, name: str) -> str:
+    """The place of that name within another: a directory in a directory, a longer address.
+
+    Raises:
+        Refused: no engine has that scheme, or the address names no database.
+    """
+    scheme = _scheme(place)
+    if scheme in POSTGRES:
+        from landed.postgres.address import below as within
+
+        return within(place, name)
+    return f"{place.rstrip('/')}/{name}" if scheme else os.path.join(place, name)
+
+
+def without_password(place: str) -> str:
+    """What may be written down of a place: all but the password.
+
+    Raises:
+        Refused: no engine has that scheme, or the address cannot be taken apart.
+    """
+    if _scheme(place) in POSTGRES:
+        from landed.postgres.address import without_password as rest
+
+        return rest(place)
+    return place
+
+
 def _scheme(place: str) -> str:
     """The scheme of an address, "" for a path.
 

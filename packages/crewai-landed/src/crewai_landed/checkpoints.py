@@ -25,7 +25,8 @@ from pydantic import PrivateAttr
 
 import landed
 from crewai_landed import failures
-from landed import LandedError, NotLanded
+from landed import LandedError, NotLanded, Refused
+from landed.engines import absolute, is_address, without_password
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,11 +60,13 @@ class LandedJsonProvider(JsonProvider):
 
         Raises:
             ValueError: the branch leads out of the location. Nothing was written.
+            Refused: the location is an engine's address. CrewAI itself reads checkpoints back, and knows files alone.
+                Nothing was written.
             NotLanded: the system refused the write. There is no file of that name.
             OutcomeUnknown: the file may or may not survive a crash.
         """
-        path = _path(location, branch, parent_id)
         with self._recorded(location, branch):
+            path = _path(location, branch, parent_id)
             landed.write(path, data, expect=landed.ABSENT)
         return str(path)
 
@@ -121,7 +124,7 @@ class LandedJsonProvider(JsonProvider):
 
     def record_failure(self, location: str, branch: str, error: Exception) -> None:
         """Note for `check` and for ``landed audit`` that a checkpoint was not stored."""
-        where = str(Path(location).absolute() / branch)
+        where = str(Path(without_password(absolute(location))) / branch)
         self._failed.append((where, error))
         try:
             failures.record(where, error)
@@ -141,6 +144,13 @@ def _path(location: str, branch: str, parent_id: str | None) -> Path:
 
 
 def _branch_directory(location: str, branch: str) -> Path:
+    if is_address(location):
+        raise Refused(
+            "checkpoints are files, which CrewAI itself reads back",
+            path=without_password(location),
+            step="checkpoint",
+            hint="Give a directory as location.",
+        )
     directory = Path(location, branch)
     base = Path(location).resolve()
     if base not in (directory.resolve(), *directory.resolve().parents):

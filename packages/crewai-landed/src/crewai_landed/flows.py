@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from crewai.flow.persistence.base import FlowPersistence
 from crewai.flow.persistence.decorators import PersistenceDecorator
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from crewai_landed import states
 from landed import Journals, LandedError, OutcomeUnknown, Record, StaleWrite
+from landed.engines import absolute, below, without_password
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from landed import Entry, Journal
 
 FLOWS: Final = "flows"
-"""The part of the user's directory that holds the journals."""
+"""The part of the user's place that holds the journals."""
 STATE, PENDING, RESUMED = 1, 2, 3
 """Kinds of record: a state; a state and the feedback that is waited for; that this feedback came."""
 HISTORY: Final = 100
@@ -74,15 +75,17 @@ class LandedFlowPersistence(FlowPersistence):
     `history` are dropped; the newest state and feedback that is still waited for always stay.
 
     Args:
-        path: the directory; created when missing. Shared by any number of processes.
+        path: a directory, created when missing, or an engine's address (``postgresql://...``, ``s3://...``). Shared by
+            any number of processes. A checkpoint keeps it without the password.
         history: how many records of each flow are kept at least; twice as many at most. At least 1.
 
     Raises:
-        NotLanded: the directory cannot be made or read.
+        Refused: no engine has that address, or the server cannot carry journals.
+        NotLanded: the directory cannot be made or read, or the server cannot be reached.
     """
 
     persistence_type: str = Field(default="LandedFlowPersistence")
-    path: str
+    path: str = Field(repr=False)
     history: int = Field(default=HISTORY, ge=1)
 
     def __init__(self, path: str | os.PathLike[str] | None = None, /, **fields: Any) -> None:  # noqa: ANN401
@@ -91,7 +94,11 @@ class LandedFlowPersistence(FlowPersistence):
     @field_validator("path", mode="before")
     @classmethod
     def _absolute(cls, path: str | os.PathLike[str]) -> str:
-        return os.path.abspath(path)  # a checkpoint may be restored elsewhere
+        return absolute(path)  # a checkpoint may be restored elsewhere
+
+    @field_serializer("path")
+    def _without_password(self, path: str) -> str:
+        return without_password(path)
 
     @model_validator(mode="after")
     def _open(self) -> Self:
@@ -102,10 +109,11 @@ class LandedFlowPersistence(FlowPersistence):
     # What CrewAI calls.
 
     def init_db(self) -> None:
-        """Make the directory.
+        """Make the directory, or reach the server.
 
         Raises:
-            NotLanded: it cannot be made.
+            Refused: no engine has that address, or the server cannot carry journals.
+            NotLanded: the directory cannot be made, or the server cannot be reached.
         """
         _journals(self.path)
 
@@ -160,7 +168,7 @@ class LandedFlowPersistence(FlowPersistence):
         if found is None or found.kind == RESUMED:
             raise StaleWrite(
                 f"flow {flow_uuid} waits for no feedback: another resume has taken it",
-                path=self.path,
+                path=_journals(self.path).path,
                 step="resume",
                 hint="Let that one go on.",
             )
@@ -218,7 +226,7 @@ class LandedFlowPersistence(FlowPersistence):
             if seen.tail == UNKNOWN:
                 raise OutcomeUnknown(
                     f"an earlier save of this run of flow {flow_uuid} has an unknown outcome",
-                    path=self.path,
+                    path=journals.path,
                     step="poisoned",
                     hint="Kick it off again with its id: that loads what is there.",
                 )
@@ -239,7 +247,7 @@ class LandedFlowPersistence(FlowPersistence):
         saved = f"record {now}, by {by['method']}, {by['writer']}, at {by['saved_at']:%H:%M:%S} UTC" if by else "none"
         error = StaleWrite(
             f"flow {flow_uuid} was saved by another run meanwhile: expected record {tail}, found {saved}",
-            path=self.path,
+            path=_journals(self.path).path,
             step="compare",
             expected=str(tail),
             found=str(now),
@@ -280,7 +288,7 @@ def _writer() -> str:
     return f"pid {os.getpid()} on {platform.node()}"
 
 
-# Journals are found by their directory: CrewAI makes persistence objects as it pleases, and they must agree.
+# Journals are found by their place: CrewAI makes persistence objects as it pleases, and they must agree.
 
 _opened: dict[str, Journals] = {}
 _guard = threading.Lock()
@@ -289,7 +297,7 @@ _guard = threading.Lock()
 def _journals(path: str) -> Journals:
     with _guard:
         if path not in _opened:
-            _opened[path] = Journals(os.path.join(path, FLOWS))
+            _opened[path] = Journals(below(path, FLOWS))
         return _opened[path]
 
 

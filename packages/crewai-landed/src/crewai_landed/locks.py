@@ -13,14 +13,17 @@ import threading
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from landed import Lock, NotLanded
+from landed import Journals, Lock, NotLanded
+from landed.engines import absolute, is_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+    from landed.engine import Mutex
+
 LOCKS: Final = "locks"
-"""The part of the user's directory that holds the lock files."""
+"""The part of the user's place that holds the locks."""
 CREWAI_TIMEOUT: Final = 120.0
 """Seconds that CrewAI waits for a lock unless it says otherwise."""
 
@@ -32,17 +35,23 @@ class Locks:
 
     Args:
         directory: created when missing. Its permission bits, and its group where the group may write, are those of the
-            directory above it, so whoever may write that may use the locks.
+            directory above it, so whoever may write that may use the locks. Or an engine's address: the locks are among
+            all hosts then, and what [the engine](engines.md) does not promise of a lock, these do not.
 
     Raises:
-        NotLanded: the directory cannot be made.
+        Refused: no engine has that address, or the server cannot carry locks.
+        NotLanded: the directory cannot be made, or the server cannot be reached.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self.directory = os.path.abspath(directory)
+        self.directory = absolute(directory)
         self._guard = threading.Lock()
         self._holders: dict[str, _Held] = {}
         self._pid = os.getpid()
+        self.mode = 0o600
+        self._engine = Journals(self.directory) if is_address(self.directory) else None
+        if self._engine is not None:
+            return
         try:
             self.mode = _make(self.directory) & 0o666
         except OSError as error:
@@ -64,6 +73,12 @@ class Locks:
     def path_of(self, name: str) -> str:
         """The lock file of a name: names hold paths and colons, and never become one."""
         return os.path.join(self.directory, sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32] + ".lock")
+
+    def lock(self, name: str) -> Mutex:
+        """The lock of a name, without what makes it re-entrant."""
+        if self._engine is not None:
+            return self._engine.lock(name)
+        return Lock(self.path_of(name), mode=self.mode)
 
     def holder(self, name: str) -> _Held | None:
         """Who holds the lock in this process."""
@@ -88,7 +103,7 @@ class _Held:
         self._locks = locks
         self._name = name
         self._timeout = timeout
-        self._lock = Lock(locks.path_of(name), mode=locks.mode)
+        self._lock = locks.lock(name)
         self._block: FrameType | None = None
         self._within = False
 
@@ -97,7 +112,7 @@ class _Held:
 
         Raises:
             LockTimeout: it was not free in time; names the holder.
-            NotLanded: the lock file cannot be opened.
+            NotLanded: the lock file cannot be opened, or the server cannot be reached.
         """
         holder = self._locks.holder(self._name)
         callers = _callers()

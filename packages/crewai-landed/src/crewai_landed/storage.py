@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from functools import partial
 from time import time_ns
@@ -16,8 +15,10 @@ from crewai_landed.mismatch import EmbeddingDimensionMismatchError
 from crewai_landed.records import FORGOTTEN, REVISED, Condition, as_vector, dimension, encode, scope_path
 from crewai_landed.store import store_at
 from landed import aio
+from landed.engines import absolute, without_password
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from datetime import datetime
@@ -30,21 +31,26 @@ SCHEME: Final = "landed:"
 
 
 class LandedStorage:
-    """CrewAI's memory on the disk: what a call has returned from is flushed, verified, and seen by every process.
+    """CrewAI's memory in a journal: what a call has returned from is durable, verified, and seen by every process.
 
     It implements the whole of CrewAI's `StorageBackend`. Search is exact, over all embeddings in float32. All storages
-    of one directory in a process share their memory; threads, processes and forked children may use it at once.
+    of one place in a process share their memory; threads, processes and forked children may use it at once (of object
+    storage, no forked children).
 
     A method raises `landed.LandedError`: `landed.NotLanded`, and nothing was changed; or `landed.OutcomeUnknown`, and
     the next call reads from the device what there is. Wherever an embedding comes in, it raises CrewAI's
     `EmbeddingDimensionMismatchError` if it has another dimension than those that are stored; nothing is changed then.
 
     Args:
-        path: the directory, created when something is first saved or searched; flows and locks may share it.
+        path: the directory, created when something is first saved or searched; or an engine's address
+            (``postgresql://...``, ``s3://...``), which is first asked then. Flows and locks may share it.
+
+    Raises:
+        Refused: no engine has an address of that scheme.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.path.abspath(os.fspath(path))
+        self.path = absolute(path)
         self._store: Store | None = None
 
     @classmethod
@@ -54,11 +60,11 @@ class LandedStorage:
 
     @property
     def spec(self) -> str:
-        """What stands for this storage in a checkpoint: ``landed:`` and the absolute path."""
-        return SCHEME + self.path
+        """What stands for this storage in a checkpoint: ``landed:`` and its place, without a password."""
+        return SCHEME + without_password(self.path)
 
     def __repr__(self) -> str:
-        return f"LandedStorage({self.path!r})"
+        return f"LandedStorage({without_password(self.path)!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.path,)

@@ -19,6 +19,7 @@ from weakref import WeakValueDictionary
 import landed
 from crewai_landed.records import COMPACTED, MEMORY, REVISED, TOUCHED, Memory, as_json, decode
 from crewai_landed.table import Applied, Table
+from landed.engines import is_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from landed import Entry
 
 MEMORY_NAME: Final = "memory"
-"""What the memory's journal and its lock are called in the directory that the user named."""
+"""What the memory's journal and its lock are called in the place that the user named."""
 GARBAGE: Final = 1000
 """Entries that may be garbage beside as many as there are memories, before the journal is compacted."""
 RELOADS: Final = 16
@@ -36,10 +37,10 @@ log = logging.getLogger("landed")
 
 
 class Store:
-    """The memory in one directory, for all threads of this process.
+    """The memory in one place, for all threads of this process.
 
     Args:
-        path: the directory; its journal is made when it is first used.
+        path: a directory or an address; its journal is made when it is first used.
     """
 
     def __init__(self, path: str) -> None:
@@ -203,7 +204,7 @@ class Store:
         try:
             self.compact()
         except landed.LandedError as error:  # what was to be written has been
-            log.warning("%s: the memory's journal could not be compacted and goes on growing: %s", self.path, error)
+            log.warning("the memory's journal could not be compacted and goes on growing: %s", error)
 
     def compact(self) -> landed.Compacted:
         """Rewrite the journal with the memories that there are; others may save and search meanwhile.
@@ -253,7 +254,11 @@ class Store:
             if self._entered:
                 yield
                 return
-            with landed.Journals(self.path).lock(MEMORY_NAME):
+            with self._guard:
+                self._open()
+                assert self._journals is not None  # noqa: S101 - it was opened
+                lock = self._journals.lock(MEMORY_NAME)
+            with lock:
                 self._entered = True
                 try:
                     yield
@@ -289,15 +294,15 @@ def _kept(entry: Entry, marker: int, live: dict[str, tuple[int, bytes]]) -> bool
     return landed.Record(Memory(text, decode(entry.data).vector).encode(), entry.key, MEMORY)
 
 
-# One store for each directory: crews and flows make a memory each, and share the table.
+# One store for each place: crews and flows make a memory each, and share the table.
 
 _stores: WeakValueDictionary[str, Store] = WeakValueDictionary()
 _stores_guard = threading.Lock()
 
 
 def store_at(path: str) -> Store:
-    """This process's store for a directory."""
-    where = os.path.realpath(path)
+    """This process's store for a directory or an address."""
+    where = path if is_address(path) else os.path.realpath(path)
     with _stores_guard:
         store = _stores.get(where)
         if store is None:

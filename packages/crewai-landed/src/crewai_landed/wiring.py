@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,10 @@ from crewai_core.lock_store import set_lock_backend
 from crewai_landed.flows import LandedFlowPersistence
 from crewai_landed.locks import LOCKS, Locks
 from crewai_landed.storage import LandedStorage
+from landed.engines import absolute, below
 
 if TYPE_CHECKING:
+    import os
     from typing import Final
 
 DEFAULT: Final = "lancedb"
@@ -22,21 +23,23 @@ DEFAULT: Final = "lancedb"
 
 
 def install(path: str | os.PathLike[str]) -> None:
-    """Keep CrewAI's memory, flow states and locks of this process in a directory.
+    """Keep CrewAI's memory, flow states and locks of this process in one place.
 
     Call it before modules that define flows are imported: ``@persist()`` looks for its store when it decorates.
     Whatever is given a store explicitly keeps that. Checkpoints go where their `CheckpointConfig` says: give it a
     `LandedJsonProvider`.
 
     Args:
-        path: the directory; created when missing. Shared by any number of processes.
+        path: a directory, created when missing, or an engine's address (``postgresql://...``, ``s3://...``). Shared by
+            any number of processes.
 
     Raises:
-        NotLanded: the directory cannot be made. Nothing was installed.
+        Refused: no engine has that address, or the server cannot carry journals. Nothing was installed.
+        NotLanded: the directory cannot be made, or the server cannot be reached. Nothing was installed.
     """
-    path = os.path.abspath(path)
-    persistence, locks = LandedFlowPersistence(path=path), Locks(os.path.join(path, LOCKS))
-    set_memory_storage_factory(partial(_memory, path))
+    path = absolute(path)
+    persistence, locks = LandedFlowPersistence(path=path), Locks(below(path, LOCKS))
+    set_memory_storage_factory(partial(_memory, LandedStorage(path)))
     set_flow_persistence_factory(lambda: persistence)
     set_lock_backend(locks)
 
@@ -48,6 +51,8 @@ def uninstall() -> None:
     set_lock_backend(None)
 
 
-def _memory(path: str, spec: str) -> LandedStorage | None:
+def _memory(installed: LandedStorage, spec: str) -> LandedStorage | None:
     """The storage for a spec of CrewAI: its default, or one of ours; others are not ours to decide."""
-    return LandedStorage(path) if spec == DEFAULT else LandedStorage.from_spec(spec)
+    if spec in {DEFAULT, installed.spec}:  # the spec alone knows no password
+        return LandedStorage(installed.path)
+    return LandedStorage.from_spec(spec)

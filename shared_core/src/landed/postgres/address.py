@@ -20,6 +20,8 @@ SCHEMES: Final = ("postgresql", "postgres")
 UNSAFE: Final = "unsafe"
 _SPELL: Final = "In a user and a password, write each of @ : / ? # % as % and two digits"
 _BROKEN: Final = re.compile("%(?![0-9A-Fa-f]{2})")
+_SECRETS: Final = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"})
+"""Options of libpq that hold one."""
 NAME_LIMIT: Final = 1024
 """Bytes of a name in an address. The space of a collection is indexed, and an index entry holds 2,704."""
 
@@ -64,6 +66,32 @@ class Address:
         where = f"[{host}]" if ":" in host else host
         at = f"{where}:{port}" if port is not None else where
         self.shown = f"postgresql://{at}/{database}" + (f"/{quote(self.name)}" if self.name else "")
+
+
+def below(url: str, name: str) -> str:
+    """The address of that name within another.
+
+    Raises:
+        Refused: it is no address, or names no database, after which alone a name can stand.
+    """
+    Address(url)
+    parts = urlsplit(url)
+    if not parts.path.strip("/"):
+        raise _refused("it names no database, which comes before the name")
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}"))
+
+
+def without_password(url: str) -> str:
+    """The address without any password. libpq finds it in ``~/.pgpass``, ``PGPASSWORD`` or ``PGSERVICE``.
+
+    Raises:
+        Refused: it is no address.
+    """
+    Address(url)
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    options = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key not in _SECRETS]
+    return urlunsplit(parts._replace(netloc=user.partition(":")[0] + at + host, query=urlencode(options)))
 
 
 def _refused(what: str) -> Refused:

@@ -1,0 +1,60 @@
+"""What is told of a place without opening it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from landed.engines import absolute, below, is_address, without_password
+from landed.errors import Refused
+
+PLACES = ["postgresql://me@host/database", "postgres://host/database/name", "s3://bucket", "gs://bucket/a", "az://c/a"]
+
+
+def test_a_directory_becomes_absolute_and_an_address_stays() -> None:
+    assert absolute("crew") == os.path.join(os.getcwd(), "crew")
+    assert not is_address("crew")
+    for place in PLACES:
+        assert is_address(place)
+        assert absolute(place) == place
+
+
+@pytest.mark.parametrize("ask", [absolute, is_address, without_password])
+def test_a_scheme_that_no_engine_has_is_refused(ask) -> None:
+    with pytest.raises(Refused, match="no engine keeps journals at ftp://"):
+        ask("ftp://host/crew")
+
+
+@pytest.mark.parametrize(
+    ("place", "longer"),
+    [
+        ("/crew", os.path.join("/crew", "flows")),
+        ("postgresql://host/database", "postgresql://host/database/flows"),
+        ("postgresql://me:pw@host/database/crew/?unsafe=yes", "postgresql://me:pw@host/database/crew/flows?unsafe=yes"),
+        ("s3://bucket", "s3://bucket/flows"),
+        ("s3://bucket/crew/", "s3://bucket/crew/flows"),
+    ],
+)
+def test_below(place: str, longer: str) -> None:
+    assert below(place, "flows") == longer
+
+
+@pytest.mark.parametrize("place", ["postgresql://host", "postgresql:///", "postgresql://host?user=me"])
+def test_what_is_below_no_database_would_name_one(place: str) -> None:
+    with pytest.raises(Refused, match="names no database"):
+        below(place, "flows")
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [
+        ("postgresql://me:s3cret@host:1/database/a?unsafe=yes", "postgresql://me@host:1/database/a?unsafe=yes"),
+        ("postgresql://host/database?user=me&password=s3cret", "postgresql://host/database?user=me"),
+        ("postgresql://host/d?sslpassword=s3cret", "postgresql://host/d"),
+        ("postgresql://:s3cret@host/d", "postgresql://@host/d"),
+        *((place, place) for place in [*PLACES, "/crew"]),
+    ],
+)
+def test_no_password_is_written_down(place: str, shown: str) -> None:
+    assert without_password(place) == shown
