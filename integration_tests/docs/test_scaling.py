@@ -1,0 +1,41 @@
+"""The simulation behind docs/explanation/scaling.md: a seed gives the same figures, and the requests are landed's."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "scaling.py"
+
+
+def simulate(seed: int, json_file: Path, hash_seed: str) -> dict[str, Any]:
+    command = [sys.executable, SCRIPT, "--quick", "--seed", str(seed), "--json", json_file]
+    env = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120)
+    return json.loads(json_file.read_text(encoding="utf-8"))
+
+
+def test_the_same_seed_gives_the_same_figures(tmp_path: Path) -> None:
+    first = simulate(1, tmp_path / "1.json", "1")
+    assert simulate(1, tmp_path / "2.json", "2") == first
+    assert simulate(2, tmp_path / "3.json", "1")["fleet"] != first["fleet"]
+
+
+def test_an_append_asks_for_what_landed_asks_for(tmp_path: Path) -> None:
+    """Where nothing is in the way: one write and one read on object storage, one round trip to PostgreSQL.
+
+    integration_tests/engines/test_objects.py::test_an_append_is_one_write_and_one_read counts the real ones.
+    """
+    rows = simulate(1, tmp_path / "figures.json", "1")["fleet"]
+    free = {row["engine"]: float(row["requests for an append"]) for row in rows if row["told to slow down, %"] == "0.0"}
+    assert {engine: round(requests) for engine, requests in free.items()} == {
+        "S3, new bucket": 2,
+        "S3, 32 partitions": 2,
+        "S3 Express One Zone": 2,
+        "Azure, one account": 2,
+        "PostgreSQL, 16 cores": 1,
+    }
