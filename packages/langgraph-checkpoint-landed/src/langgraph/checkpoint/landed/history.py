@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from landed import Corrupt, Journal, Record
 from langgraph.checkpoint.landed import difference
+from langgraph.checkpoint.landed.company import Company
 from langgraph.checkpoint.landed.ending import Moved, read_end
 from langgraph.checkpoint.landed.records import (
     CODES,
@@ -127,6 +128,7 @@ class History:
     Attributes:
         guard: held by whoever reads or changes the index; never while a flush is waited for.
         writing: held by whoever puts, so that the puts of one process do not make each other stale.
+        company: writes that go along with a put.
         seen: the last sequence number that was applied.
         complete: whether all of the journal was; else only what the latest checkpoint of the root namespace needs.
         marker: the last one at which something was dropped.
@@ -137,6 +139,7 @@ class History:
         self.journal = journal
         self.guard = threading.RLock()
         self.writing = threading.Lock()
+        self.company = Company()
         self._cache = cache
         self._key = next(_keys)
         self._reset()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from landed import LockTimeout, StaleWrite
+from landed import Full, LockTimeout, Refused, StaleWrite
 from landed.process import me
 from langgraph.checkpoint.landed.difference import difference
 from langgraph.checkpoint.landed.records import INLINE, CheckpointRecord, Fields, Typed, ValueRecord
@@ -84,16 +84,26 @@ class Draft:
                         check(history)
                     expect = history.seen
                     records = self._records(history)
+                riders = history.company.board()
                 try:
-                    history.append(records, expect)
+                    history.append([*records, *(rider.record for rider in riders)], expect)
+                except (Full, Refused):
+                    if not riders:
+                        raise
+                    history.company.turn_away(riders)  # it may have room alone
                 except StaleWrite:
+                    history.company.turn_away(riders)
                     if time.monotonic() > deadline:
                         raise LockTimeout(
                             f"others appended in between for {PATIENCE:.0f} s", path=history.journal.path, step="put"
                         ) from None
                     with history.guard:
                         history.catch_up(complete=history.complete)
+                except BaseException:
+                    history.company.turn_away(riders)
+                    raise
                 else:
+                    history.company.leave(riders)
                     return
 
     def _prepare(self, history: History) -> None:

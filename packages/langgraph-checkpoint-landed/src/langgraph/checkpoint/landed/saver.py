@@ -285,10 +285,14 @@ class LandedSaver(BaseCheckpointSaver[str]):
                     history.catch_up(complete=False)
                     if not history.namespaces:
                         raise conflicts.stale(history, thread, id, None)
-            history.append([record], None)
+            history.company.set_out()
+            try:
+                history.append([record], None)
+            finally:
+                history.company.arrive()
 
         def commit() -> None:
-            if record.writes:
+            if record.writes and not self._threads.ride(thread, record):
                 self._threads.change(thread, append, create=True)
 
         return commit

@@ -17,6 +17,8 @@ from langgraph.checkpoint.landed.history import History
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from langgraph.checkpoint.landed.records import WritesRecord
+
 T = TypeVar("T")
 
 INDEXES: Final = 256
@@ -48,6 +50,11 @@ class Threads:
         history = self._history(name, create=True)
         assert history is not None  # noqa: S101 - it was made
         return history
+
+    def ride(self, name: str, record: WritesRecord) -> bool:
+        """Wait for a put to take writes along, where one is expected; whether it has stored them."""
+        history = self._pool.get(name)
+        return history is not None and history.company.ride(record)
 
     def look(self, name: str, look: Callable[[History], T], absent: T, *, complete: bool = True) -> T:
         """What `look` finds in a thread's index, with all that was appended until now; `absent` without a thread.

@@ -1,0 +1,182 @@
+"""Writes that wait for the put which follows them: one batch for both, none lost when it fails or never comes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+from drafts import Thread
+
+import landed
+from langgraph.checkpoint.landed import LandedSaver, company
+from langgraph.checkpoint.landed.history import History
+
+
+@pytest.fixture
+def worker() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as threads:
+        yield threads
+
+
+@pytest.fixture
+def history(thread: Thread) -> History:
+    """Of a thread with one checkpoint, where a put has been seen to meet writes on their way."""
+    thread.put({"a": 1})
+    history = thread.saver._threads.open("1")
+    history.company.set_out()
+    history.company.leave(history.company.board())
+    history.company.arrive()
+    return history
+
+
+def wait_for(history: History, number: int) -> None:
+    """Until so many writes wait for a put."""
+    deadline = monotonic() + 30
+    while len(history.company._waiting) < number:
+        assert monotonic() < deadline
+        sleep(0.001)
+
+
+def write_and_wait(
+    worker: ThreadPoolExecutor, thread: Thread, history: History, values: list[str]
+) -> list[Future[None]]:
+    """Writes, one task's after another's, until all wait."""
+    started = []
+    for number, value in enumerate(values):
+        started.append(worker.submit(thread.saver.put_writes, thread.where, [("x", value)], f"{value}"))
+        wait_for(history, number + 1)
+    return started
+
+
+def pending(root: Path, where: dict[str, Any]) -> list[Any]:
+    found = LandedSaver(root).get_tuple(where)
+    assert found is not None
+    return [value for _, _, value in found.pending_writes or []]
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(company, "MOMENT", 60.0)
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_put_takes_the_writes_of_its_parent_along(
+    thread: Thread, root: Path, history: History, worker: ThreadPoolExecutor
+) -> None:
+    before, parent = history.seen, thread.where
+    started = write_and_wait(worker, thread, history, ["one", "two"])
+    assert history.journal.tail == before  # nothing yet
+    latest = thread.put({"a": 2})
+    for each in started:
+        each.result()
+    batches = {entry.position for entry in history.journal.read(before + 1)}
+    assert len(batches) == 1
+    assert pending(root, parent) == ["one", "two"]
+    found = LandedSaver(root).get_tuple(thread.config)
+    assert found is not None
+    assert (found.config["configurable"]["checkpoint_id"], found.pending_writes) == (latest, [])
+
+
+@pytest.mark.usefixtures("patient")
+def test_nothing_is_acknowledged_before_the_put_is(
+    thread: Thread, history: History, worker: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [started] = write_and_wait(worker, thread, history, ["one"])
+    append = landed.Journal.append
+
+    def watched(journal: landed.Journal, *args: Any, **options: Any) -> Any:
+        assert not started.done()
+        appended = append(journal, *args, **options)
+        assert not started.done()
+        return appended
+
+    monkeypatch.setattr(landed.Journal, "append", watched)
+    thread.put({"a": 2})
+    started.result()
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("error", [landed.StaleWrite, landed.Full, landed.NotLanded, KeyboardInterrupt])
+def test_when_the_put_fails_the_writes_go_by_themselves(
+    thread: Thread,
+    root: Path,
+    history: History,
+    worker: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
+) -> None:
+    started = write_and_wait(worker, thread, history, ["one"])
+    append = History.append
+    parent = thread.where
+
+    def failing(history: History, records: list[Any], expect: int | None) -> None:
+        if len(records) > 1 and expect is not None:
+            monkeypatch.setattr(History, "append", append)
+            raise error("no")
+        append(history, records, expect)
+
+    monkeypatch.setattr(History, "append", failing)
+    if error in {landed.StaleWrite, landed.Full}:
+        thread.put({"a": 2})  # it is tried again, with what has come in between, or without the writes
+    else:
+        with pytest.raises(error):
+            thread.put({"a": 2})
+    started[0].result()
+    assert pending(root, parent) == ["one"]
+
+
+def test_without_a_put_the_writes_go_by_themselves_all_at_once_and_wait_no_more(
+    thread: Thread, root: Path, history: History, worker: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(company, "MOMENT", 1.0)
+    appended: list[Any] = []
+    append = History.append
+
+    def noted(history: History, records: list[Any], expect: int | None) -> None:
+        appended.extend(records)
+        append(history, records, expect)
+
+    monkeypatch.setattr(History, "append", noted)
+    first = worker.submit(thread.saver.put_writes, thread.where, [("__error__", "first")], "t")
+    wait_for(history, 1)
+    sleep(0.5)
+    last = worker.submit(thread.saver.put_writes, thread.where, [("__error__", "last")], "t")
+    wait_for(history, 2)
+    first.result()
+    last.result(0.4)
+    assert len(appended) == 2
+    assert len(pending(root, thread.where)) == 1
+    monkeypatch.setattr(company, "MOMENT", 60.0)
+    thread.write(("y", 1))  # would wait for a minute
+    for _ in range(company.DISAPPOINTED):
+        history.company.set_out()
+        assert history.company.board() == []
+        history.company.arrive()
+    assert not history.company.ride(appended[0])
+    history.company.set_out()
+    history.company.board()
+    assert history.company._hope == 1
+
+
+def test_a_lone_writer_waits_for_nobody(thread: Thread, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(company, "MOMENT", 60.0)
+    for number in range(3):
+        thread.put({"a": number})
+        thread.write(("x", number))
+    assert thread.tuple.pending_writes == [("task", "x", 2)]
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_removed_thread_is_not_written_to_by_those_who_waited(
+    thread: Thread, history: History, worker: ThreadPoolExecutor
+) -> None:
+    thread.load()
+    [started] = write_and_wait(worker, thread, history, ["one"])
+    thread.saver.delete_thread("1")
+    history.company.turn_away(history.company.board())
+    with pytest.raises(landed.StaleWrite):
+        started.result()
