@@ -39,6 +39,9 @@ EXPECTED = {
     ("PostToolUse", "Edit"): (AFTER, EDIT, "/project/plan.md"),
     ("PostToolUse", "Read"): (AFTER, READ, None),
     ("PostToolUse", "NotebookEdit"): (AFTER, NOTEBOOK, "/project/n.ipynb"),
+    ("PostToolUseFailure", "Write"): (FAILED, WRITE, None),
+    ("PostToolUseFailure", "Bash"): (PASS, OTHER, ""),
+    ("PermissionRequest", "Write"): (ASKING, WRITE, "/home/ada/outside.md"),
     ("PostToolBatch", None): (SETTLE, OTHER, ""),
     ("UserPromptSubmit", None): (PROMPT, OTHER, ""),
     ("SessionStart", None): (START, OTHER, ""),
@@ -47,6 +50,9 @@ EXPECTED = {
     ("SubagentStop", None): (STOP, OTHER, ""),
     ("Stop", None): (STOP, OTHER, ""),
 }
+
+NOT_FIRED = {"2.1.139": {("PermissionRequest", "Write")}}
+"""Without a terminal that version refuses and asks no hook."""
 
 
 @pytest.mark.parametrize("version", PAYLOADS)
@@ -65,19 +71,7 @@ def test_each_recorded_event(version: str) -> None:
         assert not call.again
         assert bool(call.response) == (phase == AFTER), kind
         met.add(kind)
-    assert met == set(EXPECTED)
-
-
-@pytest.mark.parametrize(
-    ("fields", "phase"),
-    [
-        ({"hook_event_name": "PostToolUseFailure", "error": "File content has changed"}, FAILED),
-        ({"hook_event_name": "PermissionRequest", "permission_suggestions": []}, ASKING),
-    ],
-)
-def test_events_that_the_recording_lacks(fields: dict, phase: str) -> None:
-    call = call_of({"session_id": "s", "tool_name": "Write", "tool_input": {"file_path": "/a"}, **fields})
-    assert (call.phase, call.paths) == (phase, ["/a"])
+    assert set(EXPECTED) - met == NOT_FIRED.get(version, set())
 
 
 @pytest.mark.parametrize(
@@ -108,7 +102,7 @@ def test_a_known_tool_that_does_not_say_enough_is_an_error(event: dict) -> None:
 
 
 def test_nothing_is_ever_allowed() -> None:
-    events = [name for name, _ in EXPECTED] + ["PermissionRequest", "PostToolUseFailure", "SomethingNew"]
+    events = [name for name, _ in EXPECTED] + ["SomethingNew"]
     for event, deny, tell, notice in itertools.product(events, ["", "no"], ["", "know"], ["", "see"]):
         output = output_of(event, Answer(deny=deny, tell=tell, notice=notice))
         text = repr(output)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from recorded import PAYLOADS
 
 import landed
 from landed.process import Owner, me
@@ -115,6 +116,34 @@ def test_a_person_who_is_asked_has_time(work: Path, actor) -> None:
         assert desk.lease is not None
         assert desk.lease.until > time.time() + guard.BOUND
     assert one.done(path, {"content": ""}) != "", "nothing was written"
+
+
+RECORDED = {
+    f"{event['hook_event_name']}, {version}": event
+    for version, events in PAYLOADS.items()
+    for event in events
+    if event["hook_event_name"] in {"PermissionRequest", "PostToolUseFailure"} and event["tool_name"] == "Write"
+}
+
+
+@pytest.mark.parametrize("event", RECORDED.values(), ids=RECORDED)
+def test_a_recorded_question_prolongs_the_lease_and_a_recorded_failure_ends_it(
+    work: Path, actor, event: dict[str, Any]
+) -> None:
+    path = work / "plan.md"
+    one = actor(event["session_id"])
+    assert one.ask(path) == ""
+    recorded = {**event, "cwd": str(work), "tool_input": {**event["tool_input"], "file_path": str(path)}}
+    assert one.hook(recorded.pop("hook_event_name"), **recorded) == {}
+    with guard.Desk(str(path), "x", timeout=1, patient=False) as desk:
+        if event["hook_event_name"] == "PermissionRequest":
+            assert desk.lease is not None
+            assert desk.lease.until > time.time() + guard.BOUND
+        else:
+            assert desk.lease is None
+    assert one.settle() == "", "a tool that did not write claims nothing"
+    assert one.stop() == ""
+    assert actor("another").write(path, "two") == ""
 
 
 @pytest.mark.parametrize(
