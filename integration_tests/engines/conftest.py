@@ -6,11 +6,16 @@ import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from azure_server import CONTAINER, AzureServer, installed
 from postgres_server import PostgresServer, binaries
 from s3_server import BUCKET, S3Server, environment
+from wire import Wire
+
+if TYPE_CHECKING:
+    import psycopg
 
 ROOT = Path(__file__).parents[2]
 # The conformance suite; CrewAI's suites, and what silences it.
@@ -41,6 +46,27 @@ def postgres_url(postgres: PostgresServer) -> str:
     return postgres.url(f"test-{next(_numbers)}")
 
 
+@pytest.fixture
+def postgres_wire(postgres: PostgresServer) -> Iterator[Wire]:
+    relay = Wire(postgres.port)
+    yield relay
+    relay.close()
+
+
+@pytest.fixture
+def postgres_wired(postgres_url: str, postgres: PostgresServer, postgres_wire: Wire) -> str:
+    """The same journal as `postgres_url`, by way of the relay."""
+    return postgres_url.replace(str(postgres.port), str(postgres_wire.port))
+
+
+@pytest.fixture
+def sql(postgres: PostgresServer) -> Iterator[psycopg.Connection]:
+    import psycopg
+
+    with psycopg.connect(postgres.conninfo, autocommit=True) as connection:
+        yield connection
+
+
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3Server]:
     pytest.importorskip("obstore", reason="obstore is not installed")
@@ -54,6 +80,20 @@ def s3() -> Iterator[S3Server]:
 @pytest.fixture
 def s3_url(s3: S3Server) -> str:
     return f"s3://{BUCKET}/test-{next(_numbers)}"
+
+
+@pytest.fixture
+def s3_wire(s3: S3Server) -> Iterator[Wire]:
+    relay = Wire(s3.port)
+    yield relay
+    relay.close()
+
+
+@pytest.fixture
+def s3_wired(s3_url: str, s3_wire: Wire) -> Iterator[str]:
+    """The environment leads to the store by way of the relay."""
+    with environment(f"http://127.0.0.1:{s3_wire.port}"):
+        yield s3_url
 
 
 @pytest.fixture(scope="session")

@@ -138,7 +138,7 @@ def test_whole_runs_one_after_the_other(url: str) -> None:
 
 
 def test_what_a_put_and_a_cold_start_cost_in_requests(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from test_objects import Counted
+    from clients import Counted
 
     from landed.objects import probe, store
 

@@ -53,7 +53,23 @@ def test_a_journal_of_which_nothing_is_left(tmp_path: Path) -> None:
     source = made(tmp_path / "source")
     source.compact(lambda entry: False)
     copied = copy_log(LocalLog(str(tmp_path / "source")), LocalLog(str(tmp_path / "target")))
-    assert (copied.batches, copied.tail, Journal(tmp_path / "target").tail) == (0, 60, 0)
+    target = Journal(tmp_path / "target")
+    assert (copied.batches, copied.tail, target.tail) == (1, 60, 60)
+    assert target.append([b"next"]).first == 61
+
+
+def test_numbers_that_went_out_since_the_last_copy_are_not_given_again(tmp_path: Path) -> None:
+    source = made(tmp_path / "source")
+    copy_log(LocalLog(str(tmp_path / "source")), LocalLog(str(tmp_path / "target")))
+    source.append([b"dropped", b"dropped"])
+    source.compact(lambda entry: entry.data != b"dropped")
+    copied = copy_log(LocalLog(str(tmp_path / "source")), LocalLog(str(tmp_path / "target")))
+    target = Journal(tmp_path / "target")
+    assert (copied.tail, target.tail, source.tail) == (62, 62, 62)
+    assert copy_log(LocalLog(str(tmp_path / "source")), LocalLog(str(tmp_path / "target"))).batches == 0
+    assert records(target) == records(source)
+    assert target.append([b"next"]).first == 63
+    assert main(["journal", "verify", str(tmp_path / "target")]) == 0
 
 
 def test_it_goes_on_where_it_was_broken_off(tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ class Copied:
 def copy_log(source: Log, target: Log, progress: Progress = _quiet, *, timeout: float = DEFAULT_TIMEOUT) -> Copied:
     """Copy what the source has now behind what the target has of it already, and compare the two.
 
-    Of a source without a single record nothing is copied, and the target's numbers begin at 1.
+    Numbers that nobody has any more, at the source's end, go over as a batch without records: the target goes on where
+    the source would, and no number is given out twice.
 
     Args:
         progress: told after each step.
@@ -132,14 +133,12 @@ def copy_collection(
 def _commits(source: Log, after: int, tail: int) -> Iterator[Commit]:
     """The source's batches as appends that give each record its number.
 
-    A batch takes with it the numbers before it that nobody has, and the last one those up to the tail.
+    A batch takes with it the numbers before it that nobody has; those behind the last are one without records.
     """
-    reached, waiting = after, None
+    reached = after
     for batch in source.batches(after + 1, tail):
         if batch.sequence > tail:
             break
-        if waiting is not None:
-            yield waiting
         shift = batch.sequence - reached - 1
         records = [
             (distance + shift, record)
@@ -148,11 +147,11 @@ def _commits(source: Log, after: int, tail: int) -> Iterator[Commit]:
         ]
         if not records:
             continue
-        waiting = Commit(encode_records(records), records[-1][0] + 1, None, inf)
-        reached += waiting.count
-    if waiting is not None:
-        waiting.count += tail - reached
-        yield waiting
+        count = records[-1][0] + 1
+        yield Commit(encode_records(records), count, None, inf)
+        reached += count
+    if reached < tail:
+        yield Commit(b"", tail - reached, None, inf)
 
 
 def _land(target: Log, group: list[Commit], timeout: float) -> None:

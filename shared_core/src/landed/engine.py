@@ -7,6 +7,8 @@ whatever can append at a given tail, or refuse, can be another. File descriptors
 
 from __future__ import annotations
 
+from landed.errors import Claimed, Full, StaleWrite
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -45,6 +47,48 @@ class Commit:
     @property
     def decided(self) -> bool:
         return self.sequence > 0 or self.error is not None
+
+
+# What every engine says in the same words.
+
+
+def stale(name: str, expected: int, tail: int) -> StaleWrite:
+    """The error for an expectation that the journal's tail does not meet."""
+    return StaleWrite(
+        f"expected the journal at {expected}, it is at {tail}",
+        path=name,
+        step="compare",
+        expected=str(expected),
+        found=str(tail),
+        hint="Read what was appended since, then append to that.",
+    )
+
+
+def full(name: str, limit: int, needed: int) -> Full:
+    """The error for an append after which the journal would have `needed` bytes."""
+    return Full(
+        f"the journal may have {limit} bytes, and would have {needed}",
+        path=name,
+        step="grow",
+        expected=str(limit),
+        found=str(needed),
+        hint="Compact it, or raise max_bytes.",
+    )
+
+
+def claimed(name: str, holder: str | None, *, away: bool = False) -> Claimed:
+    """The error for everybody but the owner; `away` for one who was the owner, and slept through the end of that."""
+    holder = holder or "one that does not say who it is"
+    error = Claimed(
+        f"another process owns it alone: {holder}",
+        path=name,
+        step="claim",
+        hint="This process was away for so long that its claim was ended. Read the journal, then claim it."
+        if away
+        else "Use that process, or wait until it closes the journal.",
+    )
+    error.holder = holder
+    return error
 
 
 class Batch:

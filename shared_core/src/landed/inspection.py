@@ -77,8 +77,9 @@ class SegmentReport:
             return
         distances = [distance for distance, _ in entries.decode_records(frame.payload)]
         self.records += len(distances)
-        self.first = self.first or head.sequence + distances[0]
-        self.last = head.sequence + distances[-1]
+        if distances:
+            self.first = self.first or head.sequence + distances[0]
+            self.last = head.sequence + distances[-1]
 
     @property
     def this_boot(self) -> bool | None:

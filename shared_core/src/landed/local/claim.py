@@ -6,7 +6,8 @@ import os
 from time import monotonic, sleep
 
 from landed import _fs
-from landed.errors import Claimed, LockTimeout
+from landed.engine import claimed
+from landed.errors import LockTimeout
 from landed.lock import Lock
 
 TYPE_CHECKING = False
@@ -59,7 +60,7 @@ class Claim:
         while self._is_taken():
             if monotonic() > deadline:
                 holder = self._lock.holder()
-                raise self._claimed(str(holder) if holder else None)
+                raise claimed(self._directory.path, str(holder) if holder else None)
             sleep(PAUSE)
 
     def _is_taken(self) -> bool:
@@ -89,14 +90,4 @@ class Claim:
         try:
             self._lock.acquire(timeout, owner=self)
         except LockTimeout as error:
-            raise self._claimed(error.holder) from error
-
-    def _claimed(self, holder: str | None) -> Claimed:
-        claimed = Claimed(
-            f"another process owns it alone: {holder or 'one that does not say who it is'}",
-            path=self._directory.path,
-            step="claim",
-            hint="Use that process, or wait until it closes the journal.",
-        )
-        claimed.holder = holder
-        return claimed
+            raise claimed(self._directory.path, error.holder) from error

@@ -17,7 +17,8 @@ from time import time
 
 from landed import _fs
 from landed.digest import sha256
-from landed.errors import Claimed, Corrupt, LockTimeout, NotLanded, OutcomeUnknown, StaleWrite, from_os_error
+from landed.engine import claimed, stale
+from landed.errors import Corrupt, LockTimeout, NotLanded, OutcomeUnknown, StaleWrite, from_os_error
 from landed.local.claim import CLAIM, GLANCE
 from landed.local.directory import LOCK
 from landed.local.log import LocalLog
@@ -224,9 +225,7 @@ class LocalCollection:
         finally:
             log.close()
         if tail != expect:
-            raise StaleWrite(
-                f"the tail is {tail}, not {expect}", path=path, step="expect", expected=str(expect), found=str(tail)
-            )
+            raise stale(path, expect, tail)
 
     def _rename(self, path: str, out: str) -> None:
         try:
@@ -271,9 +270,7 @@ class LocalCollection:
         try:
             lock.acquire(GLANCE)
         except LockTimeout as error:
-            claimed = Claimed(f"another process owns it alone: {error.holder}", path=path, step="claim")
-            claimed.holder = error.holder
-            raise claimed from error
+            raise claimed(path, error.holder) from error
         lock.release()
 
     # Paths.

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 
 from landed import _fs
-from landed.errors import Corrupt, Full, LandedError, NotLanded, OutcomeUnknown, StaleWrite, VerifyFailed
+from landed.engine import full, stale
+from landed.errors import Corrupt, LandedError, NotLanded, OutcomeUnknown, VerifyFailed
 from landed.local import compaction, doubt, reading, recovery, segments
 from landed.local.directory import LOCK, SUSPECT, JournalDirectory
 from landed.local.doubt import REOPEN
@@ -159,7 +160,7 @@ class LocalLog:
         decided = 0
         for commit in commits:
             if commit.expect is not None and commit.expect != tail:
-                commit.error = self._stale(commit.expect, tail)
+                commit.error = stale(self.name, commit.expect, tail)
                 decided += 1
                 continue
             following = Head(
@@ -181,16 +182,6 @@ class LocalLog:
             decided += 1
             offset, tail = head.end, head.tail
         return decided, b"".join(parts), head if landing else None
-
-    def _stale(self, expected: int, tail: int) -> StaleWrite:
-        return StaleWrite(
-            f"expected the journal at {expected}, it is at {tail}",
-            path=self.name,
-            step="compare",
-            expected=str(expected),
-            found=str(tail),
-            hint="Read what was appended since, then append to that.",
-        )
 
     def _write(self, segment: Segment, data: bytes, start: int) -> None:
         try:
@@ -281,14 +272,7 @@ class LocalLog:
         used = self.size()
         size = segments.next_size(wanted, needed, self._max_bytes - used)
         if used + size > self._max_bytes:
-            raise Full(
-                "the growth limit is reached",
-                path=self.name,
-                step="grow",
-                expected=str(self._max_bytes),
-                found=str(used + size),
-                hint="Compact it, or raise max_bytes.",
-            )
+            raise full(self.name, self._max_bytes, used + size)
         return size
 
     def _seal(self, segment: Segment) -> None:

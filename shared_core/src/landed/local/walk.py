@@ -162,10 +162,10 @@ def _fault(frame: Frame) -> str:
         records = list(entries.decode_records(frame.payload))
     except struct.error:
         return "its records do not fill it"
-    if not records or entries.encode_records(records) != frame.payload:
+    if entries.encode_records(records) != frame.payload:
         return "its records do not fill it"
     distances = [distance for distance, _ in records]
-    if distances != sorted(set(distances)) or distances[-1] >= frame.head.count:
+    if distances != sorted(set(distances)) or distances[-1:] >= [frame.head.count]:
         return "its records are out of order"
     return ""
 

@@ -12,6 +12,7 @@ import base64
 from time import monotonic
 
 from landed.digest import sha256
+from landed.engine import stale
 from landed.errors import Corrupt, NotLanded, OutcomeUnknown
 from landed.lock import DEFAULT_TIMEOUT
 from landed.objects.address import Address
@@ -83,7 +84,20 @@ class ObjectCollection:
                 known = Objects(self._store, key, "", self._timeout).load()
                 name = known.head.name if known is not None else None
             if name is not None:
-                yield _decode(name)
+                yield self._decoded(name, key)
+
+    def _decoded(self, text: str, key: str) -> str:
+        try:
+            if key[len(HEADS)] not in {SPELLED, BY_DIGEST}:
+                raise ValueError  # noqa: TRY301 - likewise
+            return base64.b64decode(text, altchars=b"-_", validate=True).decode("utf-8", "surrogatepass")
+        except ValueError:
+            raise Corrupt(
+                "an object where heads of journals are is called by no name",
+                path=f"{self._store.shown}/{key}",
+                step="list",
+                hint="Something else has put it there. See what it is, and move it away.",
+            ) from None
 
     def remove(self, name: str, timeout: float, expect: int | None = None) -> bool:
         try:
@@ -97,7 +111,7 @@ class ObjectCollection:
 
         def check(head: Head) -> None:
             if expect is not None and head.tail != expect:
-                raise log.stale(expect, head.tail)
+                raise stale(log.name, expect, head.tail)
 
         head = log.replace(check, monotonic() + timeout, REMOVE).head
         # From here on nobody can append to it, and what is left of it costs space and nothing else.
@@ -143,7 +157,3 @@ def _digest(name: str) -> str:
 
 def _encode(name: str) -> str:
     return base64.urlsafe_b64encode(name.encode("utf-8", "surrogatepass")).decode()
-
-
-def _decode(text: str) -> str:
-    return base64.urlsafe_b64decode(text).decode("utf-8", "surrogatepass")

@@ -37,7 +37,7 @@ def merge(objects: Objects, head: Head) -> None:
     small: list[Listed] = []
     size = 0
     for listed in reversed(head.segments):
-        if listed.size >= MERGED_BYTES // 2 or size + listed.size > MERGED_BYTES:
+        if listed.last <= head.compacting or listed.size >= MERGED_BYTES // 2 or size + listed.size > MERGED_BYTES:
             break
         small.insert(0, listed)
         size += listed.size
@@ -100,6 +100,7 @@ def compact(log: ObjectLog, rewrite: Rewrite, timeout: float) -> tuple[int, int]
             latest.segments[: len(old)] = new
             latest.garbage += [(each.id, time()) for each in old if each.id not in kept]
             latest.revision += 1
+            latest.compacting = 0
 
         after = log.replace(change, monotonic() + objects.timeout, "compact").head
         _sweep_orphans(objects)
@@ -134,6 +135,7 @@ def _settle(objects: Objects, head: Head) -> None:
     if head.frames:
         head.segments.append(_write(objects, head, head.frames, monotonic() + objects.timeout))
         head.frames = []
+    head.compacting = head.tail
 
 
 def _rewritten(objects: Objects, head: Head, rewrite: Rewrite) -> list[Listed]:

@@ -49,10 +49,17 @@ class Group:
             if not commit.decided:
                 commit.error = error
 
-    def shown(self, head: Head, objects: Objects) -> bool:
-        """Whether a head, as the store gives it, has every batch of this group, under its nonce."""
+    def found(self, head: Head, objects: Objects) -> list[Frame] | None:
+        """The batches of this group as a head has them, as the store gives it; None when it does not have them all.
+
+        Each stands under its nonce, with its bytes or with those that a compaction has put in their place since.
+        """
+        found: list[Frame] = []
         for frame in self.frames:
-            found = objects.find(head, frame.sequence)
-            if found is None or (found.nonce, found.payload) != (frame.nonce, frame.payload):
-                return False
-        return True
+            held = objects.find(head, frame.sequence)
+            if held is None or held.nonce != frame.nonce:
+                return None
+            if held.payload != frame.payload and held.revision <= self.head.revision:
+                return None
+            found.append(held)
+        return found

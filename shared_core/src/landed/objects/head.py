@@ -106,12 +106,17 @@ class Head:
         owner: who owns it alone, or None.
         change: random, of the newest step that was no append. It tells a step that landed from one that did not, and
             makes a renewal another object: an ETag may be a digest.
+        compacting: the last number of what a compaction works on. Those segments are not merged meanwhile; were they,
+            its work would be for nothing, again and again while others append.
         segments: oldest first.
         garbage: ids of segments that no head names any more, and when that began, in seconds since the epoch.
         frames: the newest batches, which are in no segment yet.
     """
 
-    __slots__ = ("change", "epoch", "frames", "garbage", "incarnation", "name", "owner", "revision", "segments", "tail")
+    __slots__ = (
+        "change", "compacting", "epoch", "frames", "garbage", "incarnation", "name", "owner", "revision", "segments",
+        "tail",
+    )  # fmt: skip
 
     def __init__(self, incarnation: str, name: str | None = None) -> None:
         self.incarnation = incarnation
@@ -121,6 +126,7 @@ class Head:
         self.epoch = 0
         self.owner: str | None = None
         self.change = ""
+        self.compacting = 0
         self.segments: list[Listed] = []
         self.garbage: list[tuple[str, float]] = []
         self.frames: list[Frame] = []
@@ -129,7 +135,7 @@ class Head:
         """Another that can be changed without changing this one."""
         other = Head(self.incarnation, self.name)
         other.tail, other.revision, other.epoch, other.owner = self.tail, self.revision, self.epoch, self.owner
-        other.change = self.change
+        other.change, other.compacting = self.change, self.compacting
         other.segments, other.garbage, other.frames = [*self.segments], [*self.garbage], [*self.frames]
         return other
 
@@ -147,6 +153,7 @@ class Head:
             "epoch": self.epoch,
             "owner": self.owner,
             "change": self.change,
+            "compacting": self.compacting,
             "segments": [each.fields() for each in self.segments],
             "garbage": self.garbage,
         }
@@ -158,7 +165,7 @@ class Head:
         fields, frames = _decode(HEAD, data, path)
         head = cls(fields["incarnation"], fields["name"])
         head.tail, head.revision, head.epoch = fields["tail"], fields["revision"], fields["epoch"]
-        head.owner, head.change = fields["owner"], fields["change"]
+        head.owner, head.change, head.compacting = fields["owner"], fields["change"], fields["compacting"]
         head.segments = [Listed(*each) for each in fields["segments"]]
         head.garbage = [(each[0], each[1]) for each in fields["garbage"]]
         head.frames = frames

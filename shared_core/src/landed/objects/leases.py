@@ -12,8 +12,9 @@ from time import monotonic, sleep, time
 
 from landed.errors import LockTimeout, NotLanded, Refused
 from landed.lock import DEFAULT_TIMEOUT
-from landed.objects.store import CONFLICT, ERRORS, Object, pauses
+from landed.objects.store import CONFLICT, ERRORS, Object
 from landed.process import me
+from landed.retries import pauses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,16 +10,15 @@ import os
 import threading
 from time import monotonic, sleep, time
 
+from landed.engine import claimed, full, stale
 from landed.errors import (
     Claimed,
     Corrupt,
-    Full,
     LandedError,
     LockTimeout,
     NotLanded,
     OutcomeUnknown,
     Refused,
-    StaleWrite,
     VerifyFailed,
 )
 from landed.lock import DEFAULT_TIMEOUT
@@ -30,8 +29,9 @@ from landed.objects.head import FRAME, Head, Listed
 from landed.objects.leases import LEASE, Renewal
 from landed.objects.probe import prove
 from landed.objects.segments import Known, Objects
-from landed.objects.store import CONFLICT, ERRORS, FINAL, Store, pauses
+from landed.objects.store import CONFLICT, ERRORS, FINAL, Store
 from landed.process import me
+from landed.retries import pauses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from landed.engine import Batch, Commit, Position, Rewrite
+    from landed.objects.head import Frame
 
 INLINE_BATCHES: Final = 64
 """Batches that the head holds; with one more they move into a segment."""
@@ -49,6 +50,10 @@ SEGMENTS_KEY: Final = "segments/"
 REMOVE: Final = "remove"
 GROUP_BYTES: Final = 8 << 20
 """Bytes that one put may carry, one larger batch excepted."""
+
+
+CONTENDED: Final = 0.1
+"""Seconds between two tries of a step, at most about: a writer that appends all the time pauses not at all."""
 
 
 class ObjectLog:
@@ -116,7 +121,8 @@ class ObjectLog:
             elif sure and decided:
                 return decided
             elif sure:
-                raise self._full(known.head.size + len(commits[0].payload) + FRAME.size)
+                needed = known.head.size + len(commits[0].payload) + FRAME.size
+                raise full(self.name, self._limit or 0, needed)
             else:
                 known = self._look(deadline)
             sure = True
@@ -132,7 +138,7 @@ class ObjectLog:
         for decided, commit in enumerate(commits):
             size = group.bytes + FRAME.size + len(commit.payload)
             if commit.expect is not None and commit.expect != group.head.tail:
-                commit.error = self.stale(commit.expect, group.head.tail)
+                commit.error = stale(self.name, commit.expect, group.head.tail)
             elif (self._limit is not None and group.before + size > self._limit) or (
                 group.frames and size > GROUP_BYTES
             ):
@@ -172,12 +178,12 @@ class ObjectLog:
             except ERRORS as error:  # it may have landed, or land later
                 lost = error
                 tag = None
-            now, shown = self._prove(group, deadline, lost, sure=tag is None and lost is None)
-            if shown:
-                self._acknowledge(group, now)
+            now, found = self._prove(group, deadline, lost, sure=tag is None and lost is None)
+            if found is not None:
+                self._acknowledge(group, found, now)
                 return True
             if tag is not None:
-                raise self._unproved()
+                raise self._unproved(compacted=now.head.revision > known.head.revision)
             if now.tag != known.tag:
                 if lost is not None and now.head.revision != known.head.revision:
                     break  # a compaction may have dropped what landed
@@ -209,8 +215,10 @@ class ObjectLog:
         if segment is not None:
             self.objects.discard(head, [segment])
 
-    def _prove(self, group: Group, deadline: float, lost: Exception | None, *, sure: bool) -> tuple[Known, bool]:
-        """The head as the store gives it now, and whether it has the group.
+    def _prove(
+        self, group: Group, deadline: float, lost: Exception | None, *, sure: bool
+    ) -> tuple[Known, list[Frame] | None]:
+        """The head as the store gives it now, and the group's batches in it, or None when it does not have them.
 
         Args:
             sure: whether nothing was put, so that a failure to read it leaves nothing unknown.
@@ -221,20 +229,27 @@ class ObjectLog:
         try:
             now = self.objects.load(deadline=max(deadline, monotonic() + 1.0))
             if now is not None and now.head.incarnation == self._incarnation:
-                return now, group.shown(now.head, self.objects)
+                return now, group.found(now.head, self.objects)
         except (NotLanded, Corrupt) as error:
             if sure:
                 raise
             raise self._failed(OutcomeUnknown, lost or error, "whether the append landed is unknown") from error
         raise self._removed()
 
-    def _acknowledge(self, group: Group, now: Known) -> None:
-        for commit, frame in zip(group.landing, group.frames, strict=True):
+    def _acknowledge(self, group: Group, found: list[Frame], now: Known) -> None:
+        for commit, frame in zip(group.landing, found, strict=True):
             commit.position = frame.position
             commit.sequence = frame.sequence
         self._remember(now)
 
-    def _unproved(self) -> VerifyFailed:
+    def _unproved(self, *, compacted: bool) -> OutcomeUnknown:
+        if compacted:
+            return OutcomeUnknown(
+                "the store acknowledged the append, and a compaction came before it could be read back",
+                path=self.name,
+                step="verify",
+                hint="Read the journal again: the batch is there, or the compaction dropped it.",
+            )
         return VerifyFailed(
             "the store acknowledged the append, and reads it back otherwise",
             path=self.name,
@@ -346,7 +361,7 @@ class ObjectLog:
         head = self._known.head
         sent: set[str] = set()
         lost: Exception | None = None
-        for pause in pauses(deadline):
+        for pause in pauses(deadline, CONTENDED):
             try:
                 known = self._look(deadline)
                 if known.head.change in sent:
@@ -417,24 +432,9 @@ class ObjectLog:
         head = known.head
         if self._epoch is not None:
             if self._epoch != head.epoch:
-                error = self._claimed(head.owner)
-                error.hint = (
-                    "This process was away for so long that its claim was ended. Read the journal, and claim it."
-                )
-                raise error
+                raise claimed(self.name, head.owner, away=True)
         elif head.owner is not None and time() - known.modified <= LEASE:
-            raise self._claimed(head.owner)
-
-    def _claimed(self, owner: str | None) -> Claimed:
-        holder = owner or "a process that does not say who it is"
-        error = Claimed(
-            f"another process owns the journal alone: {holder}",
-            path=self.name,
-            step="claim",
-            hint="Let it finish, or use a journal of your own.",
-        )
-        error.holder = holder
-        return error
+            raise claimed(self.name, head.owner)
 
     def forked(self) -> None:
         """Nothing: the client refuses to work in a forked child (`landed.objects.store`)."""
@@ -457,27 +457,6 @@ class ObjectLog:
             self._epoch = None
 
     # What goes wrong.
-
-    def stale(self, expected: int, tail: int) -> StaleWrite:
-        """The error for an expectation that is not met."""
-        return StaleWrite(
-            f"expected the journal at {expected}, it is at {tail}",
-            path=self.name,
-            step="compare",
-            expected=str(expected),
-            found=str(tail),
-            hint="Read what was appended since, then append to that.",
-        )
-
-    def _full(self, needed: int) -> Full:
-        return Full(
-            f"the journal may have {self._limit} bytes, and would have {needed}",
-            path=self.name,
-            step="grow",
-            expected=str(self._limit),
-            found=str(needed),
-            hint="Compact the journal, or raise its limit.",
-        )
 
     def _contended(self) -> LockTimeout:
         return LockTimeout(

@@ -9,7 +9,8 @@ from time import monotonic, sleep
 
 from landed.errors import Corrupt, NotLanded
 from landed.objects.head import Head, decode_segment, encode_segment
-from landed.objects.store import CONFLICT, ERRORS, FINAL, UNCHANGED, Object, pauses
+from landed.objects.store import CONFLICT, ERRORS, FINAL, UNCHANGED, Object
+from landed.retries import pauses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ only who knows the nonce can tell that from a conflict. Every call ends in time.
 from __future__ import annotations
 
 import os
-import random
 import re
-from time import monotonic, sleep
+from time import sleep
 
 from landed.errors import LandedError, NotLanded, OutcomeUnknown, Refused
+from landed.retries import pauses
 
 try:
     from obstore.exceptions import (
@@ -51,8 +51,6 @@ CLIENT: Final[ClientConfig] = {
     "user_agent": "landed",
 }
 """Seconds that a request and a connection may take. Plain HTTP is for the endpoint that the environment names."""
-PAUSE: Final = (0.05, 2.0)
-"""Seconds before the first new try and at most; each pause is drawn between none and twice the one before."""
 UNCHANGED: Final = "unchanged"
 """What `Store.get` gives when the object is still the one that the caller knows."""
 
@@ -180,18 +178,6 @@ _HINTS: Final[dict[type[LandedError], str]] = {
     NotLanded: "See whether the store can be reached and this machine may write there, then try again.",
     Refused: "See the address, and the environment that the store's settings come from.",
 }
-
-
-def pauses(deadline: float) -> Iterator[float | None]:
-    """Jittered pauses between tries until the deadline; then one None, for the last try."""
-    pause, most = PAUSE
-    while True:
-        left = deadline - monotonic()
-        if left <= 0:
-            yield None
-            return
-        yield min(left, random.uniform(0, 2 * pause))  # noqa: S311 - spreads tries, keeps no secret
-        pause = min(most, 2 * pause)
 
 
 def words(error: BaseException) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import psycopg
 
-from landed.errors import Claimed, NotLanded
-from landed.postgres.server import DRIVER_ERRORS
+from landed.engine import claimed
+from landed.errors import NotLanded
+from landed.postgres.server import DRIVER_ERRORS, keep_for_parent
 from landed.process import me
 
 TYPE_CHECKING = False
@@ -45,6 +46,10 @@ class Claim:
         self._connection = connection
         self._journal = journal
         self.epoch = epoch
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: the connection is the parent's, and the claim with it."""
+        keep_for_parent(self._connection)
 
     def end(self) -> None:
         """Give the journal back. If the server cannot be told, the next writer ends what is left of the claim."""
@@ -81,7 +86,7 @@ def take(server: Server, journal: int, name: str) -> Claim:
     connection.close()
     if held is None:
         raise NotLanded("the journal was removed", path=name, step="claim")
-    raise refused(name, held[0])
+    raise claimed(name, held[0])
 
 
 def end_if_dead(connection: Connection, journal: int, epoch: int) -> int | None:
@@ -96,16 +101,3 @@ def end_if_dead(connection: Connection, journal: int, epoch: int) -> int | None:
         return None
     ended = connection.execute(_END, keys).fetchone()
     return ended[0] if ended else None
-
-
-def refused(name: str, owner: str | None) -> Claimed:
-    """What everybody else hears."""
-    holder = owner or "a process that does not say who it is"
-    error = Claimed(
-        f"another process owns the journal alone: {holder}",
-        path=name,
-        step="claim",
-        hint="Let it finish, or use a journal of your own.",
-    )
-    error.holder = holder
-    return error

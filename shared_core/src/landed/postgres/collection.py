@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 from time import monotonic
 
-from landed.errors import NotLanded, OutcomeUnknown, StaleWrite
+from psycopg.errors import LockNotAvailable
+
+from landed.engine import claimed, stale
+from landed.errors import Corrupt, LockTimeout, NotLanded, OutcomeUnknown
 from landed.lock import DEFAULT_TIMEOUT
 from landed.postgres import claims
 from landed.postgres.address import Address
-from landed.postgres.log import ALONE, STATE, PostgresLog, State, find_row
+from landed.postgres.log import PostgresLog
 from landed.postgres.mutex import PostgresMutex
-from landed.postgres.server import DRIVER_ERRORS, Lost, server_for
+from landed.postgres.rows import ALONE, STATE, State, find_row
+from landed.postgres.server import DRIVER_ERRORS, Lost, server_for, wait_for_rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +69,15 @@ class PostgresCollection:
         while True:
             rows = self._ask(_NAMES, (self._space, after), "the journals cannot be listed")
             for _, name in rows:
-                yield bytes(name).decode("utf-8", "surrogatepass")
+                try:
+                    yield bytes(name).decode("utf-8", "surrogatepass")
+                except UnicodeDecodeError:
+                    raise Corrupt(
+                        f"a journal's name is none: {bytes(name)[:40]!r}",
+                        path=self.name,
+                        step="list",
+                        hint="Something else has written to landed_journal. See what that row is.",
+                    ) from None
             if not rows:
                 return
             after = bytes(rows[-1][0])
@@ -79,27 +91,23 @@ class PostgresCollection:
         removing = False
         try:
             with self._server.connection(deadline) as connection, connection.transaction():
+                wait_for_rows(connection, deadline)
                 row = connection.execute(f"{STATE} FOR UPDATE", (journal,)).fetchone()
                 if row is None:
                     return False  # another process was first
                 state = State(row)
                 if state.owner is not None and claims.end_if_dead(connection, journal, state.epoch) is None:
-                    raise claims.refused(self.name, state.owner)
+                    raise claimed(self.name, state.owner)
                 if expect is not None and expect != state.tail:
-                    raise StaleWrite(
-                        f"the tail is {state.tail}, not {expect}",
-                        path=self.name,
-                        step="expect",
-                        expected=str(expect),
-                        found=str(state.tail),
-                    )
+                    raise stale(self.name, expect, state.tail)
                 removing = True
                 return connection.execute(_REMOVE, {"id": journal}).fetchone() is not None
         except Lost as error:
             kind = OutcomeUnknown if removing else NotLanded
             raise self._server.failed(kind, error, "the removal broke off", "remove") from error
         except DRIVER_ERRORS as error:
-            raise self._server.failed(NotLanded, error, "the journal cannot be removed", "remove") from error
+            kind = LockTimeout if isinstance(error, LockNotAvailable) else NotLanded
+            raise self._server.failed(kind, error, "the journal cannot be removed", "remove") from error
 
     def lock(self, name: str) -> PostgresMutex:
         digest = hashlib.sha256(f"{self._space}\0".encode() + _encode(name)).digest()

@@ -10,7 +10,8 @@ from landed.lock import DEFAULT_TIMEOUT
 from landed.postgres import reading
 from landed.postgres.claims import CLASS
 from landed.postgres.schema import OVERHEAD
-from landed.postgres.server import DRIVER_ERRORS, Lost, pauses
+from landed.postgres.server import DRIVER_ERRORS, Lost
+from landed.retries import pauses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,174 +10,37 @@ the tail from one and the same number, so that one lands at most, and the nonce 
 
 from __future__ import annotations
 
-import hashlib
-import os
 import threading
-import zlib
 from contextlib import contextmanager
 from time import monotonic, sleep
 
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
-from landed.errors import (
-    Corrupt,
-    Full,
-    LandedError,
-    LockTimeout,
-    NotLanded,
-    OutcomeUnknown,
-    StaleWrite,
-    VerifyFailed,
-)
+from landed.engine import claimed, full, stale
+from landed.errors import LandedError, LockTimeout, NotLanded, OutcomeUnknown
 from landed.lock import DEFAULT_TIMEOUT
 from landed.postgres import claims, compaction, reading
 from landed.postgres.address import Address
+from landed.postgres.group import Group, lied
+from landed.postgres.rows import ALONE, STATE, State, find_row
 from landed.postgres.schema import OVERHEAD
-from landed.postgres.server import DRIVER_ERRORS, Lost, passing, pauses, server_for
+from landed.postgres.server import DRIVER_ERRORS, Lost, passing, server_for, wait_for_rows
+from landed.retries import pauses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Any, Final
+    from typing import Final
 
     from landed.engine import Batch, Commit, Position, Rewrite
-    from landed.postgres.server import Connection, Server
+    from landed.postgres.group import Proof
+    from landed.postgres.server import Connection, Patient, Server
 
 GROUP: Final = 256
 """Commits that go into one statement."""
 GROUP_BYTES: Final = 8 << 20
 """Bytes that one statement may carry, one larger batch excepted."""
-PIPELINED: Final = 1 << 20
-"""Bytes up to which the proof is asked for before the append is answered. A pipeline of psycopg 3.3 stops for good when
-more than about 8 MiB are under way in it, and beside a large append one more round trip does not show."""
-
-APPEND: Final = """
-WITH moved AS (
-    UPDATE landed_journal
-    SET tail = %(to)s, batches = batches + %(count)s, bytes = bytes + %(bytes)s
-    WHERE id = %(journal)s AND tail = %(from)s AND epoch = %(epoch)s AND bytes + %(bytes)s <= %(limit)s
-    RETURNING id, revision
-), added AS (
-    INSERT INTO landed_batch (journal, sequence, tail, revision, nonce, crc, payload)
-    SELECT moved.id, new.sequence, new.tail, moved.revision, new.nonce, new.crc, new.payload
-    FROM moved, unnest(%(sequences)s::bigint[], %(tails)s::bigint[], %(nonces)s::bytea[], %(crcs)s::bigint[],
-                       %(payloads)b::bytea[]) AS new (sequence, tail, nonce, crc, payload)
-)
-SELECT id FROM moved
-"""
-APPEND_ONE: Final = """
-WITH moved AS (
-    UPDATE landed_journal SET tail = %(to)s, batches = batches + 1, bytes = bytes + %(bytes)s
-    WHERE id = %(journal)s AND tail = %(from)s AND epoch = %(epoch)s AND bytes + %(bytes)s <= %(limit)s
-    RETURNING id, revision
-), added AS (
-    INSERT INTO landed_batch (journal, sequence, tail, revision, nonce, crc, payload)
-    SELECT id, %(from)s + 1, %(to)s, revision, %(nonce)b, %(crc)s, %(payload)b FROM moved
-)
-SELECT id FROM moved
-"""
-"""The same for one batch, at half the price."""
-PROOF: Final = """
-SELECT nonce, sequence, sha256(payload), revision FROM landed_batch
-WHERE journal = %(journal)s AND sequence BETWEEN %(from)s + 1 AND %(to)s
-"""
-STATE: Final = "SELECT tail, bytes, batches, revision, epoch, owner FROM landed_journal WHERE id = %s"
-FIND: Final = """
-SELECT tail, bytes, batches, revision, epoch, owner, id, name FROM landed_journal
-WHERE space = %(space)s AND digest = %(digest)s
-"""
-MAKE: Final = """
-INSERT INTO landed_journal (space, digest, name) VALUES (%(space)s, %(digest)s, %(name)s) ON CONFLICT DO NOTHING
-"""
-ALONE: Final = "journal"
-"""The space of journals that have an address of their own."""
 NO_LIMIT: Final = (1 << 63) - 1
-
-
-class State:
-    """A journal's row, as it was seen last."""
-
-    __slots__ = ("batches", "bytes", "epoch", "owner", "revision", "tail")
-
-    def __init__(self, row: tuple[Any, ...]) -> None:
-        self.tail, self.bytes, self.batches, self.revision, self.epoch, self.owner = row
-
-
-def find_row(server: Server, space: str, name: bytes, deadline: float, *, create: bool) -> tuple[int, State] | None:
-    """The id and the state of a journal; None when there is none and none is to be made.
-
-    Raises:
-        Corrupt: its row bears another name.
-        NotLanded: the server cannot be reached.
-    """
-    keys = {"space": space, "digest": hashlib.sha256(name).digest(), "name": name}
-
-    def find(connection: Connection) -> tuple[Any, ...] | None:
-        row: tuple[Any, ...] | None = connection.execute(FIND, keys).fetchone()
-        if row is None and create:
-            connection.execute(MAKE, keys)
-            row = connection.execute(FIND, keys).fetchone()
-        return row
-
-    row = server.ask(find, "the journal cannot be opened", deadline)
-    if row is None:
-        return None
-    if bytes(row[7]) != name:
-        raise Corrupt("a journal bears a name that is not its own", path=server.shown, step="open")
-    return row[6], State(row[:6])
-
-
-class _Group:
-    """Commits laid out behind a tail: one statement, with the nonces that it keeps if it must be sent again."""
-
-    def __init__(self, state: State) -> None:
-        self.tail = self.to = state.tail
-        self.epoch = state.epoch
-        self.revision = state.revision
-        self.bytes = 0
-        self.landing: list[Commit] = []
-        self.nonces: list[bytes] = []
-        self.sequences: list[int] = []
-        self.tails: list[int] = []
-
-    def add(self, commit: Commit) -> None:
-        commit.error = None  # of an earlier try
-        self.sequences.append(self.to + 1)
-        self.to += commit.count
-        self.tails.append(self.to)
-        self.bytes += len(commit.payload) + OVERHEAD
-        self.landing.append(commit)
-        self.nonces.append(os.urandom(16))
-
-    def share(self, error: LandedError) -> None:
-        """One statement, one fate. Were only one told, the others would be appended once more."""
-        for commit in self.landing:
-            if not commit.decided:
-                commit.error = error
-
-    def is_in(self, proof: list[tuple[Any, ...]]) -> bool:
-        """Whether the first of its batches is what stands under its number; then all of them are there."""
-        return any(bytes(row[0]) == self.nonces[0] for row in proof)
-
-    def parameters(self, journal: int, limit: int) -> dict[str, Any]:
-        payloads = [commit.payload for commit in self.landing]
-        return {
-            "journal": journal,
-            "epoch": self.epoch,
-            "limit": limit,
-            "from": self.tail,
-            "to": self.to,
-            "count": len(payloads),
-            "bytes": self.bytes,
-            "sequences": self.sequences,
-            "tails": self.tails,
-            "nonces": self.nonces,
-            "crcs": [zlib.crc32(payload) for payload in payloads],
-            "payloads": payloads,
-            "nonce": self.nonces[0],
-            "crc": zlib.crc32(payloads[0]),
-            "payload": payloads[0],
-        }
 
 
 class PostgresLog:
@@ -239,22 +102,22 @@ class PostgresLog:
             self._forget(commits[:decided])
         return self._append_in_turn(commits, deadline)
 
-    def _lay_out(self, commits: Sequence[Commit], state: State, *, sure: bool) -> tuple[_Group, int]:
+    def _lay_out(self, commits: Sequence[Commit], state: State, *, sure: bool) -> tuple[Group, int]:
         """Decide commits in order against the tail as we know it, as long as they fit one statement.
 
         Args:
             state: what we know.
             sure: whether what we know cannot change meanwhile; else a full journal is looked at again.
         """
-        group = _Group(state)
+        group = Group(state)
         room = self._limit - state.bytes
         decided = 0
         for commit in commits[:GROUP]:
             size = group.bytes + len(commit.payload) + OVERHEAD
             if commit.expect is not None and commit.expect != group.to:
-                commit.error = self._stale(commit.expect, group.to)
+                commit.error = stale(self.name, commit.expect, group.to)
             elif size > room and sure and not decided:
-                raise self._full(state.bytes + size)
+                raise full(self.name, self._limit, state.bytes + size)
             elif size > room or (group.landing and size > GROUP_BYTES):
                 break
             else:
@@ -268,7 +131,7 @@ class PostgresLog:
         for commit in commits:
             commit.error = None
 
-    def _append(self, group: _Group, deadline: float, unknown: Exception | None = None) -> bool:
+    def _append(self, group: Group, deadline: float, unknown: Exception | None = None) -> bool:
         """Decide a group behind the tail as we know it; False when the journal is not in the state that we know.
 
         Args:
@@ -279,7 +142,7 @@ class PostgresLog:
         return True  # each commit of it was told that the outcome is not known
 
     @contextmanager
-    def _sharing(self, group: _Group) -> Iterator[None]:
+    def _sharing(self, group: Group) -> Iterator[None]:
         """When it cannot be told what became of a group, all of it is told so, an interrupt included."""
         try:
             yield
@@ -291,12 +154,11 @@ class PostgresLog:
             group.share(self._unknown(error))
             raise
 
-    def _land(self, group: _Group, deadline: float, unknown: Exception | None) -> bool:
-        parameters = group.parameters(self.journal, self._limit)
+    def _land(self, group: Group, deadline: float, unknown: Exception | None) -> bool:
         for pause in pauses(deadline):
             try:
                 with self._server.connection(deadline) as connection:
-                    landed, proof = self._send(connection, parameters)
+                    landed, proof = self._send(connection, group)
             except Lost as error:
                 unknown = error
                 if pause is not None:
@@ -312,15 +174,18 @@ class PostgresLog:
                 raise self._not_landed(error) from error
             if proof is None:
                 proof = self._ask_for(group, deadline)
-            if landed is None and not group.is_in(proof):
+            if not landed and not group.is_in(proof):
                 if unknown is not None:
                     self._refuse_unless_overtaken(group, deadline, unknown)
                 return False
-            self._acknowledge(group, proof)
+            self._acknowledge(group, proof, deadline)
             return True
         raise AssertionError  # the last pause is None
 
-    def _refuse_unless_overtaken(self, group: _Group, deadline: float, lost: Exception) -> None:
+    def _send(self, connection: Patient, group: Group) -> tuple[bool, Proof | None]:
+        return group.append_and_prove(connection, self.journal, self._limit)
+
+    def _refuse_unless_overtaken(self, group: Group, deadline: float, lost: Exception) -> None:
         """The tail that an earlier sending moves from must be gone, or that may still happen.
 
         Raises:
@@ -333,63 +198,48 @@ class PostgresLog:
         if state.tail == group.tail or state.revision != group.revision:  # or a compaction has dropped what landed
             raise self._unknown(lost)
 
-    @staticmethod
-    def _send(connection: Connection, parameters: dict[str, Any]) -> tuple[object, list[tuple[Any, ...]] | None]:
-        """Append and read back, in one round trip; the append is committed before the read begins."""
-        append = APPEND_ONE if parameters["count"] == 1 else APPEND
-        if parameters["bytes"] > PIPELINED:
-            return connection.execute(append, parameters).fetchone(), None
-        appended = connection.cursor()
-        try:
-            with connection.pipeline() as pipeline:
-                appended.execute(append, parameters)
-                pipeline.sync()
-                read = connection.execute(PROOF, parameters)
-            return appended.fetchone(), read.fetchall()
-        except DRIVER_ERRORS:
-            if connection.closed or appended.pgresult is None:
-                raise
-            return appended.fetchone(), None  # it was the proof that failed, and the append was answered before
-
-    def _ask_for(self, group: _Group, deadline: float) -> list[tuple[Any, ...]]:
+    def _ask_for(self, group: Group, deadline: float) -> Proof:
         """Which batches of a group are there, when it is not known or not shown yet that they landed.
 
         Raises:
             OutcomeUnknown: the server does not say.
         """
-        parameters = {"journal": self.journal, "from": group.tail, "to": group.to}
         try:
             return self._server.ask(
-                lambda connection: connection.execute(PROOF, parameters).fetchall(), "it does not read back", deadline
+                lambda connection: group.prove(connection, self.journal), "it does not read back", deadline
             )
         except NotLanded as error:
             raise self._unknown(error) from error
 
-    def _acknowledge(self, group: _Group, proof: list[tuple[Any, ...]]) -> None:
-        """Each batch reads back under its number and nonce, with its digest; else nothing is acknowledged."""
-        found = {sequence: (bytes(nonce), bytes(digest), revision) for nonce, sequence, digest, revision in proof}
-        for commit, nonce, sequence in zip(group.landing, group.nonces, group.sequences, strict=True):
-            held = found.get(sequence)
-            expected = (nonce, hashlib.sha256(commit.payload).digest())
-            if held is None or held[:2] != expected:
-                commit.error = VerifyFailed(
-                    "the server acknowledged the batch, and reads it back otherwise",
-                    path=self.name,
-                    step="verify",
-                    expected=f"{sequence} {expected[1].hex()}",
-                    found="nothing" if held is None else f"{sequence} {held[1].hex()}",
-                    hint="Read the journal again, and see what changes its tables.",
-                )
-                continue
-            commit.sequence, commit.position = sequence, (sequence, held[2])
+    def _acknowledge(self, group: Group, proof: Proof, deadline: float) -> None:
+        """Each batch reads back under its number and nonce, with its digest; else it is not acknowledged."""
+        gone = group.acknowledge(proof, self.name)
+        if gone:
+            error = self._unproved(group, deadline)
+            for commit in gone:
+                commit.error = error
         with self._guard:
             if self._state.tail == group.tail:
                 self._state.tail = group.to
                 self._state.bytes += group.bytes
 
+    def _unproved(self, group: Group, deadline: float) -> LandedError:
+        """Why a batch that the server acknowledged is not there: a compaction dropped it, or it never was."""
+        try:
+            revision = self._look(deadline).revision
+        except NotLanded as error:
+            return self._unknown(error)
+        if revision == group.revision:
+            return lied(self.name, f"batches {group.tail + 1} to {group.to}", "fewer")
+        return OutcomeUnknown(
+            "the server acknowledged the append, and a compaction came before it could be read back",
+            path=self.name,
+            step="verify",
+            hint="Read the journal again: the batch is there, or the compaction dropped it.",
+        )
+
     def _append_in_turn(self, commits: Sequence[Commit], deadline: float) -> int:
         """Queue for the journal's row, look at it, and append behind what is there."""
-        unknown: Exception | None = None
         for pause in pauses(deadline):
             group, decided = None, 0
             try:
@@ -398,18 +248,16 @@ class PostgresLog:
                     group, decided = self._lay_out(commits, state, sure=True)
                     if not group.landing:
                         return decided
-                    parameters = group.parameters(self.journal, self._limit)
-                    if connection.execute(APPEND, parameters).fetchone() is None:
+                    if not group.append(connection, self.journal, self._limit):
                         raise self._gone()  # noqa: TRY301 - the transaction ends with it
             except Lost as error:
                 if group is not None and group.landing:
                     return self._append_again(group, decided, deadline, error)
-                unknown = error
                 if pause is None:
-                    raise self._not_landed(unknown) from error
+                    raise self._not_landed(error) from error
                 sleep(pause)
             except DRIVER_ERRORS as error:
-                if pause is None or not passing(error):
+                if pause is None or not (passing(error) or isinstance(error, LockNotAvailable)):
                     raise self._not_landed(error) from error
                 self._forget(commits)
                 sleep(pause)
@@ -421,11 +269,11 @@ class PostgresLog:
                 raise
             else:
                 with self._sharing(group):
-                    self._acknowledge(group, self._ask_for(group, deadline))
+                    self._acknowledge(group, self._ask_for(group, deadline), deadline)
                 return decided
         raise AssertionError  # the last pause is None
 
-    def _append_again(self, group: _Group, decided: int, deadline: float, lost: Exception) -> int:
+    def _append_again(self, group: Group, decided: int, deadline: float, lost: Exception) -> int:
         """The connection broke with a group under way: the same group, with the same nonces, until it is known."""
         if self._append(group, deadline, lost):
             return decided
@@ -438,8 +286,7 @@ class PostgresLog:
 
     def _look_alone(self, connection: Connection, deadline: float) -> State:
         """The journal's state, which stays so until the transaction ends; raises `Claimed`."""
-        wait = max(1, int(1000 * (deadline - monotonic())))
-        connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{wait}ms",))
+        wait_for_rows(connection, deadline)
         row = connection.execute(f"{STATE} FOR UPDATE", (self.journal,)).fetchone()
         if row is None:
             raise self._gone()
@@ -450,26 +297,6 @@ class PostgresLog:
         return state
 
     # What goes wrong.
-
-    def _stale(self, expected: int, tail: int) -> StaleWrite:
-        return StaleWrite(
-            f"expected the journal at {expected}, it is at {tail}",
-            path=self.name,
-            step="compare",
-            expected=str(expected),
-            found=str(tail),
-            hint="Read what was appended since, then append to that.",
-        )
-
-    def _full(self, needed: int) -> Full:
-        return Full(
-            f"the journal may have {self._limit} bytes, and would have {needed}",
-            path=self.name,
-            step="grow",
-            expected=str(self._limit),
-            found=str(needed),
-            hint="Compact the journal, or raise its limit.",
-        )
 
     def _gone(self) -> NotLanded:
         self.gone = True
@@ -522,7 +349,7 @@ class PostgresLog:
         if self._claim is None:
             self._claim = claims.take(self._server, self.journal, self.name)
         if self._claim.epoch != self._look(monotonic() + self._timeout).epoch:
-            raise claims.refused(self.name, self._state.owner)
+            raise claimed(self.name, self._state.owner)
 
     def _allowed(self, state: State) -> bool:
         """Whether this process may append, as far as it knows: nobody owns the journal, or this process does."""
@@ -539,17 +366,17 @@ class PostgresLog:
         if self._allowed(state):
             return
         if self._claim is not None:
-            error = claims.refused(self.name, state.owner)
-            error.hint = "This process was away for so long that its claim was ended. Read the journal, then claim it."
-            raise error
+            raise claimed(self.name, state.owner, away=True)
         epoch = claims.end_if_dead(connection, self.journal, state.epoch)
         if epoch is None:
-            raise claims.refused(self.name, state.owner)
+            raise claimed(self.name, state.owner)
         state.owner, state.epoch = None, epoch
 
     def forked(self) -> None:
         self._guard = threading.Lock()
-        self._claim = None  # the parent's
+        claim, self._claim = self._claim, None
+        if claim is not None:
+            claim.leave_to_parent()
 
     def close(self) -> None:
         claim, self._claim = self._claim, None

@@ -6,13 +6,14 @@ loses it without hearing so at once; what keeps its data from harm is each appen
 
 from __future__ import annotations
 
+import os
 from time import monotonic
 
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
 from landed.errors import LockTimeout, NotLanded, Refused
 from landed.lock import DEFAULT_TIMEOUT
-from landed.postgres.server import DRIVER_ERRORS
+from landed.postgres.server import DRIVER_ERRORS, keep_for_parent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,10 +35,12 @@ class PostgresMutex:
         self._server = server
         self._key = key
         self._connection: Connection | None = None
+        self._pid = 0
 
     @property
     def held(self) -> bool:
         """Whether this object took the lock and its connection stands, as far as this process knows."""
+        self._forget_parents()
         return self._connection is not None and not self._connection.closed
 
     def acquire(self, timeout: float = DEFAULT_TIMEOUT, *, owner: Hashable = None) -> None:  # noqa: ARG002 - of Lock
@@ -52,6 +55,7 @@ class PostgresMutex:
             Refused: this object holds it already.
             NotLanded: the server cannot be reached.
         """
+        self._forget_parents()
         if self._connection is not None:
             raise Refused("this lock is held already and would wait for itself", path=self.path, step="lock")
         deadline = monotonic() + timeout
@@ -74,7 +78,7 @@ class PostgresMutex:
         except BaseException:
             connection.close()
             raise
-        self._connection = connection
+        self._connection, self._pid = connection, os.getpid()
 
     def _wait(self, connection: Patient, deadline: float) -> None:
         milliseconds = max(1, int(1000 * (deadline - monotonic())))
@@ -86,10 +90,17 @@ class PostgresMutex:
         connection.execute("SELECT pg_advisory_lock(%s)", (self._key,))
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Give the lock back. In a forked child it stays the parent's."""
+        self._forget_parents()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+    def _forget_parents(self) -> None:
+        """In a forked child: to close the connection would end it, and the lock with it, in the parent."""
+        if self._connection is not None and self._pid != os.getpid():
+            keep_for_parent(self._connection)
+            self._connection = None
 
     def __enter__(self) -> PostgresMutex:
         self.acquire()

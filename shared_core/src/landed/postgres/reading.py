@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import zlib
+from time import sleep
 
 from landed.engine import Batch
 from landed.errors import Corrupt, NotLanded
 from landed.postgres.server import DRIVER_ERRORS, Lost
+from landed.retries import pauses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ PIECE: Final = 512
 PIECE_BYTES: Final = 8 << 20
 """Bytes of payload fetched at once, one larger batch excepted."""
 
-# The sum of the lengths before a batch bounds a piece; lengths are known without reading what is stored apart.
 # The sum of the lengths before a batch bounds a piece; lengths are known without reading what is stored apart.
 _PIECE: Final = """
 SELECT sequence, tail, revision, crc, payload, found FROM (
@@ -79,25 +80,41 @@ def _walk(
     server: Server, journal: int, name: str, deadline: float, *, start: int, newest_first: bool
 ) -> Iterator[Batch]:
     given = 0
+    for pause in pauses(deadline):
+        try:
+            for batch in _walk_once(server, journal, name, deadline, start=start, newest_first=newest_first):
+                given += 1
+                yield batch
+        except Lost as error:
+            if given or pause is None:  # another snapshot may not go on where this one ended
+                raise server.failed(NotLanded, error, "the journal cannot be read", "read") from error
+            sleep(pause)
+        except DRIVER_ERRORS as error:
+            raise server.failed(NotLanded, error, "the journal cannot be read", "read") from error
+        else:
+            return
+
+
+def _walk_once(
+    server: Server, journal: int, name: str, deadline: float, *, start: int, newest_first: bool
+) -> Iterator[Batch]:
+    given = 0
     keys = {"journal": journal, "from": start, "count": FIRST_PIECE}
-    try:
-        with server.connection(deadline) as connection:
-            # One snapshot for all pieces, so that no compaction falls in between.
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            try:
-                counted = connection.execute(_COUNT, keys).fetchone()
+    with server.connection(deadline) as connection:
+        # One snapshot for all pieces, so that no compaction falls in between.
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            counted = connection.execute(_COUNT, keys).fetchone()
+            rows = _piece(connection, keys, newest_first=newest_first)
+            while rows and (len(rows) < rows[-1][-1] or len(rows) == keys["count"]):
+                for row in rows:
+                    yield _checked(row, name)
+                given += len(rows)
+                keys["count"] = PIECE
+                keys["from"] = rows[-1][0] if newest_first else rows[-1][1] + 1
                 rows = _piece(connection, keys, newest_first=newest_first)
-                while rows and (len(rows) < rows[-1][-1] or len(rows) == keys["count"]):
-                    for row in rows:
-                        yield _checked(row, name)
-                    given += len(rows)
-                    keys["count"] = PIECE
-                    keys["from"] = rows[-1][0] if newest_first else rows[-1][1] + 1
-                    rows = _piece(connection, keys, newest_first=newest_first)
-            finally:
-                connection.execute("ROLLBACK")
-    except (Lost, *DRIVER_ERRORS) as error:
-        raise server.failed(NotLanded, error, "the journal cannot be read", "read") from error
+        finally:
+            connection.execute("COMMIT")  # at a ROLLBACK psycopg has the server forget what was prepared
     for row in rows:  # the last piece, for which nobody keeps a connection
         yield _checked(row, name)
     given += len(rows)

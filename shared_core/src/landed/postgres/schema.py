@@ -59,26 +59,37 @@ ALTER TABLE landed_batch ALTER payload SET STORAGE EXTERNAL;
 """
 
 
-def prepare(connection: Connection[Any], shown: str, *, unsafe: bool) -> None:
-    """Refuse a server that cannot carry a journal; make the tables where they are missing.
+def check(connection: Connection[Any], shown: str, *, unsafe: bool) -> None:
+    """Refuse what a connection leads to when it cannot carry a journal.
+
+    Args:
+        unsafe: whether a server that does not flush what it acknowledges is good enough.
 
     Raises:
-        Refused: the server does not flush what it acknowledges, takes no writes, is too old, or holds other tables.
+        Refused: the server does not flush what it acknowledges, takes no writes, or is too old.
     """
     if connection.info.server_version < OLDEST:
         raise _refused(shown, f"PostgreSQL {connection.info.server_version // 10_000} is older than 12")
-    settings = _settings(connection)
-    if settings["pg_is_in_recovery"] == "true":
+    row = connection.execute(_CHECK).fetchone()
+    assert row is not None  # noqa: S101 - a select without a condition
+    if row[-1]:
         raise _refused(shown, "it is a standby, which takes no writes", "Connect to the primary.")
-    risky = {name: value for name, value in settings.items() if value == "off" and name in _MUST_BE_ON}
+    risky = [f"{name}=off" for name, value in zip(_MUST_BE_ON, row, strict=False) if value == "off"]
     if risky and not unsafe:
-        names = ", ".join(f"{name}=off" for name in risky)
         raise _refused(
             shown,
-            f"with {names} it acknowledges what a crash takes back",
+            f"with {', '.join(risky)} it acknowledges what a crash takes back",
             "Turn it on, or say that this will do with the option unsafe=yes in the address.",
         )
-    if settings["format"] == "":
+
+
+def make(connection: Connection[Any], shown: str) -> None:
+    """Make the tables where they are missing.
+
+    Raises:
+        Refused: there are tables of another format.
+    """
+    if connection.execute("SELECT to_regclass('landed_format')").fetchone() == (None,):
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MAKING,))
             for statement in TABLES.split(";\n"):
@@ -90,15 +101,9 @@ def prepare(connection: Connection[Any], shown: str, *, unsafe: bool) -> None:
 
 
 _MUST_BE_ON: Final = ("fsync", "full_page_writes", "synchronous_commit")
-
-
-def _settings(connection: Connection[Any]) -> dict[str, str]:
-    row = connection.execute(
-        "SELECT current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit'),"
-        " pg_is_in_recovery()::text, coalesce(to_regclass('landed_format')::text, '')"
-    ).fetchone()
-    names = (*_MUST_BE_ON, "pg_is_in_recovery", "format")
-    return dict(zip(names, row or (), strict=True))
+_CHECK: Final = f"""
+SELECT {", ".join(f"current_setting({name!r})" for name in _MUST_BE_ON)}, pg_is_in_recovery()
+""".encode()
 
 
 def _refused(shown: str, what: str, hint: str = "") -> Refused:

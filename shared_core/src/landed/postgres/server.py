@@ -6,7 +6,7 @@ Nothing waits without a limit: connecting, waiting for a connection, each statem
 from __future__ import annotations
 
 import os
-import random
+import select
 import threading
 from contextlib import contextmanager
 from time import monotonic, sleep
@@ -14,10 +14,12 @@ from time import monotonic, sleep
 import psycopg
 from psycopg import errors as sqlstate
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import tuple_row
 from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
 from landed.errors import LandedError, LockTimeout, NotLanded, OutcomeUnknown
 from landed.postgres import schema
+from landed.retries import pauses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from typing import Any, Final, TypeAlias, TypeVar
 
     from psycopg.abc import PQGen
+    from psycopg.pq.abc import PGconn
+    from psycopg.rows import RowFactory
 
     from landed.postgres.address import Address
 
@@ -44,8 +48,6 @@ STATEMENT: Final = 30_000
 ANSWER: Final = 40.0
 """Seconds after which an answer is waited for no longer: more than a statement may take. A server that is stopped, or
 waits for a standby, falls silent while its system still acknowledges every packet."""
-PAUSE: Final = (0.05, 2.0)
-"""Seconds before the first new try and at most; each pause is drawn between none and twice the one before."""
 
 DRIVER_ERRORS: Final = (psycopg.Error, PoolTimeout, TooManyRequests)
 """What the driver raises."""
@@ -68,6 +70,27 @@ class Patient(psycopg.Connection["tuple[Any, ...]"]):
 
     more = 0.0
     """Seconds to wait beyond `ANSWER`."""
+    trusted = False
+    """Whether what it leads to was seen to keep what it acknowledges: a role, a database or a failover may differ."""
+
+    def __init__(self, pgconn: PGconn, row_factory: RowFactory[Any] = tuple_row) -> None:
+        super().__init__(pgconn, row_factory)
+        self.prepared: set[bytes] = set()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server has closed it while it lay idle. A server that has nothing to say leaves it silent."""
+        if self.closed:
+            return True
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN)
+        if not poll.poll(0):
+            return False
+        try:
+            self.execute("")
+        except psycopg.Error:
+            return True
+        return False
 
     def wait(self, gen: PQGen[Result], interval: float = 0.1, timeout: float | None = None) -> Result:
         limit = ANSWER + self.more if timeout is None else timeout
@@ -108,13 +131,24 @@ class Server:
                 "options": f"{given} {limits}",
             }
             with self._connect("landed") as connection:
-                schema.prepare(connection, self.shown, unsafe=address.unsafe)
+                schema.make(connection, self.shown)
         except psycopg.Error as error:
             raise self.failed(NotLanded, error, "the server cannot be used", "open") from error
         self._pool = self._new_pool()
 
     def _connect(self, application: str) -> Patient:
-        return Patient.connect(self._address.conninfo, application_name=application, **self._settings)
+        connection = Patient.connect(self._address.conninfo, application_name=application, **self._settings)
+        self._trust(connection)
+        return connection
+
+    def _trust(self, connection: Patient) -> None:
+        """See what a connection leads to; one that is refused is closed, so that the next may find it mended."""
+        try:
+            schema.check(connection, self.shown, unsafe=self._address.unsafe)
+        except BaseException:
+            connection.close()
+            raise
+        connection.trusted = True
 
     def _new_pool(self) -> ConnectionPool[Patient]:
         return ConnectionPool(
@@ -130,17 +164,18 @@ class Server:
         )
 
     @contextmanager
-    def connection(self, deadline: float) -> Iterator[Connection]:
+    def connection(self, deadline: float) -> Iterator[Patient]:
         """A connection of the pool.
 
         Raises:
             Lost: it broke in the block.
             DRIVER_ERRORS: the statement failed, and has not happened; or there was no connection in time.
+            Refused: it leads to a server that cannot carry a journal, or does not any more.
         """
-        if self._pool.closed:
-            self._pool.open()
-        connection = self._pool.getconn(timeout=max(0.001, deadline - monotonic()))
+        connection = self._idle(deadline)
         try:
+            if not connection.trusted:
+                self._trust(connection)
             yield connection
         except psycopg.Error as error:
             if connection.closed or connection.broken or isinstance(error, _ENDED):
@@ -148,6 +183,26 @@ class Server:
             raise
         finally:
             self._pool.putconn(connection)
+
+    def _idle(self, deadline: float) -> Patient:
+        """A connection of the pool that stands: those that a restart of the server has ended are dropped."""
+        if self._pool.closed:
+            self._pool.open()
+        while True:
+            connection = self._pool.getconn(timeout=max(0.001, deadline - monotonic()))
+            if not connection.ended:
+                return connection
+            connection.close()
+            self._pool.putconn(connection)
+
+    def check(self, deadline: float) -> None:
+        """See again, for somebody who opens a journal, that the server keeps what it acknowledges.
+
+        Raises:
+            Refused: it does not any more.
+            NotLanded: it cannot be asked.
+        """
+        self.ask(self._trust, "the server cannot be used", deadline)
 
     def alone(self) -> Patient:
         """A connection that is in no pool, for locks that live as long as it does; the caller closes it.
@@ -166,10 +221,10 @@ class Server:
         The pool is the parent's: to use or to close one of its connections would end it there. It is kept, so that
         nothing closes them when they are collected.
         """
-        _parents.append(self._pool)
+        keep_for_parent(self._pool)
         self._pool = self._new_pool()
 
-    def ask(self, question: Callable[[Connection], Result], what: str, deadline: float) -> Result:
+    def ask(self, question: Callable[[Patient], Result], what: str, deadline: float) -> Result:
         """Ask something that changes nothing, again if the connection breaks, until it is answered or time is up.
 
         Raises:
@@ -205,21 +260,15 @@ _HINTS: Final[dict[type[LandedError], str]] = {
 }
 
 
+def wait_for_rows(connection: Connection, deadline: float) -> None:
+    """Until the end of this transaction, wait for rows and no longer than until the deadline."""
+    wait = min(STATEMENT - 1000, max(1, int(1000 * (deadline - monotonic()))))
+    connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{wait}ms",))
+
+
 def passing(error: BaseException) -> bool:
     """Whether the statement has not happened, and may a moment later."""
     return isinstance(error, (*_PASSING, PoolTimeout))
-
-
-def pauses(deadline: float) -> Iterator[float | None]:
-    """Jittered pauses between tries until the deadline; then one None, for the last try."""
-    pause, most = PAUSE
-    while True:
-        left = deadline - monotonic()
-        if left <= 0:
-            yield None
-            return
-        yield min(left, random.uniform(0, 2 * pause))  # noqa: S311 - spreads tries, keeps no secret
-        pause = min(most, 2 * pause)
 
 
 def _words(error: BaseException) -> str:
@@ -243,9 +292,12 @@ def server_for(address: Address, timeout: float) -> Server:
     key = (address.conninfo, address.unsafe)
     with _guard:
         server = _servers.get(key)
-        if server is None:
-            server = _servers[key] = Server(address, timeout)
-        return server
+    if server is None:
+        new = Server(address, timeout)
+        with _guard:
+            return _servers.setdefault(key, new)
+    server.check(monotonic() + timeout)
+    return server
 
 
 def _after_fork() -> None:
@@ -255,7 +307,12 @@ def _after_fork() -> None:
         server.forked()
 
 
-_parents: list[ConnectionPool[Patient]] = []
+def keep_for_parent(theirs: object) -> None:
+    """In a forked child: never collect a connection or pool of the parent's, which would end it there."""
+    _parents.append(theirs)
+
+
+_parents: list[object] = []
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

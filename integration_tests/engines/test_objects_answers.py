@@ -1,0 +1,272 @@
+"""A journal in object storage: what an append costs, and what becomes of it when replies are lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+import pytest
+from logs import TIMEOUT, append, held
+
+from landed.engine import Commit
+from landed.errors import NotLanded, OutcomeUnknown
+
+pytest.importorskip("obstore", reason="obstore is not installed")
+
+from clients import Faulty, counted, lose_one_reply
+from obstore.exceptions import GenericError, PermissionDeniedError
+from s3_server import S3Server, environment
+from wire import Wire
+
+from landed.objects.collection import ObjectCollection
+from landed.objects.log import INLINE_BATCHES, INLINE_BYTES, ObjectLog
+
+# What an append costs.
+
+
+def test_an_append_is_one_write_and_one_read(s3_url: str) -> None:
+    log = ObjectLog(s3_url)
+    append(log, b"first")
+    requests = counted(log).requests
+    for number in range(20):
+        append(log, b"%d" % number)
+    assert requests == ["put", "get"] * 20
+
+
+def test_who_is_overtaken_asks_again_at_once(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whoever pauses is overtaken again by those who do not; and the head that was in the way has been read already.
+    log, faster = ObjectLog(s3_url), ObjectLog(s3_url)
+    requests = counted(log).requests
+    real_put = log.objects.store.put
+
+    def put(*args: Any) -> Any:
+        if requests.count("put") < 5:
+            append(faster, b"faster")
+        return real_put(*args)
+
+    def no_pause(seconds: float) -> None:
+        raise AssertionError(f"paused for {seconds} s")
+
+    monkeypatch.setattr(log.objects.store, "put", put)
+    monkeypatch.setattr("landed.objects.log.sleep", no_pause)
+    append(log, b"slower")
+    assert requests == ["put", "get"] * 6
+    assert held(log) == [b"faster"] * 5 + [b"slower"]
+
+
+def test_appends_that_come_together_share_a_write(s3_url: str) -> None:
+    log = ObjectLog(s3_url)
+    requests = counted(log).requests
+    append(log, *(b"%d" % number for number in range(64)))
+    assert len(requests) <= 12
+    assert held(log) == [b"%d" % number for number in range(64)]
+
+
+def test_small_segments_are_merged_and_the_old_ones_deleted(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("landed.objects.compaction.GRACE", 0.0)
+    log, reader = ObjectLog(s3_url), ObjectLog(s3_url)
+    walk = reader.batches(1)
+    expected = []
+    for number in range(18 * (INLINE_BATCHES + 1)):
+        payload = b"%d" % number
+        expected.append(payload)
+        if len(expected) % (INLINE_BATCHES + 1) == 0:
+            append(log, *expected[-INLINE_BATCHES - 1 :])
+        if number == 5 * (INLINE_BATCHES + 1):
+            assert next(walk).payload == b"0"
+    assert held(ObjectLog(s3_url)) == expected
+    assert len(log._look().head.segments) < 5
+    keys = [key for key, _, _ in log.objects.store.list("segments/")]
+    assert len(keys) <= 5
+    assert [batch.payload for batch in log.newest_first()] == expected[::-1]
+
+
+# Replies that are lost.
+
+
+@pytest.mark.parametrize("answers", range(4))
+def test_a_lost_reply_is_told_from_a_conflict(
+    s3_url: str, s3: S3Server, s3_wired: str, s3_wire: Wire, answers: int
+) -> None:
+    log = ObjectLog(s3_wired)
+    append(log, b"one")
+    s3_wire.lose_answers = answers
+    for number in range(8):
+        (commit,) = append(log, b"%d" % number, expect=number + 1)
+        assert commit.error is None
+    assert s3_wire.lost == 1
+    assert held(log) == [b"one", *(b"%d" % number for number in range(8))]
+
+
+def test_lost_replies_in_a_race_double_nothing(s3: S3Server, s3_url: str, s3_wire: Wire) -> None:
+    other = ObjectLog(s3_url)
+    with environment(f"http://127.0.0.1:{s3_wire.port}"):
+        log = ObjectLog(s3_url)
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            append(other, b"other")
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for number in range(20):
+            s3_wire.lose_answers = number % 3
+            (commit,) = append(log, b"mine %d" % number)
+            assert commit.error is None
+    finally:
+        stop.set()
+        thread.join()
+    assert s3_wire.lost > 10
+    assert [payload for payload in held(other) if payload != b"other"] == [b"mine %d" % number for number in range(20)]
+
+
+def test_a_store_out_of_reach_is_unknown_or_not_landed_in_time(s3: S3Server, s3_url: str, s3_wire: Wire) -> None:
+    with environment(f"http://127.0.0.1:{s3_wire.port}"):
+        log = ObjectLog(s3_url)
+    append(log, b"one")
+    s3_wire.cut()
+    started = time.monotonic()
+    (commit,) = append(log, b"two", timeout=1.0)
+    assert isinstance(commit.error, OutcomeUnknown)
+    assert commit.error.hint
+    assert time.monotonic() - started < 20
+    s3_wire.mend()
+    assert held(ObjectLog(s3_url))[0] == b"one"
+    found = len(held(log))
+    assert append(log, b"three", expect=found)[0].error is None
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_group_of_unknown_outcome_is_not_put_again(s3_url: str, interrupted: bool) -> None:
+    """Appends that travelled in one put share its fate: to ask for the rest anew would double them."""
+    log = ObjectLog(s3_url)
+
+    def fault(put: Callable[[], Any], key: str) -> Any:
+        put()
+        log.objects.store.get = unreachable  # type: ignore[method-assign]
+        raise KeyboardInterrupt if interrupted else GenericError("the reply was lost")
+
+    def unreachable(*_: Any) -> Any:
+        raise GenericError("no route")
+
+    client = Faulty(log, fault)
+    commits = [Commit(payload, 1, None, inf) for payload in (b"one", b"two", b"three")]
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            log.commit(commits, 0.2)
+    else:
+        assert log.commit(commits, 0.2) == 3
+    assert all(isinstance(commit.error, OutcomeUnknown) for commit in commits)
+    client.mend()
+    assert held(ObjectLog(s3_url)) == [b"one", b"two", b"three"]
+
+
+def test_what_was_refused_once_and_lands_later_has_landed(s3_url: str) -> None:
+    """An error of an earlier try must not stay with a commit that lands in a later one."""
+    log = ObjectLog(s3_url)
+
+    def fault(put: Callable[[], Any], key: str) -> Any:
+        raise PermissionDeniedError("no")
+
+    client = Faulty(log, fault)
+    commits = [Commit(b"one", 1, None, inf), Commit(b"two", 1, 0, inf)]
+    with pytest.raises(NotLanded):
+        log.commit(commits, TIMEOUT)
+    client.mend()
+    assert log.commit(commits[1:], TIMEOUT) == 1  # as a journal does: what stopped the first may not stop the others
+    assert (commits[1].sequence, commits[1].error) == (1, None)
+
+
+def test_a_refusal_after_a_lost_reply_is_no_refusal_of_the_first(s3_url: str) -> None:
+    """The first put may land late; its segment must be there when it does."""
+    log = ObjectLog(s3_url)
+    late: list[Callable[[], Any]] = []
+
+    def fault(put: Callable[[], Any], key: str) -> Any:
+        if key != log.objects.key:
+            return put()
+        late.append(put)
+        raise GenericError("slow") if len(late) == 1 else PermissionDeniedError("the credentials have expired")
+
+    client = Faulty(log, fault)
+    payload = b"x" * (INLINE_BYTES + 1)
+    (commit,) = append(log, payload)
+    assert isinstance(commit.error, OutcomeUnknown)
+    client.mend()
+    late[0]()
+    assert held(ObjectLog(s3_url)) == [payload]
+
+
+@pytest.mark.parametrize("what", ["claim", "compact", "close"])
+def test_a_lost_reply_to_another_step_is_no_conflict(s3_url: str, what: str) -> None:
+    log = ObjectLog(s3_url)
+    append(log, b"one", b"two")
+    if what == "close":
+        log.claim()
+    only_the_head = lose_one_reply()
+    client = Faulty(log, lambda put, key: only_the_head(put, key) if key == log.objects.key else put())
+    if what == "claim":
+        log.claim()
+        append(log, b"three")
+    elif what == "compact":
+        log.rewrite(lambda batch: batch.payload if batch.payload == b"two" else None, TIMEOUT)
+        assert held(log) == [b"two"]
+    else:
+        log.close()
+        append(ObjectLog(s3_url), b"three")
+    client.mend()
+    log.close()
+
+
+def test_a_removal_whose_reply_was_lost_is_a_removal(s3_url: str) -> None:
+    collection = ObjectCollection(s3_url)
+    assert collection.open("a", create=True) is not None
+    Faulty(collection._store, lose_one_reply())
+    assert collection.remove("a", TIMEOUT)
+    assert collection.open("a", create=False) is None
+
+
+def test_a_lock_whose_reply_was_lost_is_held(s3_url: str) -> None:
+    collection = ObjectCollection(s3_url)
+    lock = collection.lock("a")
+    client = Faulty(collection._store, lose_one_reply())
+    lock.acquire(5.0)
+    client.mend()
+    client = Faulty(collection._store, lose_one_reply())
+    assert lock._renew()  # this reply is lost
+    assert lock._renew()
+    assert lock.held
+    client.mend()
+    lock.release()
+    collection.lock("a").acquire(0.0)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_compaction_between_put_and_proof_is_no_lie(s3_url: str, kept: bool) -> None:
+    """A batch that was changed meanwhile landed, and its revision says so; of one that was dropped nothing is known."""
+    log, other = ObjectLog(s3_url), ObjectLog(s3_url)
+    append(log, b"one")
+
+    def fault(put: Callable[[], Any], key: str) -> Any:
+        answer = put()
+        client.mend()
+        other.rewrite(lambda batch: b"changed" if kept else None, TIMEOUT)
+        return answer
+
+    client = Faulty(log, fault)
+    (commit,) = append(log, b"two")
+    if kept:
+        assert commit.error is None
+        batch = log.fetch(commit.position)
+        assert batch is not None
+        assert batch.payload == b"changed"
+    else:
+        assert type(commit.error) is OutcomeUnknown
+    assert held(log) == ([b"changed", b"changed"] if kept else [])
+    assert append(log, b"three", expect=2)[0].error is None

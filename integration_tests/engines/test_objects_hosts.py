@@ -1,0 +1,171 @@
+"""A journal in object storage among hosts, some of which were away."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from logs import TIMEOUT, append, held
+
+from landed.errors import Claimed, Corrupt, LandedError, NotLanded
+
+pytest.importorskip("obstore", reason="obstore is not installed")
+
+from landed.objects import leases
+from landed.objects.collection import ObjectCollection
+from landed.objects.log import ObjectLog
+
+if TYPE_CHECKING:
+    from landed.engine import Batch
+
+
+def test_an_owner_that_was_away_is_refused_when_it_is_back(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "RENEWAL", 1000.0)  # this owner is paused: it renews nothing
+    owner, other = ObjectLog(s3_url), ObjectLog(s3_url)
+    owner.claim()
+    append(owner, b"mine")
+    with pytest.raises(Claimed):
+        append(other, b"no")
+    monkeypatch.setattr("landed.objects.log.LEASE", -1.0)  # a minute passes
+    append(other, b"taken over")
+    with pytest.raises(Claimed) as refused:
+        append(owner, b"late")
+    assert "away" in refused.value.hint
+    owner.close()
+    append(other, b"goes on")
+    assert held(other) == [b"mine", b"taken over", b"goes on"]
+
+
+def test_a_claim_that_is_renewed_is_not_taken_over(s3_url: str) -> None:
+    """Who met the claim a while ago looks again, and a renewal is another object by its tag."""
+    owner, other = ObjectLog(s3_url), ObjectLog(s3_url)
+    owner.claim()
+    with pytest.raises(Claimed):
+        append(other, b"no")
+    tag = owner._known.tag
+    assert owner._renew()
+    assert owner._known.tag != tag
+    other._known.modified -= 2 * leases.LEASE  # two minutes pass for the other
+    with pytest.raises(Claimed):
+        append(other, b"no")
+    append(owner, b"mine")
+    assert held(owner) == [b"mine"]
+    owner.close()
+    append(other, b"at once")
+    assert held(other) == [b"mine", b"at once"]
+
+
+def test_a_claim_is_renewed_while_its_owner_is_idle(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "RENEWAL", 0.05)
+    owner = ObjectLog(s3_url)
+    owner.claim()
+    first = owner.objects.load()
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        now = owner.objects.load()
+        assert first is not None
+        assert now is not None
+        if now.modified > first.modified:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    owner.close()
+
+
+def test_a_writer_that_slept_through_a_removal_writes_nothing(s3_url: str) -> None:
+    collection = ObjectCollection(s3_url)
+    log = collection.open("a", create=True)
+    assert log is not None
+    append(log, b"old")
+    assert collection.remove("a", TIMEOUT)
+    with pytest.raises(NotLanded, match="removed"):
+        append(log, b"late")
+    assert list(collection.names()) == []
+    again = collection.open("a", create=True)
+    assert again is not None
+    with pytest.raises(NotLanded, match="removed"):
+        append(log, b"later")
+    assert held(again) == []
+
+
+def test_a_damaged_journal_can_be_removed(s3_url: str) -> None:
+    collection = ObjectCollection(s3_url)
+    log = collection.open("a", create=True)
+    assert log is not None
+    log.objects.store._client.put(log.objects.key, b"damaged")
+    with pytest.raises(Corrupt):
+        collection.open("a", create=True)
+    assert collection.remove("a", TIMEOUT)
+    assert collection.open("a", create=False) is None
+
+
+def test_a_lock_that_nobody_renews_is_taken_over(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    collection = ObjectCollection(s3_url)
+    lock, other = collection.lock("a"), collection.lock("a")
+    lock.acquire()
+    monkeypatch.setattr(leases, "LEASE", -1.0)
+    other.acquire(5.0)
+    lock.release()  # the other's, by now
+    monkeypatch.undo()
+    with pytest.raises(LandedError):
+        collection.lock("a").acquire(0.1)
+    other.release()
+
+
+def test_a_compaction_gets_through_while_others_append(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Merges of what it works on would undo its work, and writers that never pause are faster at the head."""
+    monkeypatch.setattr("landed.objects.log.INLINE_BATCHES", 2)
+    monkeypatch.setattr("landed.objects.compaction.MERGED_SEGMENTS", 3)
+    log = ObjectLog(s3_url)
+    append(log, b"old")
+    for number in range(12):
+        append(log, b"drop %d" % number)
+    stop = threading.Event()
+    written: list[bytes] = []
+
+    def write(name: str) -> None:
+        writer = ObjectLog(s3_url)
+        turn = 0
+        while not stop.is_set():
+            payload = b"%s %d" % (name.encode(), turn)
+            turn += 1
+            append(writer, payload)
+            written.append(payload)
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    try:
+        compactor = ObjectLog(s3_url)
+        for _ in range(3):
+            before = len(written)
+
+            def slowly(batch: Batch, until: int = before + 20) -> bytes | None:
+                deadline = time.monotonic() + TIMEOUT
+                while len(written) < until and time.monotonic() < deadline:
+                    time.sleep(0.01)  # some segments come and are merged meanwhile
+                return None if batch.payload.startswith(b"drop") else batch.payload
+
+            compactor.rewrite(slowly, TIMEOUT)
+            assert len(written) > before
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    found = held(ObjectLog(s3_url))
+    assert found[0] == b"old"
+    assert sorted(found[1:]) == sorted(written)
+
+
+def test_an_object_that_is_no_journals_is_corrupt_and_named(s3_url: str) -> None:
+    collection = ObjectCollection(s3_url)
+    assert collection.open("a", create=True) is not None
+    for foreign in ("heads/notes.txt", "heads/=!", "heads/=_w=="):
+        collection._store.put(foreign, b"something", None)
+        with pytest.raises(Corrupt) as error:
+            list(collection.names())
+        assert foreign in str(error.value)
+        collection._store.delete([foreign])
+    assert list(collection.names()) == ["a"]

@@ -1,0 +1,338 @@
+"""A journal in PostgreSQL when the server lies, dies, or cannot be trusted."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from logs import TIMEOUT, append, held
+
+from landed.errors import (
+    Corrupt,
+    LandedError,
+    NotLanded,
+    Refused,
+    StaleWrite,
+    VerifyFailed,
+)
+
+psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
+
+from postgres_server import PostgresServer, binaries  # noqa: E402
+
+from landed.postgres.address import Address  # noqa: E402
+from landed.postgres.collection import PostgresCollection  # noqa: E402
+from landed.postgres.log import PostgresLog  # noqa: E402
+
+# Servers that lie, or that damage came to.
+
+
+def lie(sql: psycopg.Connection, body: str) -> None:
+    sql.execute(
+        f"CREATE OR REPLACE FUNCTION lie() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$;"
+        "CREATE OR REPLACE TRIGGER lie BEFORE INSERT ON landed_batch FOR EACH ROW"
+        " WHEN (encode(new.payload, 'escape') LIKE 'lie%') EXECUTE FUNCTION lie()"
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "RETURN NULL;",
+        "new.payload = 'other'; RETURN new;",
+        "new.sequence = new.sequence + 1; RETURN new;",
+        "new.nonce = 'other'; RETURN new;",
+    ],
+    ids=["drops the row", "changes the bytes", "changes the number", "changes the nonce"],
+)
+def test_a_lying_server_is_found_out_in_the_append(postgres_url: str, sql: psycopg.Connection, body: str) -> None:
+    log = PostgresLog(postgres_url)
+    append(log, b"one")
+    lie(sql, body)
+    try:
+        (commit,) = append(log, b"lie")
+        assert isinstance(commit.error, VerifyFailed)
+    finally:
+        sql.execute("DROP TRIGGER lie ON landed_batch")
+
+
+def test_damage_is_corrupt(postgres_url: str, sql: psycopg.Connection) -> None:
+    log = PostgresLog(postgres_url)
+    (_, commit, _) = append(log, b"one", b"two", b"three")
+    sql.execute("UPDATE landed_batch SET payload = 'twx' WHERE payload = 'two' AND journal = %s", (log.journal,))
+    with pytest.raises(Corrupt):
+        held(log)
+    with pytest.raises(Corrupt):
+        log.fetch(commit.position)
+
+
+@pytest.mark.parametrize("which", ["two", "three", "%"])
+def test_missing_batches_are_corrupt_and_never_an_empty_journal(
+    postgres_url: str, sql: psycopg.Connection, which: str
+) -> None:
+    log = PostgresLog(postgres_url)
+    append(log, b"one", b"two", b"three")
+    sql.execute(
+        "DELETE FROM landed_batch WHERE encode(payload, 'escape') LIKE %s AND journal = %s", (which, log.journal)
+    )
+    with pytest.raises(Corrupt):
+        held(log)
+    with pytest.raises(Corrupt):
+        list(PostgresLog(postgres_url).newest_first())
+
+
+def test_a_journal_removed_under_a_writer_raises_in_the_writer(postgres_url: str, sql: psycopg.Connection) -> None:
+    log = PostgresLog(postgres_url)
+    append(log, b"one")
+    sql.execute("DELETE FROM landed_journal WHERE id = %s", (log.journal,))
+    with pytest.raises(NotLanded, match="removed"):
+        append(log, b"two")
+    with pytest.raises(NotLanded, match="removed"):
+        log.tail()
+
+
+def test_a_name_that_is_none_is_corrupt_and_said_to_be(postgres_url: str, sql: psycopg.Connection) -> None:
+    collection = PostgresCollection(postgres_url)
+    collection.open("a", create=True)
+    sql.execute(
+        "INSERT INTO landed_journal (space, digest, name) VALUES (%s, 'x', %s)", (collection._space, b"\xff\xfe")
+    )
+    with pytest.raises(Corrupt, match="name"):
+        list(collection.names())
+
+
+# Servers that die.
+
+
+@pytest.fixture(scope="module")
+def restarting() -> Iterator[PostgresServer]:
+    """A server of this module's own, that may be killed."""
+    programs = binaries()
+    if programs is None:
+        pytest.skip("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
+    server = PostgresServer(programs)
+    yield server
+    server.remove()
+
+
+@pytest.mark.parametrize("what", ["read", "newest first", "fetch", "tail", "compact", "remove", "append"])
+def test_a_restart_between_two_operations_is_not_noticed(restarting: PostgresServer, what: str) -> None:
+    """The connections that wait in the pool are dead, and nothing was under way in them."""
+    collection = PostgresCollection(restarting.url(what.replace(" ", "-")))
+    log = collection.open("a", create=True)
+    assert log is not None
+    (commit,) = append(log, b"one")
+    with contextlib.ExitStack() as several:
+        for _ in range(3):
+            several.enter_context(log._server.connection(time.monotonic() + TIMEOUT))
+    restarting.stop()
+    restarting.start()
+    if what == "read":
+        assert held(log) == [b"one"]
+    elif what == "newest first":
+        assert [batch.payload for batch in log.newest_first()] == [b"one"]
+    elif what == "fetch":
+        assert log.fetch(commit.position) is not None
+    elif what == "tail":
+        assert log.tail() == 1
+    elif what == "compact":
+        log.rewrite(lambda batch: batch.payload, TIMEOUT)
+    elif what == "remove":
+        assert collection.remove("a", TIMEOUT)
+    else:
+        assert append(log, b"two", expect=1)[0].error is None
+
+
+def test_a_killed_server_loses_nothing_that_was_acknowledged(restarting: PostgresServer) -> None:
+    server = restarting
+    acknowledged: list[bytes] = []
+    unknown: list[bytes] = []
+    stop = threading.Event()
+    logs = [PostgresLog(server.url("history")) for _ in range(4)]
+
+    def write(number: int) -> None:
+        turn = 0
+        while not stop.is_set():
+            payload = b"%d/%d" % (number, turn)
+            turn += 1
+            try:
+                (commit,) = append(logs[number], payload, timeout=30)
+            except NotLanded:
+                continue
+            (acknowledged if commit.error is None else unknown).append(payload)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    try:
+        for thread in threads:
+            thread.start()
+        for round_ in range(1, 5):
+            deadline = time.monotonic() + 60
+            while len(acknowledged) < 40 * round_:  # how long that takes depends on the machine
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            if round_ < 4:
+                server.kill()
+                server.start()
+        stop.set()
+        for thread in threads:
+            thread.join()
+        found = held(PostgresLog(server.url("history")))
+    finally:
+        stop.set()
+    assert len(found) == len(set(found)), "doubled"
+    assert not set(acknowledged) - set(found), "lost"
+    assert not set(found) - set(acknowledged) - set(unknown), "a write that was refused is there"
+    for number in range(4):
+        turns = [int(payload.split(b"/")[1]) for payload in found if payload.startswith(b"%d/" % number)]
+        assert turns == sorted(turns), "out of order"
+
+
+# Servers that cannot carry a journal, and addresses.
+
+
+def test_a_server_that_does_not_flush_is_refused(postgres: PostgresServer, sql: psycopg.Connection) -> None:
+    sql.execute("ALTER ROLE landed SET synchronous_commit = off")
+    try:
+        with pytest.raises(Refused, match="synchronous_commit=off") as refused:
+            PostgresLog(postgres.url("unsafe", application_name="new"))
+        assert "unsafe=yes" in refused.value.hint
+        append(PostgresLog(postgres.url("unsafe", application_name="new", unsafe="yes")), b"one")
+    finally:
+        sql.execute("ALTER ROLE landed RESET synchronous_commit")
+
+
+def test_a_server_that_stops_flushing_is_refused_on_the_next_connection_and_open(
+    postgres: PostgresServer, postgres_url: str, sql: psycopg.Connection
+) -> None:
+    log = PostgresLog(postgres_url)
+    append(log, b"one")
+    sql.execute("ALTER ROLE landed SET synchronous_commit = off")
+    try:
+        with log._server.connection(time.monotonic() + TIMEOUT):  # the one that was there before is in use
+            for attempt in (lambda: append(log, b"two"), log.tail, log.claim):
+                with pytest.raises(Refused, match="synchronous_commit=off"):
+                    attempt()
+    finally:
+        sql.execute("ALTER ROLE landed RESET synchronous_commit")
+    deadline = time.monotonic() + TIMEOUT
+    while not lands(log, b"two"):  # sessions that were begun meanwhile are refused, and closed
+        assert time.monotonic() < deadline
+    try:
+        for value in ("off", "on"):
+            sql.execute(f"ALTER SYSTEM SET fsync = {value}")  # reaches each session at its own time
+            sql.execute("SELECT pg_reload_conf()")
+            deadline = time.monotonic() + TIMEOUT
+            while opens(postgres_url) != (value == "on"):
+                assert time.monotonic() < deadline
+    finally:
+        sql.execute("ALTER SYSTEM RESET fsync")
+        sql.execute("SELECT pg_reload_conf()")
+    assert held(log) == [b"one", b"two"]
+
+
+def lands(log: PostgresLog, payload: bytes) -> bool:
+    try:
+        return append(log, payload)[0].error is None
+    except Refused:
+        return False
+
+
+def opens(url: str) -> bool:
+    try:
+        PostgresLog(url)
+    except Refused:
+        return False
+    return True
+
+
+def test_tables_of_another_format_are_refused(postgres: PostgresServer, sql: psycopg.Connection) -> None:
+    PostgresLog(postgres.url("format"))
+    sql.execute("UPDATE landed_format SET version = 99")
+    try:
+        with pytest.raises(Refused, match="format 99"):
+            PostgresLog(postgres.url("format", application_name="newer"))
+    finally:
+        sql.execute("UPDATE landed_format SET version = 1")
+
+
+def test_two_processes_may_make_the_tables_at_once(postgres: PostgresServer, sql: psycopg.Connection) -> None:
+    sql.execute("CREATE DATABASE fresh")
+    url = postgres.url("j").replace("/postgres/", "/fresh/")
+    failures: list[BaseException] = []
+
+    def open_it(number: int) -> None:
+        try:
+            append(PostgresLog(f"{url}?application_name=p{number}"), b"%d" % number)
+        except BaseException as error:  # noqa: BLE001 - shown below
+            failures.append(error)
+
+    threads = [threading.Thread(target=open_it, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert sorted(held(PostgresLog(f"{url}?application_name=p0"))) == [b"%d" % number for number in range(8)]
+
+
+def test_credentials_are_nowhere_to_be_seen(postgres: PostgresServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret = "hunter2-and-more"
+    url = postgres.url("s").replace("landed@", f"landed:{secret}@")
+    log = PostgresLog(url)
+    assert secret not in log.name
+    append(log, b"one")
+    errors: list[LandedError] = []
+    for broken in (
+        url.replace(str(postgres.port), "1"),
+        url.replace("landed:", "nobody:"),
+        url.replace("/postgres/", "/nowhere/"),
+        url + "?unsafe=perhaps",
+        url.replace("postgresql", "mysql"),
+        url.replace(str(postgres.port), "port"),
+    ):
+        with pytest.raises(LandedError) as error:
+            PostgresLog(broken)
+        errors.append(error.value)
+    (stale,) = append(log, b"x", expect=7)
+    assert isinstance(stale.error, StaleWrite)
+    errors.append(stale.error)
+    for error in errors:
+        assert secret not in f"{error} {error!r} {error.__dict__} {error.__cause__}"
+    assert secret not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "shown"),
+    [
+        ("postgresql://u:p@h:1/db", "", "postgresql://h:1/db"),
+        ("postgres://h/db/a/b", "a/b", "postgresql://h/db/a/b"),
+        ("postgresql://[::1]:7/db/%C3%A4%20x?sslmode=require", "ä x", "postgresql://[::1]:7/db/%C3%A4%20x"),
+        ("postgresql:///db/j?host=/run/x", "j", "postgresql:///db/j"),
+    ],
+)
+def test_address(url: str, name: str, shown: str) -> None:
+    address = Address(url)
+    assert (address.name, address.shown) == (name, shown)
+
+
+def test_options_of_the_address_hold_on_every_connection(postgres: PostgresServer, sql: psycopg.Connection) -> None:
+    sql.execute("CREATE SCHEMA agents")
+    log = PostgresLog(postgres.url("j", options="-csearch_path%3Dagents"))
+    append(log, b"one")
+    row = sql.execute("SELECT count(*) FROM agents.landed_batch").fetchone()
+    assert row is not None
+    assert row[0] == 1
+
+
+@pytest.mark.parametrize(
+    "userinfo", ["u:hun%ter2word", "u:hunter2word/1", "u:1/hunter2word", "u:1#hunter2word", "u:1?hunter2word"]
+)
+def test_a_password_that_breaks_the_address_is_not_repeated(userinfo: str) -> None:
+    with pytest.raises(LandedError) as error:
+        PostgresLog(f"postgresql://{userinfo}@127.0.0.1:1/db/j", timeout=0.2)
+    assert "ter2word" not in f"{error.value} {error.value!r} {error.value.__dict__} {error.value.__cause__!r}"

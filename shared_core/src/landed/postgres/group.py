@@ -1,0 +1,208 @@
+"""Commits laid out behind a journal's tail: one statement that appends them, or does nothing, and one that proves it.
+
+The statement moves the tail from where the writer believes it to be. If it is elsewhere, or another writer holds the
+journal's row at this moment, it does nothing: who does not queue for the row need not wait for it either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import zlib
+
+from landed.errors import VerifyFailed
+from landed.postgres import server as waits
+from landed.postgres.exchange import Statement, exchange
+from landed.postgres.schema import OVERHEAD
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, TypeAlias
+
+    from landed.engine import Commit
+    from landed.errors import LandedError
+    from landed.postgres.exchange import Row
+    from landed.postgres.rows import State
+    from landed.postgres.server import Connection, Patient
+
+    Proof: TypeAlias = dict[int, tuple[bytes, bytes, int]]
+    """Of each batch that is there, by its number: nonce, digest and revision."""
+
+PIPELINED: Final = 1 << 20
+"""Bytes up to which the proof is asked for before the append is answered; beside more, a round trip does not show."""
+
+_MOVED: Final = """
+WITH moved AS (
+    UPDATE landed_journal SET tail = {to}, batches = batches + {count}, bytes = bytes + {bytes}
+    WHERE id = (SELECT id FROM landed_journal WHERE id = {journal} FOR NO KEY UPDATE SKIP LOCKED)
+        AND tail = {from} AND epoch = {epoch} AND bytes + {bytes} <= {limit}
+    RETURNING id, revision
+), added AS (
+    INSERT INTO landed_batch (journal, sequence, tail, revision, nonce, crc, payload)
+"""
+_PROOF: Final = """
+SELECT nonce, sequence, sha256(payload), revision FROM landed_batch
+WHERE journal = {journal} AND sequence BETWEEN {from} + 1 AND {to}
+"""
+_MANY: Final = """
+    SELECT moved.id, new.sequence, new.tail, moved.revision, new.nonce, new.crc, new.payload
+    FROM moved, unnest(%(sequences)s::bigint[], %(tails)s::bigint[], %(nonces)s::bytea[], %(crcs)s::bigint[],
+                       %(payloads)b::bytea[]) AS new (sequence, tail, nonce, crc, payload)
+)
+SELECT revision FROM moved
+"""
+_ONE: Final = """
+    SELECT id, {from} + 1, {to}, revision, $8::bytea, $9::bigint, $10::bytea FROM moved
+)
+SELECT revision FROM moved
+"""
+_NAMES: Final = ("journal", "epoch", "limit", "from", "to", "count", "bytes")
+_NAMED: Final = {name: f"%({name})s" for name in _NAMES}
+_NUMBERED: Final = {name: f"${number}::bigint" for number, name in enumerate(_NAMES, 1)}
+APPEND: Final = (_MOVED + _MANY).format_map(_NAMED).encode()
+APPEND_ONE: Final = Statement((_MOVED + _ONE).format_map(_NUMBERED))
+"""The same for one batch, at half the price."""
+PROOF: Final = _PROOF.format_map(_NAMED).encode()
+PROVE_ONE: Final = Statement(_PROOF.format_map({"journal": "$1::bigint", "from": "$2::bigint", "to": "$3::bigint"}))
+_BIGINT: Final = struct.Struct(">q")
+
+
+class Group:
+    """Commits behind a tail, with the nonces that they keep if they must be sent again.
+
+    Attributes:
+        tail, to: where the journal ends before and after.
+        epoch, revision: the journal's, as they were seen last; `revision` is exact once it has landed.
+        bytes: that they take.
+        landing: the commits.
+    """
+
+    __slots__ = ("_nonces", "_sequences", "_tails", "bytes", "epoch", "landing", "revision", "tail", "to")
+
+    def __init__(self, state: State) -> None:
+        self.tail = self.to = state.tail
+        self.epoch = state.epoch
+        self.revision = state.revision
+        self.bytes = 0
+        self.landing: list[Commit] = []
+        self._nonces: list[bytes] = []
+        self._sequences: list[int] = []
+        self._tails: list[int] = []
+
+    def add(self, commit: Commit) -> None:
+        """Lay out one more, behind the others."""
+        commit.error = None  # of an earlier try
+        self._sequences.append(self.to + 1)
+        self.to += commit.count
+        self._tails.append(self.to)
+        self.bytes += len(commit.payload) + OVERHEAD
+        self.landing.append(commit)
+        self._nonces.append(os.urandom(16))
+
+    def share(self, error: LandedError) -> None:
+        """One statement, one fate. Were only one told, the others would be appended once more."""
+        for commit in self.landing:
+            if not commit.decided:
+                commit.error = error
+
+    def append(self, connection: Connection, journal: int, limit: int) -> bool:
+        """Append, in the connection's transaction if there is one; whether it landed."""
+        row = connection.execute(APPEND, self._named(journal, limit)).fetchone()
+        return self._landed(None if row is None else row[0])
+
+    def append_and_prove(self, connection: Patient, journal: int, limit: int) -> tuple[bool, Proof | None]:
+        """Append, and prove it where that takes no further round trip: the append is committed before the read begins.
+
+        Returns:
+            Whether it landed; and the proof, or None where it was not asked for or not given.
+        """
+        if len(self.landing) > 1 or self.bytes > PIPELINED:
+            return self.append(connection, journal, limit), None
+        between = [_BIGINT.pack(number) for number in (journal, self.tail, self.to)]
+        append, proof = (APPEND_ONE, self._numbered(journal, limit)), (PROVE_ONE, between)
+        answers, failed = exchange(connection, [append, proof], waits.ANSWER)
+        if not answers:
+            assert failed is not None  # noqa: S101 - else there would be two
+            raise failed
+        landed = self._landed(_number(answers[0][0][0]) if answers[0] else None)
+        return landed, _decoded(answers[1]) if failed is None else None
+
+    def _landed(self, revision: int | None) -> bool:
+        if revision is None:
+            return False
+        self.revision = revision
+        return True
+
+    def prove(self, connection: Connection, journal: int) -> Proof:
+        """What stands under the numbers of this group."""
+        rows = connection.execute(PROOF, {"journal": journal, "from": self.tail, "to": self.to}).fetchall()
+        return {sequence: (bytes(nonce), bytes(digest), revision) for nonce, sequence, digest, revision in rows}
+
+    def is_in(self, proof: Proof) -> bool:
+        """Whether one of its batches stands under its number; then all of them landed."""
+        found = {held[0] for held in proof.values()}
+        return any(nonce in found for nonce in self._nonces)
+
+    def acknowledge(self, proof: Proof, name: str) -> list[Commit]:
+        """Acknowledge each batch that stands under its number, with its nonce and its digest; else `VerifyFailed`.
+
+        A compaction that came since may have changed it, and the revision says so, or dropped it: the commits of such
+        are returned.
+        """
+        gone = []
+        for commit, nonce, sequence in zip(self.landing, self._nonces, self._sequences, strict=True):
+            held, digest = proof.get(sequence), hashlib.sha256(commit.payload).digest()
+            if held is None:
+                gone.append(commit)
+            elif held[0] == nonce and (held[1] == digest or held[2] > self.revision):
+                commit.sequence, commit.position = sequence, (sequence, held[2])
+            else:
+                commit.error = lied(name, f"{sequence} {digest.hex()}", f"{sequence} {held[1].hex()}")
+        return gone
+
+    def _named(self, journal: int, limit: int) -> dict[str, Any]:
+        payloads = [commit.payload for commit in self.landing]
+        return {
+            "journal": journal,
+            "epoch": self.epoch,
+            "limit": limit,
+            "from": self.tail,
+            "to": self.to,
+            "count": len(payloads),
+            "bytes": self.bytes,
+            "sequences": self._sequences,
+            "tails": self._tails,
+            "nonces": self._nonces,
+            "crcs": [zlib.crc32(payload) for payload in payloads],
+            "payloads": payloads,
+        }
+
+    def _numbered(self, journal: int, limit: int) -> list[bytes]:
+        (commit,) = self.landing
+        numbers = (journal, self.epoch, limit, self.tail, self.to, 1, self.bytes)
+        crc = _BIGINT.pack(zlib.crc32(commit.payload))
+        return [*map(_BIGINT.pack, numbers), self._nonces[0], crc, commit.payload]
+
+
+def lied(name: str, expected: str, found: str) -> VerifyFailed:
+    """The error for a batch that does not read back as it was sent."""
+    return VerifyFailed(
+        "the server acknowledged the batch, and reads it back otherwise",
+        path=name,
+        step="verify",
+        expected=expected,
+        found=found,
+        hint="Read the journal again, and see what changes its tables.",
+    )
+
+
+def _decoded(rows: list[Row]) -> Proof:
+    return {
+        _number(sequence): (nonce or b"", digest or b"", _number(revision))
+        for nonce, sequence, digest, revision in rows
+    }
+
+
+def _number(value: bytes | None) -> int:
+    return int(_BIGINT.unpack(value or b"")[0])
