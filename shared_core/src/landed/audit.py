@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
-    from landed.lock import Holder
+    from landed.holder import Holder
 
 INTACT: Final = "intact"
 """Verdict: the file holds what landed acknowledged last."""

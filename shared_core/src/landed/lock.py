@@ -17,15 +17,18 @@ import os
 import stat
 from time import monotonic, sleep, time
 
-from landed import _fs, process
+from landed import _fs
 from landed._fs import LOCAL
 from landed.errors import LockTimeout, NotLanded, Refused, from_os_error
-from landed.process import Owner, me
+from landed.process import me
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable
     from typing import Final
+
+    from landed.holder import Holder
+    from landed.process import Owner
 
 DEFAULT_TIMEOUT: Final = 30.0
 """Seconds to wait for a lock unless told otherwise; a holder that works for longer is more likely stuck than busy."""
@@ -40,30 +43,10 @@ PAUSES: Final = (0.00005, 0.0001, 0.0002)
 short, so that whoever waits in the kernel's queue is not overtaken for long."""
 HOLDER_OFFSET: Final = 64
 """Where the holder's line starts; LockFileEx locks the first byte against reading as well."""
-WATCHED: Final = "-"
+WATCHED: Final = b"-"
 """Stands for the time in the line of a lock that is held over and over, for microseconds."""
 HOLDER_SIZE: Final = 256
 """Bytes of the holder's line, padded, so that a shorter one covers a longer one."""
-
-
-class Holder:
-    """Who holds a lock and since when, as the holder wrote it down. For messages; nothing trusts it.
-
-    Attributes:
-        owner: the process.
-        since: when it took the lock, in seconds since the epoch; None when it did not write that down.
-    """
-
-    __slots__ = ("owner", "since")
-
-    def __init__(self, owner: Owner, since: float | None) -> None:
-        self.owner = owner
-        self.since = since
-
-    def __str__(self) -> str:
-        if self.since is None:
-            return str(self.owner)
-        return f"{self.owner}, for {max(0.0, time() - self.since):.1f} s"
 
 
 class _Turn:
@@ -240,25 +223,9 @@ class Lock:
 
     def holder(self) -> Holder | None:
         """Who holds the lock, by the kernel's word, or else who wrote it down last and lives; None when unknown."""
-        try:
-            fd = self._fs.open(self.path, os.O_RDONLY | _fs.NOFOLLOW | _fs.NONBLOCK)
-            try:
-                line = self._fs.pread(fd, HOLDER_SIZE, HOLDER_OFFSET)
-                inode = self._fs.fstat(fd).st_ino
-            finally:
-                self._fs.close(fd)
-        except OSError:
-            return None
-        since, _, rest = line.decode("utf-8", "replace").strip("\0\n ").partition(" ")
-        owner = Owner.decode(rest)
-        locker = process.locker(inode)
-        if locker is not None and (owner is None or owner.host != locker.host or owner.pid != locker.pid):
-            return Holder(locker, None)
-        try:
-            signed = None if since == WATCHED else float(since)
-            return Holder(owner, signed) if owner is not None and owner.alive() is not False else None
-        except ValueError:
-            return None
+        from landed.holder import holder_of
+
+        return holder_of(self.path, self._fs)
 
     def __enter__(self) -> Lock:
         self.acquire()
@@ -295,25 +262,14 @@ class Lock:
     # Between processes: the kernel's queue.
 
     def _lock_file(self, slot: _Slot, deadline: float) -> None:
-        # A watched lock is not signed each time: it is held for microseconds, and the kernel names its holder.
-        if slot.identity == self._seen and slot.fd >= 0:
-            try:
-                self._fs.flock(slot.fd, blocking=False)
-            except OSError as error:
-                if error.errno not in _fs.CONTENDED:
-                    raise self._failed(error) from error
-            else:
-                return
         try:
             for _ in range(REOPENS):
                 if slot.fd < 0:
                     self._open(slot)
-                # Who waits for a watched lock queues at once: its holders are short, and come one after another.
-                briefly = self._try(slot.fd) if self._watched else self._try_briefly(slot, deadline)
-                if not briefly and not _Waiter(slot, self._fs).wait(deadline):
-                    raise self._timeout()
+                if not self._try(slot.fd):
+                    self._wait(slot, deadline)
                 if slot.identity == self._seen:
-                    return
+                    return  # watched: held for microseconds, over and over; the kernel names its holder
                 if self._leads_to(slot):
                     if self._watched:
                         self._seen = slot.identity
@@ -327,17 +283,6 @@ class Lock:
             f"the lock file was replaced {REOPENS} times in a row while we locked it", path=self.path, step="lock"
         )
 
-    def _try_briefly(self, slot: _Slot, deadline: float) -> bool:
-        if self._try(slot.fd):
-            return True
-        for pause in PAUSES:
-            if _remaining(deadline) < pause:
-                break
-            sleep(pause)
-            if self._try(slot.fd):
-                return True
-        return False
-
     def _try(self, fd: int) -> bool:
         try:
             self._fs.flock(fd, blocking=False)
@@ -346,6 +291,19 @@ class Lock:
                 raise
             return False
         return True
+
+    def _wait(self, slot: _Slot, deadline: float) -> None:
+        # Who waits for a watched lock queues at once: its holders are short, and come one after another.
+        for pause in () if self._watched else PAUSES:
+            if _remaining(deadline) < pause:
+                break
+            sleep(pause)
+            if self._try(slot.fd):
+                return
+        from landed.waiting import Waiter  # most locks are free
+
+        if not Waiter(slot, self._fs).wait(deadline):
+            raise self._timeout()
 
     def _open(self, slot: _Slot) -> None:
         with _guard:
@@ -372,8 +330,8 @@ class Lock:
 
     def _sign(self, fd: int) -> None:
         try:
-            since = WATCHED if self._watched else f"{time():.3f}"
-            self._fs.pwrite(fd, b"%s %s" % (since.encode(), _signature()), HOLDER_OFFSET)
+            since = WATCHED if self._watched else b"%.3f" % time()
+            self._fs.pwrite(fd, b"%b %b" % (since, _signature()), HOLDER_OFFSET)
         except OSError:
             return  # a full disk: the lock is held all the same, and only a message misses its name
 
@@ -390,61 +348,6 @@ class Lock:
         )
         error.holder = str(holder) if holder else None
         return error
-
-
-class _Waiter:
-    """A thread that blocks in the kernel on the slot's descriptor; it owns the descriptor until it has the lock."""
-
-    __slots__ = ("_abandoned", "_done", "_error", "_fd", "_fs", "_slot", "_state")
-
-    def __init__(self, slot: _Slot, fs: _fs.FileOps) -> None:
-        self._slot = slot
-        self._fs = fs
-        self._fd, slot.fd = slot.fd, -1
-        self._abandoned = False
-        self._error: OSError | None = None
-        self._state = _thread.allocate_lock()
-        self._done = _thread.allocate_lock()
-
-    def wait(self, deadline: float) -> bool:
-        """Whether the slot has a locked descriptor now; False when the time ran out, and then it has none."""
-        try:
-            if _remaining(deadline) <= 0:
-                self._drop()
-                return False
-            self._done.acquire()
-            from landed import aside  # most waits end before it is needed
-
-            aside.run(self._block)
-            self._done.acquire(timeout=_remaining(deadline))
-        except RuntimeError as error:
-            self._drop()
-            raise OSError(errno.EAGAIN, f"no thread to wait in: {error}") from error
-        finally:
-            with self._state:
-                self._abandoned = True
-        if self._error is not None:
-            raise self._error
-        return self._slot.fd >= 0
-
-    def _block(self) -> None:
-        try:
-            self._fs.flock(self._fd, blocking=True)
-        except OSError as error:
-            self._error = error
-        with self._state:
-            if self._abandoned or self._error is not None:
-                self._drop()
-            else:
-                self._slot.fd = self._fd
-        self._done.release()
-
-    def _drop(self) -> None:
-        with _guard:
-            try:
-                self._fs.close(self._fd)
-            finally:
-                _descriptors.discard(self._fd)
 
 
 _signed: tuple[Owner, bytes] | None = None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any, Final, TextIO, TypeVar
 
-    from landed.lock import Holder
+    from landed.holder import Holder
     from landed.process import Owner
     from landed.records import Write
     from landed.values import Receipt

@@ -7,7 +7,7 @@ from landed.artifact import Artifact
 from landed.audit import Standing, command, standing
 from landed.cli import output
 from landed.cli.scope import scope_of
-from landed.lock import Holder
+from landed.holder import Holder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

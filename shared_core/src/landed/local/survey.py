@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from landed.local.segments import Range
-    from landed.lock import Holder
+    from landed.holder import Holder
 
 WINDOW: Final = 1 << 20
 """Bytes of a sequential read."""
