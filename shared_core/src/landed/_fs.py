@@ -173,8 +173,7 @@ LOCAL: Final = FileOps()
 # Its own functions, where a method of ours would only pass its arguments on: a write makes some fifty calls.
 for _module, _names in (
     (os, ("close", "read", "write", "fstat", "stat", "unlink")),
-    (_system, ("pread", "pwrite", "fsync", "fdatasync", "fchmod", "listxattr", "getxattr", "setxattr")),
-    (_system, ("flock", "funlock")),
+    (_system, ("pread", "pwrite", "fchmod", "listxattr", "getxattr", "setxattr", "funlock")),
 ):
     for _name in _names:
         setattr(LOCAL, _name, getattr(_module, _name))

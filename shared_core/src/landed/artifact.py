@@ -99,7 +99,8 @@ class Artifact:
     def __init__(self, path: str | os.PathLike[str], fs: _fs.FileOps = _fs.LOCAL) -> None:
         self.path = resolve(path)
         self.fs = fs
-        self.directory, self.name = os.path.split(self.path)
+        head, _, self.name = self.path.rpartition(os.sep)
+        self.directory = head if os.sep in head else head + os.sep  # a root keeps its separator
         self._put_in(store_for(self.directory, fs))
 
     def _put_in(self, store: Store) -> None:

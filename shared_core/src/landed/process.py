@@ -25,17 +25,20 @@ class Owner:
         program: what it runs, for people.
     """
 
-    __slots__ = ("host", "pid", "program", "started")
+    __slots__ = ("_line", "host", "pid", "program", "started")
 
     def __init__(self, pid: int, started: str, host: str, program: str) -> None:
         self.pid = pid
         self.started = started
         self.host = host
         self.program = program
+        self._line = ""
 
     def encode(self) -> str:
         """As one line; `Owner.decode` reads it."""
-        return " ".join((str(self.pid), self.started or "-", self.host.replace(" ", "_") or "-", self.program))
+        if not self._line:
+            self._line = f"{self.pid} {self.started or '-'} {self.host.replace(' ', '_') or '-'} {self.program}"
+        return self._line
 
     @classmethod
     def decode(cls, line: str) -> Owner | None:

@@ -131,19 +131,19 @@ class Record:
         return copy
 
     def encode(self) -> bytes:
-        fields = [f"sequence={self.sequence}", f"counter={self.counter}", f"name={_escape(self.name)}"]
+        text = f"sequence={self.sequence}\ncounter={self.counter}\nname={_escape(self.name)}"
         if self.named:
-            fields.append("named=1")
+            text += "\nnamed=1"
         if self.moved:
-            fields.append(f"moved={_escape(self.moved)}")
+            text += f"\nmoved={_escape(self.moved)}"
         if self.landed is not None:
-            fields.append(f"landed={self.landed.encode()}")
+            text += f"\nlanded={self.landed.encode()}"
         if self.begun is not None:
-            fields.append(f"begun={self.begun.encode()}")
+            text += f"\nbegun={self.begun.encode()}"
         if self.lease is not None:
-            fields.append(f"lease={self.lease.encode()}")
-        body = "\n".join(fields).encode("utf-8", "surrogateescape")
-        return MAGIC + b"%08x %08x\n" % (_crc32(body), len(body)) + body
+            text += f"\nlease={self.lease.encode()}"
+        body = text.encode("utf-8", "surrogateescape")
+        return b"%b%08x %08x\n%b" % (MAGIC, _crc32(body), len(body), body)
 
     @classmethod
     def decode(cls, block: bytes) -> Record | None:
@@ -332,9 +332,9 @@ class Shelf:
 
 
 def _crc32(data: bytes) -> int:
-    from zlib import crc32  # a tenth of what landed may cost to import
+    import zlib  # a tenth of what landed may cost to import
 
-    return crc32(data)
+    return zlib.crc32(data)
 
 
 def read_record(path: str, fs: _fs.FileOps) -> Record | None:

@@ -235,8 +235,8 @@ def resolve(path: str | os.PathLike[str]) -> str:
     if name[-1] == os.sep or name[-1] == os.altsep:
         raise Refused("the path names a directory", path=name, step="path", hint="Name a file in it.")
     try:
-        # Two strings can be one name in bytes, which is what the file system knows.
-        name = os.fsdecode(os.fsencode(name))
+        if not name.isascii():
+            name = os.fsdecode(os.fsencode(name))  # two strings can be one name in bytes, which the file system knows
         real = _in_real_directory(name)
         if not real:
             real = os.path.realpath(name)
@@ -246,7 +246,7 @@ def resolve(path: str | os.PathLike[str]) -> str:
         raise Refused(f"the path has no form in bytes: {error}", path=ascii(name), step="path") from error
     except OSError as error:
         raise from_os_error(Refused, error, "the path cannot be resolved", path=name, step="path") from error
-    if os.path.basename(real) == "":
+    if real[-1] == os.sep:
         raise Refused("the path names a directory", path=name, step="path", hint="Name a file in it.")
     return real
 

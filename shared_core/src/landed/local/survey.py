@@ -22,8 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-    from landed.local.segments import Range
     from landed.holder import Holder
+    from landed.local.segments import Range
 
 WINDOW: Final = 1 << 20
 """Bytes of a sequential read."""
