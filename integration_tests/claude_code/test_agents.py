@@ -207,7 +207,28 @@ def test_a_formatter_is_no_alarm(claude: Claude, script: Script) -> None:
     assert all(SUCCESS in result for result in (results[0], results[2])), results
     assert DENIED not in model.heard()
     assert "by a hook as it seems" in model.heard()
+    assert "+x = 1" in model.heard() or "It holds now:\nx = 1" in model.heard(), "what changed is shown"
     assert "not on the disk" not in model.heard()
+
+
+def test_what_a_hook_may_have_done_is_not_overwritten_unseen(claude: Claude, script: Script) -> None:
+    """Somebody writes while a formatter runs. Nothing says who it was, so it counts as seen only where it is shown."""
+    short, long = claude.work / "short.py", claude.work / "long.py"
+    claude.hook("uninstall")
+    harm = f"sleep 0.2; echo 'their = 1' >> {short}; test ! -e {long} || seq 10000 > {long}"
+    claude.settings(PostToolUse=[{"matcher": "Write", "hooks": [{"type": "command", "command": harm}]}])
+    claude.hook("install", "--scope", "project")
+    model = script(
+        main=[
+            [use("Write", file_path=str(short), content="x=1\n"), use("Write", file_path=str(long), content="x=1\n")],
+            [use("Edit", file_path=str(long), old_string="9999", new_string="x=2")],
+        ]
+    )
+    claude.run(model.url)
+    assert "their = 1" in model.heard(), "what the agent did not write is before its eyes"
+    assert f"{long} was rewritten after the write" in model.heard()
+    assert DENIED in model.results()[2] or "has been modified since" in model.results()[2], model.results()
+    assert long.read_text().endswith("9999\n10000\n")
 
 
 def test_who_stops_hears_of_writes_that_are_gone_once(claude: Claude, script: Script) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +98,23 @@ class Actor:
         agent = Agent(self.fields["session_id"], self.fields["agent_id"], "", "", "")
         return Ledger(agent, self.owner, agents_directory()).load()
 
+    def ledger_directory(self) -> Path:
+        return Path(self.ledger().path).parent
+
 
 @pytest.fixture
 def actor(work: Path) -> Any:
     """Makes agents."""
     return lambda *words, **more: Actor(work, *words, **more)
+
+
+@pytest.fixture
+def black(work: Path) -> Callable[[str], None]:
+    """Puts a hook into the settings that runs after the tools that a matcher names."""
+
+    def put(matcher: str) -> None:
+        (work / ".claude").mkdir(exist_ok=True)
+        hooks = {"PostToolUse": [{"matcher": matcher, "hooks": [{"type": "command", "command": "black"}]}]}
+        (work / ".claude" / "settings.json").write_text(json.dumps({"hooks": hooks}))
+
+    return put

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from landed.process import Owner, me
 from landed_claude_code import guard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -176,26 +176,68 @@ def test_bytes_that_changed_after_the_tool(work: Path, actor) -> None:
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before the check", "after the check"])
-def test_a_formatter_is_adopted(work: Path, actor, before: bool) -> None:
-    (work / ".claude").mkdir()
-    hooks = {"PostToolUse": [{"hooks": [{"type": "command", "command": "black"}]}]}
-    (work / ".claude" / "settings.json").write_text(json.dumps({"hooks": hooks}))
+@pytest.mark.parametrize("length", [1, 500], ids=["a small file", "a longer one"])
+def test_what_a_formatter_did_is_shown_and_counts_as_seen(
+    work: Path, actor, black: Callable[[str], None], before: bool, length: int
+) -> None:
+    black("Write|Edit")
     path = work / "plan.py"
+    rest = "".join(f"pass  # {number}\n" for number in range(length))
+    raw, formatted = f"x=1\n{rest}", f"x = 1\n{rest}"
     one = actor()
     one.ask(path)
-    path.write_text("x = 1\n" if before else "x=1\n")
-    assert one.done(path, {"content": "x=1\n"}) == ""
-    path.write_text("x = 1\n")
-    assert "by a hook as it seems (black)" in one.settle()
+    path.write_text(formatted if before else raw)
+    assert one.done(path, {"content": raw}) == "", "a formatter may be at it"
+    path.write_text(formatted)
+    said = one.settle()
+    assert "by a hook as it seems (black)" in said
+    assert "does not hold" not in said, "no alarm"
+    shown = length == 1 or not before  # what the tool wrote was gone before anybody looked, and is not known
+    assert ("x = 1" in said) is shown
+    assert len(said) < 500, "the difference, not the file"
     assert one.settle() == ""
+    if not shown:
+        assert "Read it before" in said
+        assert "Nothing was written" in one.write(path, "x = 2\n")
+        one.read(path)
     assert one.write(path, "x = 2\n") == ""
     assert one.stop() == ""
+    assert not list(one.ledger_directory().glob("main.[0-9a-f]*")), "no copy is kept"
 
 
-def test_another_writer_is_no_formatter(work: Path, actor) -> None:
-    (work / ".claude").mkdir()
-    hooks = {"PostToolUse": [{"hooks": [{"type": "command", "command": "black"}]}]}
-    (work / ".claude" / "settings.json").write_text(json.dumps({"hooks": hooks}))
+def test_what_is_not_shown_is_not_overwritten(work: Path, actor, black: Callable[[str], None]) -> None:
+    """A hook may have done it. Somebody else may have, as well: nothing says who."""
+    black("*")
+    path = work / "plan.py"
+    one = actor()
+    one.write(path, "x=1\n")
+    path.write_text("somebody's work\n" * 1000)
+    said = one.settle()
+    assert "by a hook as it seems" in said
+    assert "Read it before" in said
+    assert "has changed since you wrote it" in one.write(path, "x=2\n")
+
+
+@pytest.mark.parametrize(
+    ("matcher", "runs"),
+    [("", True), ("*", True), ("Edit, Write", True), ("Bash|Read", False), ("Writer", False), ("^W.*", True),
+     ("(?<n>Edit)", True), ("mcp__.*", False)],
+)  # fmt: skip
+def test_a_hook_after_other_tools_is_no_formatter(
+    work: Path, actor, black: Callable[[str], None], matcher: str, runs: bool
+) -> None:
+    black(matcher)
+    path = work / "plan.py"
+    one = actor()
+    one.write(path, "x=1\n")
+    path.write_text("x = 1\n")
+    said = one.settle()
+    assert ("by a hook as it seems" in said) is runs
+    assert ("does not hold what you wrote" in said) is not runs
+
+
+def test_another_writer_is_no_formatter(work: Path, actor, black: Callable[[str], None]) -> None:
+    black("")
     path = work / "plan.py"
     one = actor()
     one.write(path, "x=1\n")

@@ -55,8 +55,12 @@ BUGS: dict[str, tuple[Any, list[tuple[object, str, Any]]]] = {
         [(formatters, "formatter", lambda *_: "some hook")],
     ),
     "no change is a formatter's": (
-        checks.test_a_formatter_is_adopted,
+        checks.test_what_a_formatter_did_is_shown_and_counts_as_seen,
         [(formatters, "formatter", lambda *_: "")],
+    ),
+    "what a hook may have done counts as seen, shown or not": (
+        checks.test_what_is_not_shown_is_not_overwritten,
+        [(formatters, "shown", lambda *_: "look for yourself")],
     ),
     "changes past the tools are not looked for": (
         checks.test_changes_from_outside_are_told_once,
@@ -77,15 +81,15 @@ BUGS: dict[str, tuple[Any, list[tuple[object, str, Any]]]] = {
 }
 CASES = {
     "test_a_write_that_is_not_there_is_said_at_once": {"found": None, "said": "is not there"},
-    "test_a_formatter_is_adopted": {"before": False},
+    "test_what_a_formatter_did_is_shown_and_counts_as_seen": {"before": False, "length": 1},
 }
 
 
 @pytest.mark.parametrize("bug", BUGS)
-def test_it_is_seen(bug: str, work: Path, actor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_seen(bug: str, work: Path, actor: Any, black: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     check, plants = BUGS[bug]
     monkeypatch.setattr(guard, "PATIENCE", 0.2)
-    have = {"work": work, "actor": actor, "impatient": None, **CASES.get(check.__name__, {})}
+    have = {"work": work, "actor": actor, "black": black, "impatient": None, **CASES.get(check.__name__, {})}
     arguments = {name: have[name] for name in inspect.signature(check).parameters}
     for owner, name, planted in plants:
         monkeypatch.setattr(owner, name, planted)

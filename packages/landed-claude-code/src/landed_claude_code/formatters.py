@@ -1,22 +1,53 @@
-"""Whether another PostToolUse hook may have rewritten a file: asked only when a file changed right after its write."""
+"""A file that changed right after its write: may a hook have done it, and what can its agent be shown of it?
+
+Nothing says who wrote the bytes; the settings say only that there is a hook that may have. So that is what the agent is
+told, and it may write the file again for another reason: because it is shown what the file holds now. Whoever the bytes
+are from, they are not overwritten unseen. All this is asked for only when a file did change.
+"""
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
+import re
 from itertools import pairwise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
+    from typing import Any, Final
 
-MARK = "landed_claude_code"
+MARK: Final = "landed_claude_code"
 """What tells our own hooks from others."""
+WRITERS: Final = ("Write", "Edit", "NotebookEdit")
+WHOLE: Final = 4_000
+"""Bytes of a file that is shown as a whole."""
+DIFFERENCE: Final = 4_000
+"""Characters of a difference that is shown."""
+
+
+def shown(data: bytes, before: bytes | None) -> str:
+    """What an agent must know of `data` to have seen it; "" if that is too much to tell.
+
+    Args:
+        data: what the file holds now.
+        before: what the agent had written; None where that was not kept.
+    """
+    try:
+        now, was = data.decode("utf-8"), None if before is None else before.decode("utf-8")
+    except UnicodeDecodeError:
+        return ""
+    if was is not None:
+        lines = list(difflib.unified_diff(was.splitlines(), now.splitlines(), "written", "now", lineterm="", n=1))
+        difference = "\n".join(lines)
+        if difference and len(difference) <= DIFFERENCE:
+            return f"What changed:\n{difference}"
+    return f"It holds now:\n{now}" if len(data) <= WHOLE else ""
 
 
 def formatter(directory: str, pid: int) -> str:
-    """The first PostToolUse hook in the settings that is not ours, in a few words; "" for none.
+    """The first hook in the settings that runs after a write and is not ours, in a few words; "" for none.
 
     Args:
         directory: where the agent works.
@@ -78,9 +109,23 @@ def _commands(settings: dict[str, Any]) -> Iterator[str]:
     hooks = settings.get("hooks")
     groups = hooks.get("PostToolUse") if isinstance(hooks, dict) else None
     for group in groups if isinstance(groups, list) else []:
-        for hook in group.get("hooks", []) if isinstance(group, dict) else []:
+        if not isinstance(group, dict) or not any(_matches(group.get("matcher"), tool) for tool in WRITERS):
+            continue
+        for hook in group.get("hooks") or []:
             if isinstance(hook, dict):
                 words = [hook.get("command"), *(hook.get("args") or [])]
                 command = " ".join(word for word in words if isinstance(word, str))
                 if command:
                     yield command
+
+
+def _matches(matcher: object, tool: str) -> bool:
+    """As Claude Code reads it: a list of names, or else a regular expression; nothing and ``*`` stand for all."""
+    if not isinstance(matcher, str) or matcher in {"", "*"}:
+        return True
+    if re.fullmatch(r"[\w\- ,|]*", matcher, re.ASCII):
+        return tool in re.split(r"[|,]", matcher.replace(" ", ""))
+    try:
+        return re.search(matcher, tool) is not None
+    except re.error:
+        return True  # a pattern of JavaScript's that Python does not know: it may match

@@ -202,6 +202,7 @@ def _verdict(call: Call, ledger: Ledger, desk: Desk, known: Known) -> Answer:
         ledger.add(
             Fact(WROTE, desk.path, digest=digest, call=call.id, stat=stat_of(sight.status), detail=write.version)
         )
+        ledger.keep_copy(desk.path, sight.data)
         if asked is not None and before is not None and before.version != asked.detail:
             return Answer(deny=_overwrote(desk.path, before.owner, before.version, before.at))
         return Answer()
@@ -243,6 +244,7 @@ def _end(ledger: Ledger, paths: list[str]) -> Answer:
             with Desk(path, word_of(ledger), timeout=PATIENCE, patient=False) as desk:
                 desk.give_back()
                 ledger.add(Fact(ENDED, desk.path))
+                ledger.drop_copy(desk.path)
         except LandedError:
             continue  # it ends with its time, or with its process
     return Answer()
@@ -271,6 +273,7 @@ def _close(ledger: Ledger, path: str) -> str:
             _flush(desk)
         desk.give_back()
         ledger.add(Fact(ENDED, path))
+    ledger.drop_copy(path)
     return said
 
 
@@ -285,16 +288,18 @@ def _aftermath(ledger: Ledger, desk: Desk, known: Known) -> str:
     base = asked.detail if odd is not None and asked is not None else claimed.detail
     ours = (last.version if last is not None else "") == base
     if sight is not None and ours:
-        from landed_claude_code.formatters import formatter
+        from landed_claude_code.formatters import formatter, shown
 
         rewriter = formatter(ledger.agent.directory, ledger.owner.pid)
         if rewriter:
+            said = f"{desk.path} was rewritten after the write, by a hook as it seems ({rewriter})."
+            view = shown(sight.data, ledger.copy_of(desk.path))
+            if not view:
+                ledger.add(Fact(TOLD, desk.path, digest=digest))
+                return f"{said} Read it before writing it again."
             write = desk.landed(ledger.owner)
             ledger.add(Fact(WROTE, desk.path, digest=digest, call=claimed.call, detail=write.version))
-            return (
-                f"{desk.path} was rewritten after the write, by a hook as it seems ({rewriter}). What it holds now "
-                "counts as written by you."
-            )
+            return f"{said} {view}"
     ledger.add(Fact(TOLD, desk.path, digest=digest))
     if sight is None:
         ledger.add(Fact(LOST, desk.path, detail=f"{desk.path} is gone"))

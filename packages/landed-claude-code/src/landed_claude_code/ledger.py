@@ -49,6 +49,9 @@ LONG: Final = 128 * 1024
 """Bytes of a ledger before it is rewritten."""
 KEPT_STORIES: Final = 50
 """Denials and losses that rewriting keeps, for people."""
+COPIED_FROM: Final = 2_000
+COPIED_TO: Final = 256 * 1024
+"""Bytes of a file of which a copy is kept between its write and the end of the batch."""
 LATE: Final = 50_000_000
 """Nanoseconds that a file must have rested before its times vouch for it: the kernel's clock ticks in milliseconds."""
 _FIELDS: Final = 8
@@ -237,6 +240,36 @@ class Ledger:
             if ours:
                 self._lock.release()
 
+    def keep_copy(self, path: str, data: bytes) -> None:
+        """Keep what the agent wrote until it is settled, so that it can be shown what a hook made of it.
+
+        A small file is shown as a whole, and needs none; of a very large one the agent is not shown what changed.
+        """
+        if not COPIED_FROM <= len(data) <= COPIED_TO:
+            return
+        try:
+            with open(self._copy(path), "wb", opener=_private) as file:
+                file.write(data)
+        except OSError:
+            self.drop_copy(path)  # a disk that is full: should a hook rewrite the file, the agent has to read it
+
+    def copy_of(self, path: str) -> bytes | None:
+        """What `keep_copy` kept."""
+        try:
+            with open(self._copy(path), "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def drop_copy(self, path: str) -> None:
+        """Keep it no longer."""
+        copy = self._copy(path)
+        if os.path.exists(copy):
+            os.unlink(copy)
+
+    def _copy(self, path: str) -> str:
+        return f"{self.path.removesuffix(SUFFIX)}.{_hashed(path)}"
+
     def _append(self, facts: tuple[Fact, ...]) -> None:
         lines = []
         if not self._size:
@@ -317,6 +350,10 @@ def stat_of(status: os.stat_result) -> str:
 
 def _hashed(name: str) -> str:
     return sha256(name.encode("utf-8", "surrogatepass"))[:NAME_DIGITS]
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | NOFOLLOW, 0o600)
 
 
 def _escape(text: str) -> str:
