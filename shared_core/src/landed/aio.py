@@ -13,7 +13,6 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from landed.editing import Edit
 from landed.files import FILES
 from landed.lock import DEFAULT_TIMEOUT
 from landed.publish import READ
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
     from typing import Any, Final, TypeVar
 
+    from landed.editing import Edit
+    from landed.remote import RemoteEdit
     from landed.values import Data, Draft, Expect, Path, Receipt, Snapshot
 
     T = TypeVar("T")
@@ -134,8 +135,8 @@ class AsyncEdit:
     """The asynchronous context manager that `edit` gives."""
 
     def __init__(self, path: Path, verify: str, timeout: float) -> None:
-        self._make = partial(Edit, FILES, path, verify, timeout)
-        self._edit: Edit
+        self._make = partial(FILES._edit, path, verify, timeout)
+        self._edit: Edit | RemoteEdit
         # The loop's own threads may all be waiting for the lock that this edit holds; leaving needs one that is not.
         self._leaver = ThreadPoolExecutor(1, "landed-edit")
 

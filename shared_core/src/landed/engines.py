@@ -14,10 +14,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
+    from landed.cell import Cell
     from landed.engine import Collection, Log
 
 POSTGRES: Final = ("postgresql", "postgres")
 OBJECTS: Final = ("s3", "gs", "az")
+CELLS: Final = 1024
+"""Addresses of whole files of which a process remembers that they can be written to."""
 JOURNAL: Final = "journal"
 COLLECTION: Final = "collection"
 
@@ -63,6 +66,34 @@ def open_collection(
     return LocalCollection(place, max_bytes=max_bytes)
 
 
+_cells: dict[tuple[str, str], Cell] = {}
+
+
+def open_cell(place: str | os.PathLike[str], timeout: float = DEFAULT_TIMEOUT) -> Cell:
+    """The place of a whole file at an address; one for each address of a process, whose connections it shares.
+
+    Raises:
+        Refused: as `open_log`.
+        NotLanded: the engine cannot be reached.
+    """
+    place = os.fspath(place)
+    if _scheme(place) in POSTGRES:
+        from landed.postgres.cell import PostgresCell
+
+        return _cells.get((place, "")) or _keep((place, ""), PostgresCell(place, timeout))
+    from landed.objects.cell import ObjectCell
+    from landed.objects.probe import endpoint
+
+    key = (place, endpoint())
+    return _cells.get(key) or _keep(key, ObjectCell(place, timeout))
+
+
+def _keep(key: tuple[str, str], cell: Cell) -> Cell:
+    if len(_cells) >= CELLS:
+        _cells.pop(next(iter(_cells)), None)
+    return _cells.setdefault(key, cell)
+
+
 def kind_of(place: str) -> str:
     """What is at a place: `JOURNAL`, `COLLECTION`, or "" when it is neither; makes nothing.
 
@@ -87,6 +118,20 @@ def is_address(place: str | os.PathLike[str]) -> bool:
         Refused: no engine has that scheme.
     """
     return bool(_scheme(os.fspath(place)))
+
+
+def refuse_address(place: str) -> None:
+    """For what knows files and directories of this machine alone.
+
+    Raises:
+        Refused: it is an address. Else a directory would be made, or looked for, that is called like one.
+    """
+    if _scheme(place):
+        raise Refused(
+            f"this is for files of this machine, not for an address of {place.partition(':')[0]}://",
+            step="path",
+            hint="Name a file or a directory.",
+        )
 
 
 def absolute(place: str | os.PathLike[str]) -> str:

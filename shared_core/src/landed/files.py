@@ -13,6 +13,7 @@ from time import monotonic
 from landed import _fs
 from landed.artifact import ABSENT, LANDED, OUTSIDE, Absent, Artifact, Locked, Sight, Verdict, describe
 from landed.digest import sha256
+from landed.engines import is_address
 from landed.errors import (
     Bypassed,
     NotLanded,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from landed.editing import Edit
+    from landed.remote import RemoteEdit
     from landed.values import Data, Expect, Path
 
 LOOKS: Final = 3
@@ -95,7 +97,7 @@ class Files:
         """
         return self._write(path, data, expect, verify, timeout, this_thread())
 
-    def edit(self, path: Path, *, verify: str = READ, timeout: float = DEFAULT_TIMEOUT) -> Edit:
+    def edit(self, path: Path, *, verify: str = READ, timeout: float = DEFAULT_TIMEOUT) -> Edit | RemoteEdit:
         """Read, change and write a file under its lock: ``with landed.edit(path) as doc: doc.text = ...``.
 
         A file that does not exist begins empty. Leaving the block writes `doc` if it changed; an exception in the block
@@ -104,9 +106,7 @@ class Files:
         Raises:
             LandedError: as `write`, on entry (lock, target) and on exit (everything else).
         """
-        from landed.editing import Edit
-
-        return Edit(self, path, verify, timeout, this_thread())
+        return self._edit(path, verify, timeout, this_thread())
 
     def delete(self, path: Path, *, expect: Expect = SEEN, timeout: float = DEFAULT_TIMEOUT) -> Receipt:
         """Remove a file, flushed and verified. `expect` and the errors are those of `write`.
@@ -127,9 +127,22 @@ class Files:
         """
         return self._verify(path, level, timeout)
 
-    # The same with the caller named, for landed.aio.
+    # The same with the caller named, for landed.aio. Addresses of engines part here.
+
+    def _edit(self, path: Path, verify: str, timeout: float, actor: Hashable) -> Edit | RemoteEdit:
+        if "://" in str(path) and is_address(path):
+            from landed.remote import RemoteEdit
+
+            return RemoteEdit(self, path, verify, timeout, actor)
+        from landed.editing import Edit
+
+        return Edit(self, path, verify, timeout, actor)
 
     def _read(self, path: Path, actor: Hashable) -> Snapshot:
+        if "://" in str(path) and is_address(path):
+            from landed import remote
+
+            return remote.read(self, path, actor, DEFAULT_TIMEOUT)
         artifact = Artifact(path, self._fs)
         if artifact.path in self._poisoned:
             return self._read_again(artifact, actor)
@@ -166,6 +179,10 @@ class Files:
         return Snapshot(sight.data, verdict.version, sight.digest, artifact.path, verdict.origin, writer)
 
     def _write(self, path: Path, data: Data, expect: Expect, verify: str, timeout: float, actor: Hashable) -> Receipt:
+        if "://" in str(path) and is_address(path):
+            from landed import remote
+
+            return remote.write(self, path, data, expect, verify, timeout, actor)
         started = monotonic()
         artifact = Artifact(path, self._fs)
         content = to_bytes(data, artifact.path)
@@ -192,6 +209,10 @@ class Files:
         )
 
     def _delete(self, path: Path, expect: Expect, timeout: float, actor: Hashable) -> Receipt:
+        if "://" in str(path) and is_address(path):
+            from landed import remote
+
+            return remote.delete(self, path, expect, timeout, actor)
         started = monotonic()
         artifact = Artifact(path, self._fs)
         check_arguments(artifact.path, expect, READ)
@@ -218,6 +239,10 @@ class Files:
         return Receipt(artifact.path, ABSENT, "", 0, READ, monotonic() - started, verdict.version, settled)
 
     def _verify(self, path: Path, level: str, timeout: float) -> Receipt:
+        if "://" in str(path) and is_address(path):
+            from landed import remote
+
+            return remote.verify(path, level, timeout)
         started = monotonic()
         artifact = Artifact(path, self._fs)
         check_arguments(artifact.path, SEEN, level)
@@ -377,19 +402,30 @@ class Files:
     # Expectations.
 
     def _check(self, artifact: Artifact, record: Record, verdict: Verdict, expect: Expect, actor: Hashable) -> None:
-        if isinstance(expect, Any_):
+        met, wanted = self._compare(artifact.path, verdict.version, expect, actor)
+        if met:
             return
-        current = verdict.version
+        writer = str(record.landed.owner) if record.landed is not None and record.landed.owner.pid else ""
+        raise self._unmet(artifact.path, wanted, verdict, describe(verdict.version, record), writer)
+
+    def _compare(
+        self, path: str, current: str | Absent, expect: Expect, actor: Hashable
+    ) -> tuple[bool, str | Absent | None]:
+        """Whether an expectation is met, and which version it wants; None for one that this program has seen."""
+        if isinstance(expect, Any_):
+            return True, None
         if isinstance(expect, Seen):
-            wanted: str | Absent | None = self._last_seen(artifact.path, actor)
+            wanted: str | Absent | None = self._last_seen(path, actor)
             if wanted is None and isinstance(current, Absent):
-                return
+                return True, None
         else:
             wanted = expect.version if isinstance(expect, (Snapshot, Receipt)) else expect
-        if wanted == current:
-            return
+        return wanted == current, wanted
+
+    @staticmethod
+    def _unmet(path: str, wanted: str | Absent | None, verdict: Verdict, there: str, writer: str) -> StaleWrite:
+        """The error for an expectation that is not met by what is `there`, in words."""
         outside = verdict.origin == OUTSIDE
-        there = describe(current, record)
         what = (
             f"there is {there}, which this program has not seen"
             if wanted is None
@@ -398,15 +434,15 @@ class Files:
         kind = Bypassed if outside else StaleWrite
         error = kind(
             what,
-            path=artifact.path,
+            path=path,
             step="compare",
             expected=None if wanted is None else str(wanted),
-            found=str(current),
+            found=str(verdict.version),
             hint=_READ_AGAIN,
         )
-        if not outside and record.landed is not None and record.landed.owner.pid:
-            error.writer = str(record.landed.owner)
-        raise error
+        if not outside and writer:
+            error.writer = writer
+        return error
 
     def _last_seen(self, path: str, actor: Hashable) -> str | Absent | None:
         with _guard:

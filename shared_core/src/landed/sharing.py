@@ -14,6 +14,7 @@ from landed import _fs
 from landed.artifact import Artifact
 from landed.audit import keys
 from landed.digest import sha256
+from landed.engines import refuse_address
 from landed.errors import NotLanded, Refused, from_os_error
 from landed.lock import DEFAULT_TIMEOUT, Lock
 from landed.records import Record, Shelf, read_record
@@ -73,6 +74,7 @@ def share(
         LockTimeout: a file in it was being written all the time. Nothing was changed.
         NotLanded: the system refused a step. The directory has no store; what was built aside is removed next time.
     """
+    refuse_address(directory)
     base = os.path.realpath(directory)
     status = _status_of(base, fs)
     above = store_for(base, fs)

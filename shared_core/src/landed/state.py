@@ -12,6 +12,7 @@ import os
 import sys
 
 from landed import _fs
+from landed.engines import refuse_address
 from landed.errors import NotLanded, Refused, from_os_error
 
 TYPE_CHECKING = False
@@ -232,6 +233,8 @@ def resolve(path: str | os.PathLike[str]) -> str:
         raise Refused("a path is a str or an os.PathLike of str", path=os.fsdecode(name), step="path")
     if not name or "\0" in name:
         raise Refused("a path is not empty and holds no NUL", path=repr(name), step="path")
+    if "://" in name:
+        refuse_address(name)
     if name[-1] == os.sep or name[-1] == os.altsep:
         raise Refused("the path names a directory", path=name, step="path", hint="Name a file in it.")
     try:

@@ -10,6 +10,7 @@ import os
 from time import monotonic, sleep
 
 from landed import _fs
+from landed.engines import refuse_address
 from landed.errors import Refused
 from landed.local import frames, recovery, segments
 from landed.local.compaction import TEMP
@@ -54,6 +55,7 @@ class Survey:
     __slots__ = ("fs", "leftovers", "missing", "path", "replaced", "spans", "suspect")
 
     def __init__(self, path: str, fs: _fs.FileOps = _fs.LOCAL) -> None:
+        refuse_address(path)
         self.path = os.path.abspath(path)
         self.fs = fs
         names = sorted(fs.listdir(self.path))

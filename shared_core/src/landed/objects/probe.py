@@ -38,11 +38,11 @@ def prove(store: Store, timeout: float) -> None:
         Refused: it does not.
         NotLanded: the store cannot be reached or written to.
     """
-    endpoint = _endpoint()
-    if (store.shown, endpoint) in _proved:
+    server = endpoint()
+    if (store.shown, server) in _proved:
         return
     deadline = monotonic() + timeout
-    expected = f"landed 1 {sha256(endpoint.encode())}\n".encode()
+    expected = f"landed 1 {sha256(server.encode())}\n".encode()
     held = store.ask(lambda: store.get(PROOF), "the store cannot be read", deadline)
     if not isinstance(held, Object) or held.data != expected:
         _try(store)
@@ -52,7 +52,7 @@ def prove(store: Store, timeout: float) -> None:
             pass  # another process was first
         except ERRORS as error:
             raise store.failed(NotLanded, error, "the store cannot be written to", "open") from error
-    _proved.add((store.shown, endpoint))
+    _proved.add((store.shown, server))
 
 
 def _try(store: Store) -> None:
@@ -87,14 +87,15 @@ def _lands(store: Store, key: str, data: bytes, tag: dict[str, str] | None) -> b
 
 
 def _refused(store: Store, what: str) -> Refused:
-    endpoint = _endpoint()
+    server = endpoint()
     return Refused(
-        f"this store{f' at {endpoint}' if endpoint else ''} does not honour the conditions of a put: {what}",
+        f"this store{f' at {server}' if server else ''} does not honour the conditions of a put: {what}",
         path=store.shown,
         step="open",
         hint="Two writers would both hear success. Use a store that has conditional writes.",
     )
 
 
-def _endpoint() -> str:
+def endpoint() -> str:
+    """The server that the environment names, or "" for the provider's own."""
     return next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), "")

@@ -56,6 +56,13 @@ CREATE TABLE IF NOT EXISTS landed_batch (
     PRIMARY KEY (journal, sequence)
 );
 ALTER TABLE landed_batch ALTER payload SET STORAGE EXTERNAL;
+CREATE TABLE IF NOT EXISTS landed_file (
+    digest bytea PRIMARY KEY,
+    name bytea NOT NULL,
+    tag bytea NOT NULL,
+    data bytea NOT NULL
+);
+ALTER TABLE landed_file ALTER data SET STORAGE EXTERNAL;
 """
 
 
@@ -89,7 +96,8 @@ def make(connection: Connection[Any], shown: str) -> None:
     Raises:
         Refused: there are tables of another format.
     """
-    if connection.execute("SELECT to_regclass('landed_format')").fetchone() == (None,):
+    newest = connection.execute("SELECT to_regclass('landed_file')").fetchone()
+    if newest == (None,):
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MAKING,))
             for statement in TABLES.split(";\n"):
