@@ -61,8 +61,15 @@ crash: $(TOX)  # power cuts by the thousand; the seed is printed
 docs: $(TOX)  # into site/
 	$(TOX) run -e docs
 
+# Side by side with the peers; docs/benchmarks.md is made of what it writes. QUICK= takes the full number of rounds.
+QUICK ?= --quick
 bench: $(TOX)
-	$(TOX) run -e bench
+	@mkdir -p .benchmarks
+	@failed=; for each in core journal langgraph crewai claude engines; do \
+		$(TOX) run -qq -e bench-$$each -- $(QUICK) --json .benchmarks/$$each.json || failed="$$failed $$each"; \
+	done; \
+	$(PYTHON) tools/benchmarks_page.py --summary .benchmarks; \
+	[ -z "$$failed" ] || { echo "not measured:$$failed"; exit 1; }
 
 clean:
 	rm -rf .make .tox site

@@ -176,6 +176,7 @@ class Report:
         self._required: list[dict[str, object]] = []
         self._about = {
             "title": title,
+            "command": _command(),
             "directory": os.path.abspath(directory),
             "file_system": file_system(directory),
             "platform": platform.platform(),
@@ -193,7 +194,8 @@ class Report:
         self, title: str, header: Sequence[str], rows: Sequence[Sequence[Cell]], notes: Sequence[str] = ()
     ) -> None:
         """Print a table, first column left, the others right, and keep it."""
-        self._sections.append({"title": title, "rows": [dict(zip(header, row, strict=True)) for row in rows]})
+        kept = [dict(zip(header, row, strict=True)) for row in rows]
+        self._sections.append({"title": title, "rows": kept, "notes": list(notes)})
         print(f"\n{title}\n")
         _print_table(header, [[_shown(cell) for cell in row] for row in rows])
         for note in notes:
@@ -242,6 +244,17 @@ class Report:
         if json_file is not None:
             whole = {**self._about, "sections": self._sections, "required": self._required}
             Path(json_file).write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+
+
+def _command() -> str:
+    """How this run was called, without where it was told to measure and to write."""
+    options, rest = [], iter(sys.argv[1:])
+    for option in rest:
+        if option in {"--json", "--dir"}:
+            next(rest, None)
+        elif not option.startswith(("--json=", "--dir=")):
+            options.append(option)
+    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *options])
 
 
 def _shown(cell: Cell) -> str:
