@@ -257,7 +257,6 @@ def report_processes(report: Report, directory: str) -> None:
         if found != sum(saved) + 1:
             raise RuntimeError(f"{name}: {sum(saved) + 1} saved, {found} found")
         rates[name] = sum(saved) / SECONDS
-        shutil.rmtree(home)
     rows: list[list[frame.Cell]] = [[name, rate, f"{rate / rates[LANCE]:.2f}"] for name, rate in rates.items()]
     report.table(f"{WORKERS} processes save one record at a time", ["", "a second", "over LanceDB"], rows)
     ratio = rates[LANDED] / rates[LANCE]
