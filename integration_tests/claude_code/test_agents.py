@@ -108,8 +108,18 @@ def test_an_unread_file_is_not_overwritten_and_a_read_one_is(claude: Claude, scr
     assert path.read_text() == "mine\n"
 
 
+CHECKOUT = (
+    "git init -q; mv plan.md mine; echo zero > plan.md; git add plan.md; "
+    "git -c user.name=a -c user.email=a@example.org commit -qm zero; cp mine plan.md; git checkout -q -- plan.md"
+)
+
+
 @pytest.mark.every_version
-@pytest.mark.parametrize("command", ["echo more >> plan.md", "sed -i s/one/1/ plan.md", "rm plan.md"])
+@pytest.mark.parametrize(
+    "command",
+    ["echo more >> plan.md", "sed -i s/one/1/ plan.md", "rm plan.md", CHECKOUT],
+    ids=["redirect", "sed", "rm", "git checkout"],
+)
 def test_a_change_past_the_tools_is_named_and_not_overwritten(claude: Claude, script: Script, command: str) -> None:
     path = claude.work / "plan.md"
     model = script(

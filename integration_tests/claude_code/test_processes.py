@@ -283,6 +283,40 @@ def test_spaces_unicode_links_and_another_directory(claude: Claude, script: Scri
     assert not any("/link/" in path for path in written)
 
 
+def test_a_symlinked_project_and_its_worktree(claude: Claude, script: Script) -> None:
+    """A session that came by a link and one that did not meet at a file; a worktree has files of its own."""
+    claude.hook("uninstall")
+    claude.hook("install", "--scope", "user")
+    repository, tree, link = claude.work / "repo", claude.work / "tree \u00e9", claude.work / "link"
+    repository.mkdir()
+    (repository / "plan.md").write_text("committed\n")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-C", str(repository)]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "a"], ["worktree", "add", "-qb", "tree", str(tree)]):
+        subprocess.run([*git, *words], check=True, env=claude.env)
+    link.symlink_to(repository)
+    model = script(
+        linked=[
+            [use("Read", file_path=str(link / "plan.md"))],
+            [use("Edit", file_path=str(link / "plan.md"), old_string="committed", new_string="linked")],
+        ],
+        direct=[[use("Write", file_path=str(repository / "plan.md"), content="direct\n")]],
+        tree=[
+            [use("Read", file_path=str(tree / "plan.md"))],
+            [use("Write", file_path=str(tree / "plan.md"), content="tree\n")],
+        ],
+    )
+    claude.run(model.url, "SCRIPT:linked", cwd=link)
+    claude.run(model.url, "SCRIPT:direct", cwd=repository)
+    claude.run(model.url, "SCRIPT:tree", cwd=tree)
+    assert SUCCESS in model.results("linked")[1]
+    (denied,) = model.results("direct")
+    assert DENIED in denied
+    assert "Claude Code session" in denied, "the one that came by the link"
+    assert SUCCESS in model.results("tree")[1]
+    assert (repository / "plan.md").read_text() == "linked\n"
+    assert (tree / "plan.md").read_text() == "tree\n"
+
+
 def test_a_read_only_home_is_said_once_and_guarded(claude: Claude, script: Script) -> None:
     path = claude.work / "plan.md"
     path.write_text("somebody's\n")
