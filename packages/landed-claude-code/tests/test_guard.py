@@ -236,6 +236,19 @@ def test_a_hook_after_other_tools_is_no_formatter(
     assert ("does not hold what you wrote" in said) is not runs
 
 
+def test_a_write_whose_check_never_came_is_not_taken_for_seen(work: Path, actor) -> None:
+    """The hook after the tool was killed, or took too long: nobody compared the bytes."""
+    path = work / "plan.md"
+    one = actor()
+    assert one.ask(path) == ""
+    path.write_text("one")
+    assert "did not run, so that nothing says whether these are your bytes" in one.settle()
+    assert one.settle() == "", "once"
+    assert "Nothing was written" in one.write(path, "two")
+    one.read(path)
+    assert one.write(path, "two") == ""
+
+
 def test_another_writer_is_no_formatter(work: Path, actor, black: Callable[[str], None]) -> None:
     black("")
     path = work / "plan.py"

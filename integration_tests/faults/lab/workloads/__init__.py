@@ -29,6 +29,7 @@ PACKAGES = {
     "memory": "crews.Memory",
     "flow states": "crews.FlowStates",
     "checkpoints": "crews.Checkpoints",
+    "hook": "hooks.Work",
 }
 """Of its packages for frameworks."""
 PEERS = {
@@ -41,7 +42,11 @@ PEERS = {
 }
 """What does the same without landed."""
 EVERY = {**CORE, **PACKAGES, **PEERS}
-NEEDS = {"langgraphs": ("langgraph.checkpoint.landed", "langgraph.graph"), "crews": ("crewai_landed", "crewai")}
+NEEDS = {
+    "langgraphs": ("langgraph.checkpoint.landed", "langgraph.graph"),
+    "crews": ("crewai_landed", "crewai"),
+    "hooks": ("landed_claude_code",),
+}
 """What a module here imports."""
 
 

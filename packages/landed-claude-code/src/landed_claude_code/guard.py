@@ -88,9 +88,12 @@ def _before(call: Call, ledger: Ledger) -> Answer:
                 reason = _unseen(desk, known)
                 ledger.add(Fact(DENIED, desk.path, digest=digest, call=call.id, detail=reason))
                 return Answer(deny=reason)
-            desk.lend(call.id, ledger.owner, BOUND)
             version = desk.record.landed.version if desk.record.landed is not None else ""
-            ledger.add(Fact(ASKED, desk.path, digest=digest, call=call.id, detail=version))
+            made = int(known.asked.stat or 0) if known.open and known.asked is not None else 0  # earlier in this batch
+            stat = str(max(made, _missing(os.path.dirname(desk.path))))
+            # First the ledger: by it the lease is ended, should this process be killed as soon as it is granted.
+            ledger.add(Fact(ASKED, desk.path, digest=digest, call=call.id, stat=stat, detail=version))
+            desk.lend(call.id, ledger.owner, BOUND)
     except LockTimeout as busy:
         reason = (
             f"Nothing was written. {path} is being written by {_without_time(busy)}. "
@@ -101,6 +104,15 @@ def _before(call: Call, ledger: Ledger) -> Answer:
     except Refused:
         return Answer()  # a directory, a device: the tool itself says what it thinks of that
     return Answer()
+
+
+def _missing(directory: str) -> int:
+    """How many directories the tool has to make first."""
+    count = 0
+    while not os.path.exists(directory):
+        directory = os.path.dirname(directory)
+        count += 1
+    return count
 
 
 def _has_seen(known: Known, digest: str) -> bool:
@@ -269,8 +281,8 @@ def _close(ledger: Ledger, path: str) -> str:
     known = ledger.known[path]
     with Desk(path, word_of(ledger), timeout=PATIENCE, patient=False) as desk:
         said = _aftermath(ledger, desk, known)
-        if known.wrote is not None and known.asked is not None and known.wrote.call == known.asked.call:
-            _flush(desk)
+        if known.wrote is not None and known.asked is not None:
+            _flush(desk.path, int(known.asked.stat or 0))
         desk.give_back()
         ledger.add(Fact(ENDED, path))
     ledger.drop_copy(path)
@@ -283,7 +295,9 @@ def _aftermath(ledger: Ledger, desk: Desk, known: Known) -> str:
     claimed = odd or (wrote if wrote is not None and asked is not None and wrote.call == asked.call else None)
     sight, last = desk.sight, desk.record.landed
     digest = sight.digest if sight is not None else ""
-    if claimed is None or (odd is None and claimed.digest == digest):
+    if claimed is None:
+        return _unchecked(ledger, desk, asked, digest)
+    if odd is None and claimed.digest == digest:
         return ""
     base = asked.detail if odd is not None and asked is not None else claimed.detail
     ours = (last.version if last is not None else "") == base
@@ -307,10 +321,31 @@ def _aftermath(ledger: Ledger, desk: Desk, known: Known) -> str:
     return f"{desk.path} does not hold what you wrote: it holds what {_writer(desk.record, sight)}. {_NEXT}"
 
 
-def _flush(desk: Desk) -> None:
-    """Make the name durable: Claude Code flushes the file, and not the directory that it is renamed in."""
-    with _fs.Directory(os.path.dirname(desk.path)) as directory:
-        directory.sync()
+def _unchecked(ledger: Ledger, desk: Desk, asked: Fact | None, digest: str) -> str:
+    """After a tool of which nothing was heard: it did not run, or the hook after it was killed."""
+    if asked is None or asked.digest == digest:
+        return ""
+    last = desk.record.landed
+    if last is not None and last.digest == digest and last.owner == ledger.owner and last.version != asked.detail:
+        ledger.add(Fact(WROTE, desk.path, digest=digest, call=asked.call, detail=last.version))
+        return ""  # it was killed after it had compared the bytes
+    ledger.add(Fact(TOLD, desk.path, digest=digest))
+    return (
+        f"The check after your write of {desk.path} did not run, so that nothing says whether these are your bytes. "
+        "Read it before writing it."
+    )
+
+
+def _flush(path: str, made: int) -> None:
+    """Make the name durable: Claude Code flushes the file, but not where it renames it, nor the directories it makes.
+
+    Args:
+        made: how many directories above the file are new.
+    """
+    for _ in range(made + 1):
+        path = os.path.dirname(path)
+        with _fs.Directory(path) as directory:
+            directory.sync()
 
 
 def _changed(ledger: Ledger) -> list[str]:

@@ -66,7 +66,8 @@ class Fact:
         at: when, in seconds since the epoch.
         call: of the tool call, "" for none.
         digest: sha256 of what stood there; "" for nothing.
-        stat: the file's identity then, if that vouches for the bytes, else "".
+        stat: the file's identity then, if that vouches for the bytes, else ""; of `ASKED`, how many directories
+            above it were missing.
         detail: a version, or words.
         path: resolved.
     """
