@@ -231,12 +231,12 @@ def fill(directory: Path, batches: range) -> None:
 
 def test_a_journal_with_rolls_and_a_compaction(tmp_path: Path) -> None:
     directory = tmp_path / "journal"
-    fill(directory, range(60))
-    assert len(live_segments(os.listdir(directory))) > 3
+    fill(directory, range(400))
+    assert len(live_segments(os.listdir(directory))) > 2
     assert read_journal(directory) == records_by_landed(directory)
     with landed.Journal(directory) as journal:
         journal.compact(lambda entry: entry.sequence % 3 != 0)
-    fill(directory, range(60, 120))
+    fill(directory, range(400, 460))
     live = live_segments(os.listdir(directory))
     assert live[0][0] < live[0][1]
     assert len(live) > 2

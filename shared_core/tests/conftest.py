@@ -12,6 +12,7 @@ from recording import Recording
 
 import landed
 from landed import process
+from landed.local import segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +31,13 @@ def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "state"
     monkeypatch.setenv("LANDED_STATE_DIR", str(path))
     return path
+
+
+@pytest.fixture
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Journals whose segments double from one page on, so that a few records fill several."""
+    for name, value in (("FIRST_SIZE", segments.PAGE), ("GROWTH", 1), ("AHEAD", segments.PAGE)):
+        monkeypatch.setattr(segments, name, value)
 
 
 @pytest.fixture

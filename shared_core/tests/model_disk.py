@@ -111,6 +111,8 @@ class Node:
         self.pending: list[Operation] = []
         self.lost: list[Operation] = []
         """Operations that a failed flush dropped: a power cut may find them, no later flush writes them."""
+        self.written = len(saved.data)
+        """Where the hole behind all that was ever written begins, as far as programs are told."""
         self.links = 0
         self.opens = 0
         self.mtime = self.ctime = EPOCH_NS

@@ -20,6 +20,7 @@ from landed._fs import DIRECTORY, NOFOLLOW, FileOps
 
 NAME_LIMIT = 255
 LINK_LIMIT = 40
+PAGE = 4096
 FIRST_FD = 1_000_000
 """Far above every real descriptor, so that a model descriptor that escapes to the operating system is an error."""
 ACCESS_MODES = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
@@ -295,8 +296,20 @@ class ModelFS(FileOps):
     def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
         return self._put(self._writable(fd).node, bytes(data), offset)
 
+    @_system_call
+    def lseek(self, fd: int, offset: int, whence: int) -> int:
+        node = self._description(fd).node
+        size = len(node.now.data)
+        hole = min(size, -(-node.written // PAGE) * PAGE)
+        if whence == os.SEEK_END:
+            return size + offset
+        if offset >= size or (whence == os.SEEK_DATA and offset >= hole):
+            raise oserror(errno.ENXIO)
+        return max(offset, hole) if whence == os.SEEK_HOLE else offset
+
     def _put(self, node: Node, data: bytes, offset: int) -> int:
         if data:
+            node.written = max(node.written, offset + len(data))
             node.do(Data(offset, data))
             self.disk.touch(node, data=True)
         return len(data)

@@ -51,7 +51,7 @@ BOOT = Boot()
 
 
 @pytest.fixture
-def model_machine(monkeypatch: pytest.MonkeyPatch) -> Boot:
+def model_machine(monkeypatch: pytest.MonkeyPatch, small_segments: None) -> Boot:
     """A machine whose boots the test decides; nobody there waits for a lock, because nobody else runs meanwhile."""
     for module in (local_log, directory):
         monkeypatch.setattr(module, "boot_id", BOOT.id)

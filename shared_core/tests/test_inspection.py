@@ -34,6 +34,8 @@ from landed.local.recovery import CRASH, TORN
 from landed.local.salvage import salvage
 from landed.local.walk import BUSY
 
+pytestmark = pytest.mark.usefixtures("small_segments")
+
 
 class ReadOnly(_fs.FileOps):
     """A directory as a read-only mount shows it; everywhere else the real thing."""

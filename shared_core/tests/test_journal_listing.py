@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+pytestmark = pytest.mark.usefixtures("small_segments")
+
+
 class Piecemeal(FileOps):
     """During a listing somebody acts; of what changes meanwhile the worst is seen.
 

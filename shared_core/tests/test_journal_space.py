@@ -41,7 +41,7 @@ def test_full(path: Path) -> None:
     assert data(Journal(path)) == before
     Journal(path).append([bytes(500)])  # one that has no limit
     with pytest.raises(Full):
-        Journal(path, max_bytes=10_000).append([bytes(50_000)])
+        Journal(path, max_bytes=10_000).append([bytes(500_000)])
 
 
 def test_smaller_appends_still_fit(path: Path) -> None:

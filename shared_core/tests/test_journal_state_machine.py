@@ -211,6 +211,8 @@ class JournalMachine(RuleBasedStateMachine):
 
     def _cut(self, seed: int) -> None:
         rng = Random(seed)
+        for process in self.processes:
+            process.die()
         self.disk = rng.choice(crash_states(self.disk, 12, rng))
         BOOT.reboot()
         self.processes = [Process(self.disk), Process(self.disk)]

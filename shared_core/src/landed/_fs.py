@@ -148,6 +148,9 @@ class FileOps:
     def funlock(self, fd: int) -> None:
         _system.funlock(fd)
 
+    def lseek(self, fd: int, offset: int, whence: int) -> int:
+        return os.lseek(fd, offset, whence)
+
     def drop_cache(self, fd: int) -> None:
         """Ask the system to forget the clean cached pages of a file, so that the next read comes from the device."""
         _system.drop_cache(fd)
@@ -180,7 +183,7 @@ LOCAL: Final = FileOps()
 
 # Its own functions, where a method of ours would only pass its arguments on: a write makes some fifty calls.
 for _module, _names in (
-    (os, ("close", "read", "write", "fstat", "stat", "unlink")),
+    (os, ("close", "read", "write", "lseek", "fstat", "stat", "unlink")),
     (_system, ("pread", "pwrite", "fchmod", "listxattr", "getxattr", "setxattr", "funlock")),
 ):
     for _name in _names:
@@ -283,6 +286,33 @@ def pwrite_all(fs: FileOps, fd: int, data: bytes, offset: int) -> None:
         if more <= 0:
             raise OSError(errno.EIO, "write made no progress")
         written += more
+
+
+def hole_after(fs: FileOps, fd: int, offset: int) -> int:
+    """Where, from `offset` on, a file's first hole begins; its end where there is none, or the system tells of none."""
+    return fs.lseek(fd, 0, os.SEEK_END) if WINDOWS else _seek(fs, fd, offset, os.SEEK_HOLE)
+
+
+def data_after(fs: FileOps, fd: int, offset: int) -> int:
+    """Where, from `offset` on, a file's first bytes stand that are no hole; its end where there are none."""
+    return offset if WINDOWS else _seek(fs, fd, offset, os.SEEK_DATA)
+
+
+def _seek(fs: FileOps, fd: int, offset: int, whence: int) -> int:
+    try:
+        return fs.lseek(fd, offset, whence)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return fs.lseek(fd, 0, os.SEEK_END)
+
+
+def read_start(fs: FileOps, fd: int, size: int) -> bytes:
+    """Read `size` bytes from the current offset, fewer where the file ends before."""
+    data = b""
+    while len(data) < size and (chunk := fs.read(fd, min(size - len(data), READ_LIMIT))):
+        data += chunk
+    return data
 
 
 def read_all(fs: FileOps, fd: int, size: int) -> bytes:

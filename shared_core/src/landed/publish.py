@@ -76,6 +76,7 @@ def publish(  # noqa: PLR0913 - each says something else of the file
     mode: int | None = None,
     verify: str = READ,
     before_rename: Callable[[], None] | None = None,
+    size: int | None = None,
     piece: int | None = None,
     fs: _fs.FileOps = _fs.LOCAL,
 ) -> bool:
@@ -88,6 +89,7 @@ def publish(  # noqa: PLR0913 - each says something else of the file
         mode: permission bits of a new file; None for what the umask leaves.
         verify: `READ` or `DEVICE`.
         before_rename: last check; whatever it raises stops the write.
+        size: bytes of the file; what is behind `data` is a hole. None for no more than `data`.
         piece: bytes to write at once; None for all.
 
     Returns:
@@ -108,6 +110,8 @@ def publish(  # noqa: PLR0913 - each says something else of the file
             # 2. The bytes, and what the old file hands on, before the flush that makes both durable.
             step = "write"
             _fs.write_all(fs, fd, data, piece)
+            if size is not None:
+                fs.ftruncate(fd, size)
             step = "attributes"
             ours = fs.fstat(fd)
             _hand_on(fs, fd, ours, replaced)
@@ -143,7 +147,7 @@ def publish(  # noqa: PLR0913 - each says something else of the file
     except OSError as error:
         raise _failed(OutcomeUnknown, error, path, "sync directory") from error
     # 7. The proof.
-    verify_bytes(path, data, ours, verify, fs)
+    verify_bytes(path, data, ours, verify, fs, size)
     return tagged
 
 
@@ -281,8 +285,10 @@ def _discard(directory: _fs.Directory, temp: str, cause: BaseException) -> None:
             cause.hint = f"{cause.hint} Its temp file {temp} could not be removed ({error.strerror}).".strip()
 
 
-def verify_bytes(path: str, data: bytes, ours: os.stat_result, level: str, fs: _fs.FileOps) -> None:
-    """Show that `path` leads to the inode `ours` and that it holds `data`.
+def verify_bytes(
+    path: str, data: bytes, ours: os.stat_result, level: str, fs: _fs.FileOps, size: int | None = None
+) -> None:
+    """Show that `path` leads to the inode `ours` and that it holds `data`, and a hole behind it up to `size`.
 
     Raises:
         VerifyFailed: it does not.
@@ -313,9 +319,11 @@ def verify_bytes(path: str, data: bytes, ours: os.stat_result, level: str, fs: _
             raise failed("another file took the name", f"inode {ours.st_ino}", f"inode {found.st_ino}")
         if level == DEVICE:
             fs.drop_cache(fd)
-        held = _fs.read_all(fs, fd, len(data))
+        held = _fs.read_all(fs, fd, len(data)) if size is None else _fs.read_start(fs, fd, len(data))
         if held != data:
             raise failed("the bytes differ", f"{len(data)} bytes as written", f"{len(held)} others")
+        if size is not None and found.st_size != size:
+            raise failed("the size differs", size, found.st_size)
     except OSError as error:
         raise from_os_error(OutcomeUnknown, error, "the file cannot be read", path=path, step="verify") from error
     finally:

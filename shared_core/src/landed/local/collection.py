@@ -70,6 +70,7 @@ class LocalCollection:
             make_directories(fs, self.name, directory_mode(mode), made)
             if made:
                 flush_ancestors(fs, self.name, made)
+            self._settled = bool(made)
             self._root = self._identity(self.name)
         except OSError as error:
             raise self._failed(error, "the root cannot be made", "open") from error
@@ -94,7 +95,26 @@ class LocalCollection:
         raise NotLanded(f"removed {ATTEMPTS} times while it was opened", path=path, step="open", hint="Try again.")
 
     def _log(self, path: str, *, create: bool) -> LocalLog:
-        return LocalLog(path, max_bytes=self._max_bytes, mode=self._mode, create=create, fs=self._fs)
+        return LocalLog(
+            path,
+            max_bytes=self._max_bytes,
+            mode=self._mode,
+            create=create,
+            flush_names=self._flush_names,
+            fs=self._fs,
+        )
+
+    def _flush_names(self) -> None:
+        """Flush the names in the root, and once per process those above it: what leads to a journal.
+
+        Raises:
+            OSError: as the system does.
+        """
+        with _fs.Directory(self.name, self._fs) as root:
+            root.sync()
+        if not self._settled:
+            flush_ancestors(self._fs, self.name)
+            self._settled = True
 
     def current(self, log: Log) -> bool:
         return isinstance(log, LocalLog) and log.directory.leads_here()

@@ -35,30 +35,40 @@ where the file system's times are not exact."""
 class JournalDirectory:
     """The directory at `path`; created, with its parents and the journal's first segment, when there is none.
 
+    Args:
+        create: False raises where there is no journal.
+        first_size: bytes of the first segment.
+
     Raises:
         NotLanded: it cannot be made or read; or there is none, and `create` is False.
     """
 
-    def __init__(self, path: str, mode: int, fs: _fs.FileOps, *, create: bool = True) -> None:
+    def __init__(self, path: str, mode: int, fs: _fs.FileOps, *, create: bool, first_size: int) -> None:
         self.path = os.path.abspath(path)
         self.mode = mode
         self.fs = fs
         self._seen = -1
+        self.made = b""
+        """The id of the first segment, if it was made here, and all names that lead to it were flushed."""
         if create:
-            self._make()
+            self._make(first_size)
         self._identity = self._identify(self._stat())
 
-    def _make(self) -> None:
+    def _make(self, first_size: int) -> None:
         try:
+            flushed = False
             try:
                 if self._has_journal():
                     return
             except FileNotFoundError:
-                make_directories(self.fs, self.path, self.mode | 0o100, [])
-                flush_ancestors(self.fs, self.path)
+                created: list[str] = []
+                make_directories(self.fs, self.path, self.mode | 0o100, created)
+                flush_ancestors(self.fs, self.path, created)
+                flushed = True
             try:
-                first = Header(segments.FIRST_SIZE, 1, 1, os.urandom(8), 0, boot=boot_tag(boot_id()))
+                first = Header(first_size, 1, 1, os.urandom(8), 0, boot=boot_tag(boot_id()))
                 segments.create(self.path, first, self.mode, self.fs)
+                self.made = first.id if flushed else b""
             except NotLanded:
                 if not self._has_journal():  # else another process was first
                     raise

@@ -11,6 +11,7 @@ from landed.local.claim import CLAIM, Claim
 from landed.local.directory import SUSPECT
 from landed.local.segments import Segment
 from landed.lock import DEFAULT_TIMEOUT
+from landed.publish import TEMP_PREFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ class Follower:
             self._directory.sweep(names, spans)
         segment = self._open_newest(spans, empty)
         self.spans, self.newest = spans, segment
+        if not locked and any(name.startswith(TEMP_PREFIX) for name in names):
+            self._directory.forget()  # the next appender sweeps what a dead one left
         pool.opened(self)
         return segment
 

@@ -138,8 +138,9 @@ class Head:
         kind = self.type | self.boot << 8
         head = FRAME.pack(FRAME_MAGIC, kind, self.length, self.count, self.sequence, self.flushed, self.back)
         self.check = check = crc32(head, _place(segment_id, self.offset))
-        body = payload + PADDING[self.length % ALIGN]
-        return b"".join((head, CHECK.pack(check), body, CHECK.pack(crc32(body, check)), END_MARK))
+        padding = PADDING[self.length % ALIGN]
+        body_check = crc32(padding, crc32(payload, check))
+        return b"".join((head, CHECK.pack(check), payload, padding, CHECK.pack(body_check), END_MARK))
 
 
 class Frame:

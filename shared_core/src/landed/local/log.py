@@ -41,6 +41,7 @@ class LocalLog:
         max_bytes: growth limit in bytes of segments; None for none.
         mode: permission bits of files.
         create: False raises where there is no journal.
+        flush_names: flushes the names of the directory and of all above it.
 
     Raises:
         Corrupt: a segment is missing, or damaged where it is looked at.
@@ -55,16 +56,19 @@ class LocalLog:
         max_bytes: int | None = None,
         mode: int = 0o600,
         create: bool = True,
+        flush_names: Callable[[], None] | None = None,
         fs: _fs.FileOps = _fs.LOCAL,
     ) -> None:
         self.fs = fs
-        self.directory = JournalDirectory(directory, mode, fs, create=create)
-        self.name = self.directory.path
+        first_size = segments.next_size(0, 0, segments.FIRST_SIZE if max_bytes is None else max_bytes)
+        self.directory = JournalDirectory(directory, mode, fs, create=create, first_size=first_size)
+        self.name = path = self.directory.path
         # Whether the lock file was replaced is noticed with any other change of the directory.
         self.lock = Lock(os.path.join(self.name, LOCK), mode=mode, watched=True, fs=fs)
         self._max_bytes = max_bytes
         self._boot = boot_tag(boot_id())
-        self._named = b""
+        self._flush_names = flush_names or (lambda: flush_ancestors(fs, path))
+        self._named = self.directory.made
         self._doubt = doubt.Doubt(self.directory)
         doubt.recover_if_suspect(self.directory, self.lock, self._boot)
         self.follower = Follower(self.directory, self.lock, self._doubt, self._boot)
@@ -125,7 +129,7 @@ class LocalLog:
         self.follower.refuse_damage(segment)
         if self.follower.found == recovery.TORN:
             try:
-                segment.write(bytes(segment.header.size - segment.end), segment.end)
+                segment.erase(segment.end, segment.header.size - segment.end)
             except OSError as error:
                 raise self.directory.failed(error, "a torn frame cannot be erased", "write") from error
             self.follower.found = recovery.END
@@ -139,7 +143,7 @@ class LocalLog:
         try:
             self.directory.sync()
             if segment.span[0] == 1:
-                flush_ancestors(self.fs, self.name)
+                self._flush_names()
         except OSError as error:
             raise self.directory.failed(error, "the segment's name cannot be flushed", "sync directory") from error
 
@@ -148,7 +152,7 @@ class LocalLog:
         needed = frame_size(len(commit.payload))
         fits = self.follower.found == recovery.END and segment.end + needed + OVERHEAD <= segment.header.size
         refused = commit.expect is not None and commit.expect != segment.tail
-        return segment if fits or refused else self._roll(segment, needed, self.size())
+        return segment if fits or refused else self._roll(segment, needed)
 
     def _lay_out(
         self, segment: Segment, commits: Sequence[Commit], landing: list[Commit]
@@ -189,9 +193,9 @@ class LocalLog:
         except OSError as error:
             failed = self.directory.failed(error, "the frame cannot be written", "write")
             try:
-                segment.write(bytes(len(data)), start)
-            except OSError as second:
-                raise self._doubt.poison(f"a half-written frame cannot be erased: {second.strerror}") from error
+                segment.erase(start, len(data))
+            except (OSError, NotLanded) as second:
+                raise self._doubt.poison(f"a half-written frame cannot be erased: {second}") from error
             raise failed from error
 
     def _acknowledge(self, segment: Segment, data: bytes, start: int, landing: list[Commit]) -> None:
@@ -241,8 +245,8 @@ class LocalLog:
 
     # Rolling.
 
-    def _roll(self, segment: Segment, needed: int, wanted: int, *, limited: bool = True) -> Segment:
-        """Publish the next segment, of `wanted` bytes if that does. Needs the lock and `follower.state`.
+    def _roll(self, segment: Segment, needed: int, *, limited: bool = True) -> Segment:
+        """Publish the next segment, for a frame of `needed` bytes. Needs the lock and `follower.state`.
 
         Every frame of the old one is flushed first: no frame of the new one may be acknowledged before it.
         """
@@ -254,10 +258,11 @@ class LocalLog:
                 raise self.directory.failed(error, "the full segment cannot be flushed", "sync") from error
             segment.flushed = segment.end
         number = segment.span[1] + 1
-        size = self._next_size(needed, wanted) if limited else segments.FIRST_SIZE
+        size = self._next_size(needed) if limited else segments.FIRST_SIZE
+        ahead = segments.FIRST_AHEAD if needed >= segments.LARGE or not limited else segments.AHEAD
         header = Header(size, number, number, os.urandom(8), segment.tail, segment.header.id, segment.end, self._boot)
         try:
-            segments.create(self.name, header, self.directory.mode, self.fs)
+            segments.create(self.name, header, self.directory.mode, self.fs, ahead)
         except OutcomeUnknown as error:
             raise self._doubt.poison(error.what) from error
         self._named = header.id  # its name is on the device: this process has just flushed it
@@ -266,11 +271,11 @@ class LocalLog:
         self.directory.forget()
         return self.follower.reload(locked=True, empty=header.id)
 
-    def _next_size(self, needed: int, wanted: int) -> int:
-        if self._max_bytes is None:
-            return segments.next_size(wanted, needed, segments.SIZE_LIMIT)
+    def _next_size(self, needed: int) -> int:
         used = self.size()
-        size = segments.next_size(wanted, needed, self._max_bytes - used)
+        if self._max_bytes is None:
+            return segments.next_size(used, needed, segments.LARGE_LIMIT)
+        size = segments.next_size(used, needed, self._max_bytes - used)
         if used + size > self._max_bytes:
             raise full(self.name, self._max_bytes, used + size)
         return size
@@ -333,7 +338,7 @@ class LocalLog:
             with self.follower.state:
                 segment = self._ready()
                 if segment.end > HEADER.size or self.follower.found == recovery.CRASH:
-                    self._roll(segment, 0, segments.FIRST_SIZE, limited=False)  # it makes room
+                    self._roll(segment, 0, limited=False)  # it makes room
                 return self.follower.spans[:-1]
         finally:
             self.lock.release()

@@ -47,7 +47,7 @@ def newest_first(log: LocalLog) -> Iterator[Batch]:
         end, known = newest.end, newest.last
         try:
             for index in range(len(spans) - 1, -1, -1):
-                segment = log.follower.open_segment(spans[index])
+                segment = _open(log, spans, index)
                 try:
                     is_newest = index == len(spans) - 1
                     stop = end if is_newest else _sealed_end(log, spans, index, segment)
@@ -115,7 +115,7 @@ def _first_needed(log: LocalLog, spans: list[Range], start: int) -> int:
 
 def _frames(log: LocalLog, spans: list[Range], index: int, end: int) -> Iterator[tuple[Frame, Position]]:
     """All frames of one segment, each with its position; it must be whole up to its end."""
-    segment = log.follower.open_segment(spans[index])
+    segment = _open(log, spans, index)
     try:
         newest = index == len(spans) - 1
         stop = end if newest else _sealed_end(log, spans, index, segment)
@@ -127,6 +127,19 @@ def _frames(log: LocalLog, spans: list[Range], index: int, end: int) -> Iterator
             raise segment.corrupt(reached, "a frame does not check")
     finally:
         segment.close()
+
+
+def _open(log: LocalLog, spans: list[Range], index: int) -> Segment:
+    """A segment of those that were live a moment ago.
+
+    Raises:
+        FileNotFoundError: a compaction has replaced it; the first one by its own name, if it was the newest then.
+    """
+    segment = log.follower.open_segment(spans[index])
+    if segment.header.compacted and index == len(spans) - 1:
+        segment.close()
+        raise FileNotFoundError
+    return segment
 
 
 def _sealed_end(log: LocalLog, spans: list[Range], index: int, segment: Segment) -> int:

@@ -15,7 +15,7 @@ from landed.publish import publish, temp_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Final, TypeAlias
 
     from landed.engine import Position
@@ -24,10 +24,21 @@ if TYPE_CHECKING:
     """The numbers of the first and the last segment that a segment stands for."""
 
 SUFFIX: Final = ".seg"
-FIRST_SIZE: Final = 4096
-"""Bytes of a journal's first segment: ten thousand journals of a few records stay small."""
+FIRST_SIZE: Final = 16 << 10
+"""Bytes of a journal's first segment. Nearly all of it is a hole at first, but a copy may fill that."""
+GROWTH: Final = 16
+"""How many times as many bytes as the journal has the next segment gets: a roll costs as much as several appends."""
 SIZE_LIMIT: Final = 4 << 20
-"""Bytes up to which segments double: zeros for 4,000 appends of 1 KiB, and 4 MiB to look through at worst."""
+"""Bytes up to which segments grow: 4,000 appends of 1 KiB, and 4 MiB to look through at worst."""
+LARGE_LIMIT: Final = 16 << 20
+"""The same where batches are so large that few of them fit."""
+LARGE: Final = 64 << 10
+"""Bytes from which a write goes into the hole itself: zeros first would cost more than the flush of its blocks."""
+FIRST_AHEAD: Final = PAGE
+AHEAD: Final = 16 << 10
+AHEAD_LIMIT: Final = 256 << 10
+"""Bytes of zeros that are written ahead of small appends, which then find blocks that are there: four times as many
+each time, but few for a start, and again after a large batch, as another one may follow and cover them."""
 PIECE: Final = 16 << 10
 """Bytes of zeros that are written at once. Linux caches what one write brings in one folio, of up to megabytes; each
 append and flush goes through all of a folio's blocks. In one piece, every append would cost 50 us of processor more."""
@@ -88,16 +99,23 @@ def _span_of(name: str) -> Range | None:
     return (int(first), int(last)) if name.endswith(SUFFIX) and first.isdigit() and last.isdigit() else None
 
 
-def next_size(wanted: int, needed: int, room: int) -> int:
+def next_size(used: int, needed: int, room: int) -> int:
     """Bytes of a new segment.
 
     Args:
-        wanted: as many as the journal has, so that it doubles with each.
-        needed: bytes of the frames that it must hold.
-        room: bytes that the growth limit leaves; the answer passes it only when the frames alone do.
+        used: as many as the journal has.
+        needed: bytes of the frame that it must hold.
+        room: bytes that the growth limit leaves; the answer passes it only when the frame alone does.
     """
-    least = -(-(HEADER.size + needed + frames.OVERHEAD) // PAGE) * PAGE
-    return max(least, min(max(wanted, FIRST_SIZE), SIZE_LIMIT, room // PAGE * PAGE) // PAGE * PAGE)
+    least = _up(HEADER.size + needed + frames.OVERHEAD)
+    wanted = max(FIRST_SIZE, used * GROWTH, needed * GROWTH)
+    limit = max(SIZE_LIMIT, min(needed * GROWTH, LARGE_LIMIT))
+    return max(least, min(wanted, limit, room) // PAGE * PAGE)
+
+
+def _up(offset: int) -> int:
+    """The end of the page that ends at `offset` or goes on there."""
+    return -(-offset // PAGE) * PAGE
 
 
 class Segment:
@@ -112,11 +130,12 @@ class Segment:
         tail: the highest sequence number given out up to `end`.
         sealed: whether the last of them is a seal: another segment follows.
         flushed: below this offset everything is on the device, as far as this process knows.
+        filled: below this offset there are frames or zeros and no hole, as far as this process knows.
     """
 
     __slots__ = (
-        *("_flags", "_fs", "_place", "_retired", "_users", "directory", "fd", "header", "running", "span"),
-        *("end", "flushed", "last", "sealed", "tail"),
+        *("_ahead", "_flags", "_fs", "_place", "_retired", "_users", "directory", "fd", "header", "running", "span"),
+        *("end", "filled", "flushed", "last", "sealed", "tail"),
     )
 
     def __init__(self, directory: str, span: Range, fs: _fs.FileOps, *, writable: bool) -> None:
@@ -131,6 +150,8 @@ class Segment:
         self.header = self._open()
         self._place = (*span, int.from_bytes(self.header.id, "little"), self.header.compacted)
         self.flushed = HEADER.size
+        self.filled = 0
+        self._ahead = AHEAD
         self._rewind()
 
     def _rewind(self) -> None:
@@ -190,7 +211,41 @@ class Segment:
         return data
 
     def write(self, data: bytes, offset: int) -> None:
+        """Write at `offset`; what is behind a small write is filled with zeros.
+
+        Raises:
+            OSError: as the system does; some of it may be there.
+        """
+        end = offset + len(data)
+        if end > self.filled:
+            self._fill(offset, end)
         _fs.pwrite_all(self._fs, self.fd, data, offset)
+
+    def _fill(self, start: int, end: int) -> None:
+        """See to the hole into which a write from `start` to `end` will go."""
+        if self.filled < start:  # others have been here
+            self.filled = _fs.hole_after(self._fs, self.fd, start)
+        if end <= self.filled:
+            return
+        if end - start >= LARGE:
+            stop, self._ahead = _up(end), FIRST_AHEAD
+        else:
+            stop = min(_up(end) + self._ahead, self.header.size)
+            for at in range(end, stop, PIECE):
+                _fs.pwrite_all(self._fs, self.fd, bytes(min(PIECE, stop - at)), at)
+            self._ahead = min(self._ahead * 4, AHEAD_LIMIT)
+        self.filled = stop
+
+    def erase(self, offset: int, size: int) -> None:
+        """Put zeros over what a write that failed has left. No more than that: on a full disk there is no more.
+
+        Raises:
+            OSError: as the system does.
+            NotLanded: what it left cannot be read.
+        """
+        left = self.read(offset, size).rstrip(b"\0")
+        if left:
+            _fs.pwrite_all(self._fs, self.fd, bytes(len(left)), offset)
 
     def head_at(self, offset: int) -> Head | None:
         return frames.decode_head(self.header.id, offset, self.read(offset, frames.FRAME_HEADER))
@@ -300,8 +355,20 @@ class Segment:
 
     def _is_zero_from(self, offset: int) -> bool:
         """Whether nothing follows: a page that was lost in the middle must not pass for the end."""
-        rest = self.read(offset, self.header.size - offset)
-        return rest == bytes(len(rest))
+        at = self._seek(_fs.data_after, offset)
+        while at < self.header.size:
+            stop = self._seek(_fs.hole_after, at)
+            rest = self.read(at, stop - at) if stop > at else b"cut off"
+            if rest != bytes(len(rest)):
+                return False
+            at = self._seek(_fs.data_after, stop)
+        return True
+
+    def _seek(self, to: Callable[[_fs.FileOps, int, int], int], offset: int) -> int:
+        try:
+            return to(self._fs, self.fd, offset)
+        except OSError as error:
+            raise from_os_error(NotLanded, error, "it cannot be read", path=self.path, step="read") from error
 
     def corrupt(self, offset: int, what: str) -> Corrupt:
         """The error for bytes that fail their check at `offset`."""
@@ -355,15 +422,18 @@ class Segment:
             _fs.close_read(self._fs, fd)  # what was written to it was flushed, or its failure told
 
 
-def create(directory: str, header: Header, mode: int, fs: _fs.FileOps) -> None:
-    """Publish an empty segment: zeros after the header to its size. Put-if-absent.
+def create(directory: str, header: Header, mode: int, fs: _fs.FileOps, ahead: int = FIRST_AHEAD) -> None:
+    """Publish an empty segment: zeros, most of them a hole, after the header to its size. Put-if-absent.
+
+    Args:
+        ahead: bytes that are no hole.
 
     Raises:
         StaleWrite: it exists.
         NotLanded: nothing was changed.
         OutcomeUnknown: it may or may not survive a crash.
     """
-    data = header.encode() + bytes(header.size - HEADER.size)
+    data = header.encode() + bytes(min(ahead, header.size) - HEADER.size)
     try:
         place = _fs.Directory(directory, fs)
     except OSError as error:
@@ -371,4 +441,4 @@ def create(directory: str, header: Header, mode: int, fs: _fs.FileOps) -> None:
     with place:
         temp = temp_name(os.urandom(6).hex())
         name = name_of((header.first, header.last))
-        publish(place, name, data, temp=temp, replaced=None, mode=mode, piece=PIECE, fs=fs)
+        publish(place, name, data, temp=temp, replaced=None, mode=mode, size=header.size, piece=PIECE, fs=fs)

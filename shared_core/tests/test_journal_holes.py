@@ -1,0 +1,120 @@
+"""A segment is a hole for the most part: what is written into it, and when that costs more than a flush."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+from recording import Call, Recording
+
+from landed.errors import NotLanded
+from landed.journal import Journal
+from landed.local.frames import PAGE
+from landed.local.log import LocalLog
+from landed.local.segments import AHEAD, FIRST_SIZE, LARGE
+
+FLUSHES = frozenset({"fsync", "fdatasync"})
+LARGE_BATCH = 20 * LARGE
+
+
+@pytest.fixture
+def path(work: Path) -> Path:
+    return work / "j"
+
+
+def log_at(path: Path, fs: Recording) -> LocalLog:
+    return LocalLog(str(path), fs=fs)
+
+
+def zeros(fs: Recording) -> int:
+    """Bytes of zeros that were written, beside those that a new segment gets."""
+    return sum(len(call.args[1]) for call in fs.named("pwrite", on=".seg") if not any(call.args[1]))
+
+
+def test_a_young_journal_costs_few_flushes_beside_those_of_its_appends(path: Path, fs: Recording) -> None:
+    journal = Journal(path, log=log_at(path, fs))
+    for _ in range(200):
+        journal.append([bytes(1024)])
+    assert sum(call.name in FLUSHES and call.path.startswith(str(path)) for call in fs.calls) <= 200 + 8
+
+
+def test_a_journal_of_a_few_records_takes_a_page(path: Path, fs: Recording) -> None:
+    journal = Journal(path, log=log_at(path, fs))
+    for _ in range(5):
+        journal.append([bytes(100)])
+    assert zeros(fs) == 0
+    assert sum(len(call.args[1]) for call in fs.named("write")) == PAGE
+
+
+def test_large_batches_are_written_once(path: Path, fs: Recording) -> None:
+    journal = Journal(path, log=log_at(path, fs))
+    for number in range(20):
+        journal.append([b"%d" % number * LARGE_BATCH])
+    assert zeros(fs) == 0
+    assert sum(len(call.args[1]) for call in fs.named("write")) <= 4 * PAGE
+    assert [len(entry.data) for entry in Journal(path).read()][::19] == [LARGE_BATCH, 2 * LARGE_BATCH]
+
+
+def test_zeros_between_large_batches_are_few(path: Path, fs: Recording) -> None:
+    journal = Journal(path, log=log_at(path, fs))
+    journal.append([b"x" * LARGE_BATCH])
+    for _ in range(10):
+        journal.append([b"x" * LARGE_BATCH])
+        journal.append([b"x" * PAGE])
+    assert 0 < zeros(fs) <= 10 * 3 * PAGE
+
+
+def test_zeros_are_written_once_whoever_appends(path: Path, fs: Recording) -> None:
+    first, second = (Journal(path, log=log_at(path, fs)) for _ in range(2))
+    first.append([bytes(FIRST_SIZE)])
+    fs.forget()
+    for _ in range(100):
+        first.append([b"x" * 1000])
+        second.append([b"x" * 1000])
+    size = (path / "0000000002-0000000002.seg").stat().st_size
+    assert AHEAD < zeros(fs) <= size
+    assert len(list(Journal(path).read())) == 201
+
+
+def test_a_full_disk_that_has_no_place_for_zeros(path: Path, fs: Recording) -> None:
+    journal = Journal(path, log=log_at(path, fs))
+    journal.append([b"x" * 3000])
+
+    def full(call: Call) -> None:
+        if not any(call.args[1]):
+            raise OSError(errno.ENOSPC, "full")
+
+    fs.before("pwrite", full, on=".seg", always=True)
+    with pytest.raises(NotLanded) as told:
+        journal.append([b"x" * 2000])
+    assert told.value.errno == errno.ENOSPC
+    assert journal.append([b"x" * 100]).tail == 2  # there is place for this one
+    assert [len(entry.data) for entry in Journal(path).read()] == [3000, 100]
+
+
+def test_a_full_disk_that_takes_part_of_a_large_batch(path: Path, fs: Recording) -> None:
+    journal = Journal(path, log=log_at(path, fs))
+    journal.append([b"x" * LARGE_BATCH])
+    (segment,) = path.glob("*-0000000002.seg")
+    taken = []
+
+    def part(call: Call) -> None:
+        data, offset = call.args[1], call.args[2]
+        if len(data) > LARGE:
+            taken.append(offset + 10 * PAGE)
+            with segment.open("r+b") as file:
+                file.seek(offset)
+                file.write(data[: 10 * PAGE])
+            raise OSError(errno.ENOSPC, "full")
+        if taken and offset + len(data) > taken[0]:
+            raise OSError(errno.ENOSPC, "full")
+
+    fs.before("pwrite", part, on=".seg", always=True)
+    with pytest.raises(NotLanded) as told:
+        journal.append([b"y" * LARGE_BATCH])
+    assert told.value.errno == errno.ENOSPC
+    assert taken
+    assert b"y" * 100 not in segment.read_bytes()
+    assert journal.append([b"x" * 100]).tail == 2  # in the places that the failed one had taken
+    assert [len(entry.data) for entry in Journal(path).read()] == [LARGE_BATCH, 100]
