@@ -34,7 +34,7 @@ def test_a_seed_gives_its_own_figures_each_time(first: dict[str, Any], tmp_path:
 def test_an_append_asks_for_what_landed_asks_for(first: dict[str, Any]) -> None:
     """Where nothing is in the way: one write and one read on object storage, one round trip to PostgreSQL.
 
-    integration_tests/engines/test_objects.py::test_an_append_is_one_write_and_one_read counts the real ones.
+    integration_tests/engines/test_objects_answers.py::test_an_append_is_one_write_and_one_read counts the real ones.
     """
     free = {
         row["engine"]: float(row["requests for an append"])
