@@ -56,7 +56,7 @@ def replace_with_a_copy(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-@pytest.mark.parametrize("harm", [remove, replace])
+@pytest.mark.parametrize("harm", [remove, replace, replace_with_a_copy])
 def test_a_directory_that_goes_away_under_a_run_raises(
     tmp_path: Path, harm: Callable[[Path], None], durability: str
 ) -> None:
@@ -66,21 +66,6 @@ def test_a_directory_that_goes_away_under_a_run_raises(
     graph = adder(saver, lambda _: harm(directory))
     with pytest.raises(landed.LandedError):
         graph.invoke({"turn": "during"}, thread("t"), durability=durability)
-
-
-def test_after_a_directory_was_replaced_by_a_copy_what_is_acknowledged_is_in_the_copy(tmp_path: Path) -> None:
-    directory = tmp_path / "checkpoints"
-    saver = LandedSaver(directory)
-    adder(saver).invoke({"turn": "before"}, thread("t"))
-    graph = adder(saver, lambda _: replace_with_a_copy(directory))
-    acknowledged = True
-    try:
-        graph.invoke({"turn": "during"}, thread("t"), durability="sync")
-    except landed.LandedError:
-        acknowledged = False  # of one call at least; LangGraph may have gone on with others
-    with LandedSaver(directory) as other:
-        found = adder(other).get_state(thread("t")).values["updates"]
-    assert found == ["before", "during"] or (found == ["before"] and not acknowledged)
 
 
 def answers(directory: Path) -> list[Any]:

@@ -250,6 +250,22 @@ def test_the_directory_is_removed_under_a_run(thread: Thread, root: Path) -> Non
         thread.saver.get_tuple(thread.config)
 
 
+def test_the_directory_is_replaced_by_a_copy_under_a_run(thread: Thread, root: Path, tmp_path: Path) -> None:
+    thread.put({"a": 1})
+    root.rename(tmp_path / "moved")
+    shutil.copytree(tmp_path / "moved", root)
+    calls = (
+        lambda: thread.put({"a": 2}),
+        lambda: thread.write(("a", 1)),
+        lambda: thread.saver.get_tuple(thread.config),
+        lambda: thread.saver.get_tuple(Thread(thread.saver, "not opened yet").config),
+    )
+    for call in calls:
+        with pytest.raises(NotLanded, match="another directory"):
+            call()
+    assert Thread(LandedSaver(root)).values == {"a": 1}
+
+
 def test_damage_is_never_an_empty_thread(thread: Thread, root: Path) -> None:
     for number in range(3):
         thread.put({"a": ["x" * 100, number]})

@@ -77,6 +77,7 @@ class LocalCollection:
 
     def open(self, name: str, *, create: bool) -> LocalLog | None:
         path = self._path(name)
+        self._check_root()  # a root that was replaced may hold a copy of everything, or an older one
         for _ in range(ATTEMPTS):
             if not self._exists(path):
                 self._check_root()
