@@ -103,9 +103,8 @@ class Scene:
             if (stop := self.event("Stop")) != (0, {}):
                 problems.append(f"Stop: {stop}")
         before = time.monotonic()
-        for step in ("Read", "PreToolUse"):
-            if (said := self.event(step, "second")) != (0, {}):
-                problems.append(f"the next agent, {step}: {said}")
+        said_to_next = {step: self.event(step, "second") for step in ("Read", "PreToolUse")}
+        problems += [f"the next agent, {step}: {said}" for step, said in said_to_next.items() if said != (0, {})]
         if time.monotonic() - before > LIMIT / 20:
             problems.append("the next agent has to wait")
         if self.path.read_text() != expected:
