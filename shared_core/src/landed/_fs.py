@@ -22,6 +22,7 @@ CLOEXEC: Final[int] = getattr(os, "O_CLOEXEC", 0)
 NOFOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
 DIRECTORY: Final[int] = getattr(os, "O_DIRECTORY", 0)
 NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
+NOATIME: Final[int] = getattr(os, "O_NOATIME", 0)
 BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 
 RENAME_PAUSES: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
@@ -207,8 +208,12 @@ class Directory:
     def status(self) -> os.stat_result:
         return self._fs.stat(self.path) if self._fd is None else self._fs.fstat(self._fd)
 
+    def join(self, name: str) -> str:
+        """The path of a name in it."""
+        return f"{self.path}{'' if self.path.endswith(os.sep) else os.sep}{name}"
+
     def _at(self, name: str) -> str:
-        return name if self._fd is not None else os.path.join(self.path, name)
+        return name if self._fd is not None else self.join(name)
 
     def open(self, name: str, flags: int, mode: int = 0o600) -> int:
         return self._fs.open(self._at(name), flags | NOFOLLOW, mode, dir_fd=self._fd)
@@ -254,6 +259,25 @@ class Directory:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def open_regular(fs: FileOps, path: str, *, access: bool = False) -> int:
+    """Open what should be a regular file for reading: no link is followed, no FIFO waited for.
+
+    Args:
+        access: whether that counts as one. What is read to check it should not move the access time, which costs the
+            file system a change of the inode; only its owner may spare it that.
+
+    Raises:
+        OSError: as the system does.
+    """
+    flags = os.O_RDONLY | NOFOLLOW | NONBLOCK
+    if NOATIME and not access:
+        try:
+            return fs.open(path, flags | NOATIME)
+        except PermissionError:
+            pass  # somebody else's
+    return fs.open(path, flags)
 
 
 def close_read(fs: FileOps, fd: int) -> None:

@@ -19,7 +19,7 @@ from landed.digest import sha256
 from landed.errors import NotLanded, OutcomeUnknown, from_os_error
 from landed.process import Owner
 from landed.publish import KEPT_XATTRS, XATTR, Replaced, publish, refuse_kind, temp_name
-from landed.records import Record, Shelf, Write, base_of, counter_of
+from landed.records import Record, Shelf, State, Write, base_of, counter_of
 from landed.state import Store, make_directories, remove_directories, resolve, store_for
 
 TYPE_CHECKING = False
@@ -38,6 +38,8 @@ CHECK_DIGITS: Final = 32
 """Hexadecimal digits of a tag's check."""
 KEY_SHOWN: Final = 16
 """Hexadecimal digits of the key in the name of a temp file."""
+KEYS_KEPT: Final = 4096
+"""Names whose keys are not computed anew: those that a program works with at one time."""
 DIGEST_SHOWN: Final = 16
 """Hexadecimal digits of the digest in the version of an outside change."""
 
@@ -106,7 +108,7 @@ class Artifact:
     def _put_in(self, store: Store) -> None:
         self.store = store
         true_name = store.name_of(self.path)
-        self.key = sha256(os.fsencode(true_name))
+        self.key = _key_of(true_name)
         self.shelf = Shelf(store, true_name, self.key, self.fs)
         self._loaded: Record | None = None
 
@@ -152,15 +154,19 @@ class Artifact:
         """
         return f"1 {version} {sha256(f'{version} {digest} {self.key}'.encode())[:CHECK_DIGITS]}".encode()
 
-    def look(self, *, device: bool = False) -> Sight | None:
+    def look(self, *, device: bool = False, access: bool = False) -> Sight | None:
         """Read what stands under the path; None when nothing does.
+
+        Args:
+            device: past the page cache.
+            access: whether it counts as one, and may move the file's access time.
 
         Raises:
             Refused: it is not a regular file.
             NotLanded: it cannot be read.
         """
         try:
-            fd = self.fs.open(self.path, os.O_RDONLY | _fs.NOFOLLOW | _fs.NONBLOCK)
+            fd = _fs.open_regular(self.fs, self.path, access=access)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -313,9 +319,30 @@ class Artifact:
         try:
             self.shelf.save(record, flush=flush)
         except OSError as error:
-            raise from_os_error(
-                NotLanded, error, "the record cannot be written", path=self.shelf.record_path, step="record"
-            ) from error
+            raise self._cannot_record(error) from error
+
+    def put(self, state: State, *, flush: bool = False) -> None:
+        """Write down a state of the record that was made beforehand, as `save` does."""
+        try:
+            self.shelf.put(state, flush=flush)
+        except OSError as error:
+            raise self._cannot_record(error) from error
+
+    def _cannot_record(self, error: OSError) -> NotLanded:
+        what = "the record cannot be written"
+        return from_os_error(NotLanded, error, what, path=self.shelf.record_path, step="record")
+
+
+def _key_of(true_name: str) -> str:
+    key = _keys.get(true_name)
+    if key is None:
+        if len(_keys) >= KEYS_KEPT:
+            _keys.clear()
+        key = _keys[true_name] = sha256(os.fsencode(true_name))
+    return key
+
+
+_keys: dict[str, str] = {}
 
 
 class Locked:

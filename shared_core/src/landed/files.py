@@ -25,7 +25,7 @@ from landed.errors import (
 )
 from landed.lock import DEFAULT_TIMEOUT
 from landed.publish import DEVICE, LEVELS, READ, identity_of, publish, refuse_hard_link, remove
-from landed.records import Record, Write, next_write
+from landed.records import Record, State, Write, next_write
 from landed.state import flush_ancestors
 from landed.values import SEEN, Any_, Receipt, Seen, Snapshot, to_bytes
 
@@ -146,14 +146,14 @@ class Files:
         artifact = Artifact(path, self._fs)
         if artifact.path in self._poisoned:
             return self._read_again(artifact, actor)
-        sight = artifact.look()
+        sight = artifact.look(access=True)
         record = artifact.shelf.load()
         verdict = artifact.judge(record, sight)
         for _ in range(LOOKS):
             if verdict.origin == LANDED or record.sequence == 0:
                 break
             before = record.sequence
-            sight, record = artifact.look(), artifact.shelf.load()
+            sight, record = artifact.look(access=True), artifact.shelf.load()
             verdict = artifact.judge(record, sight)
             if record.sequence == before:
                 break  # nobody wrote between the two records, and the sight lies between them
@@ -347,10 +347,12 @@ class Files:
     ) -> None:
         """Publish, then write down that it landed. What happened in between decides what the caller hears."""
         try:
+            done = record.following()
+            done.landed, done.begun = write, None
+            state = State(done)  # now, because every step is dear after a flush
             tagged = put()
-            record.landed, record.begun = write, None
             try:
-                artifact.save(record, flush=flush or not tagged)
+                artifact.put(state, flush=flush or not tagged)
             except NotLanded as error:
                 raise OutcomeUnknown(
                     f"the bytes are in place, but that cannot be written down: {error.what}",

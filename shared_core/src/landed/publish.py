@@ -101,7 +101,7 @@ def publish(  # noqa: PLR0913 - each says something else of the file
         OutcomeUnknown: the rename happened, its flush failed.
         VerifyFailed: after the rename the name does not lead to these bytes.
     """
-    path = os.path.join(directory.path, name)
+    path = directory.join(name)
     step = "temp"
     try:
         # 1. A temp file in the same directory: the rename stays within one file system.
@@ -252,7 +252,7 @@ def put_in_place(directory: _fs.Directory, temp: str, name: str, *, replace: boo
         NotLanded: nothing was changed; the temp file is left to the caller.
         OutcomeUnknown: the name may or may not survive a crash.
     """
-    path = os.path.join(directory.path, name)
+    path = directory.join(name)
     try:
         ours = directory.lstat(temp)
     except OSError as error:
@@ -306,7 +306,7 @@ def verify_bytes(
         )
 
     try:
-        fd = fs.open(path, os.O_RDONLY | _fs.NOFOLLOW | _fs.NONBLOCK)
+        fd = _fs.open_regular(fs, path)
     except FileNotFoundError:
         raise failed("the file vanished after the rename", f"inode {ours.st_ino}", "no file") from None
     except OSError as error:
@@ -344,7 +344,7 @@ def remove(
         OutcomeUnknown: it was unlinked, the flush failed.
         VerifyFailed: another file has the name.
     """
-    path = os.path.join(directory.path, name)
+    path = directory.join(name)
     if before_unlink is not None:
         before_unlink()
     try:

@@ -130,6 +130,12 @@ class Record:
         copy.counter, copy.sequence, copy.named, copy.moved = self.counter, self.sequence, self.named, self.moved
         return copy
 
+    def following(self) -> Record:
+        """A copy, to become the state after this one."""
+        copy = self.copy()
+        copy.sequence += 1
+        return copy
+
     def encode(self) -> bytes:
         text = f"sequence={self.sequence}\ncounter={self.counter}\nname={_escape(self.name)}"
         if self.named:
@@ -173,6 +179,26 @@ class Record:
         except (KeyError, ValueError):
             return None
         return record
+
+
+class State:
+    """A state of a record, and the block that says so.
+
+    Raises:
+        NotLanded: the record is too long.
+    """
+
+    __slots__ = ("block", "record")
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.encode()
+
+    def encode(self) -> None:
+        """Make the block anew."""
+        self.block = self.record.encode()
+        if len(self.block) > SLOT_SIZE:
+            raise NotLanded("the path is too long for its record", path=self.record.name, step="record")
 
 
 class Shelf:
@@ -228,28 +254,26 @@ class Shelf:
         Raises:
             OSError: as the system does; the state before stays readable.
         """
+        state = State(record.following())
+        self.put(state, flush=flush)
+        record.sequence, record.named = state.record.sequence, state.record.named
+
+    def put(self, state: State, *, flush: bool = False) -> None:
+        """Write a state that was made beforehand, as `save` does. It follows the one that was written last."""
         lock = self.lock
         fd = lock.beside(self.record_path, os.O_RDWR | os.O_CREAT)
-        if flush and not record.named:
+        if flush and not state.record.named:
             self._flush_names()
-            record.named = True  # said by the next state only once it is so
-        record.sequence += 1
+            state.record.named = True  # said only once it is so
+            state.encode()
         try:
-            block = self._block_of(record)
-            _fs.pwrite_all(self._fs, fd, block, record.sequence % 2 * SLOT_SIZE)
+            _fs.pwrite_all(self._fs, fd, state.block, state.record.sequence % 2 * SLOT_SIZE)
             if flush:
                 self._fs.fdatasync(fd)
         except BaseException:
-            record.sequence -= 1  # the next try takes the same slot: the other one is the last good state
             lock.close_beside(self.record_path)
-            raise
-        lock.known = (block, record.copy())
-
-    def _block_of(self, record: Record) -> bytes:
-        block = record.encode()
-        if len(block) > SLOT_SIZE:
-            raise NotLanded("the path is too long for its record", path=self.name, step="record")
-        return block
+            raise  # the next try takes the same slot: the other one is the last good state
+        lock.known = state
 
     def _flush_names(self) -> None:
         """The record's name, and those of the store's directories: who gave them may have died before.
@@ -314,10 +338,9 @@ class Shelf:
         if not lock.held:
             return read_record(self.record_path, self._fs)
         text = self._fs.pread(lock.beside(self.record_path, os.O_RDWR), 2 * SLOT_SIZE, 0)
-        if isinstance(lock.known, tuple):
-            block, record = lock.known
-            if _is_newest(text, block, record.sequence):
-                return record.copy()  # type: ignore[no-any-return] # put there by `save`
+        known = lock.known
+        if isinstance(known, State) and _is_newest(text, known.block, known.record.sequence):
+            return known.record.copy()
         return newest(text)
 
     def _log_text(self, path: str) -> bytes:
