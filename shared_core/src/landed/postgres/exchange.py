@@ -1,12 +1,14 @@
 """Several statements in one round trip, each a transaction of its own.
 
 It is libpq's pipeline, driven without psycopg's own: that one asks the system a dozen times where one write and one
-read will do, and a put on a checkpoint is two such exchanges.
+read will do, and a put on a checkpoint is two such exchanges. All that is sent has one end, so that the server answers
+in one go as well; what comes before the last statement is committed by a COMMIT.
 """
 
 from __future__ import annotations
 
 import select
+from collections import deque
 from time import monotonic
 
 import psycopg
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     Asked: TypeAlias = "tuple[Statement, Sequence[bytes | None]]"
 
 SILENT: Final = "the server does not answer"
+_PREPARE, _BEGIN, _ROWS, _COMMIT = "prepare", "begin", "rows", "commit"
+_WRONG: Final = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED)
 
 
 class Statement:
@@ -45,6 +49,10 @@ class Statement:
         self.name = f"landed_{sha256(self.text)[:16]}".encode()
 
 
+BEGIN: Final = Statement("BEGIN")
+COMMIT: Final = Statement("COMMIT")
+
+
 def exchange(
     connection: Patient, asked: Sequence[Asked], limit: float, *, again: bool = True
 ) -> tuple[list[list[Row]], Exception | None]:
@@ -60,8 +68,8 @@ def exchange(
     """
     answers: list[list[Row]] = []
     try:
-        _send(connection, asked)
-        _receive(connection.pgconn, answers, len(asked), monotonic() + limit)
+        steps = _send(connection, asked)
+        _receive(connection.pgconn, answers, steps, monotonic() + limit)
         connection.pgconn.exit_pipeline_mode()
     except psycopg.OperationalError as error:
         connection.close()
@@ -71,7 +79,7 @@ def exchange(
         _leave_pipeline(connection)
         if again and not answers:
             if isinstance(error, DuplicatePreparedStatement):
-                connection.prepared.update(statement.name for statement, _ in asked)
+                connection.prepared.update(_names(asked))
             return exchange(connection, asked, limit, again=False)
         return answers, error
     except psycopg.Error as error:
@@ -80,29 +88,48 @@ def exchange(
     except BaseException:  # an interrupt: answers are under way that nobody will read
         connection.close()
         raise
-    connection.prepared.update(statement.name for statement, _ in asked)
+    connection.prepared.update(_names(asked))
     return answers, None
 
 
-def _send(connection: Patient, asked: Sequence[Asked]) -> None:
+def _names(asked: Sequence[Asked]) -> list[bytes]:
+    return [BEGIN.name, COMMIT.name, *(statement.name for statement, _ in asked)]
+
+
+def _send(connection: Patient, asked: Sequence[Asked]) -> deque[str]:
+    """Send everything; the steps of which answers will come, in order."""
     pgconn = connection.pgconn
-    pgconn.enter_pipeline_mode()
-    for statement, values in asked:
+    steps: deque[str] = deque()
+
+    def send(step: str, statement: Statement, values: Sequence[bytes | None] = ()) -> None:
         if statement.name not in connection.prepared:
             pgconn.send_prepare(statement.name, statement.text)
+            steps.append(_PREPARE)
         pgconn.send_query_prepared(statement.name, values, [pq.Format.BINARY] * len(values), pq.Format.BINARY)
-        pgconn.pipeline_sync()
+        steps.append(step)
+
+    pgconn.enter_pipeline_mode()
+    *before, last = asked
+    for each in before:
+        send(_BEGIN, BEGIN)
+        send(_ROWS, *each)
+        send(_COMMIT, COMMIT)
+    send(_ROWS, *last)
+    pgconn.pipeline_sync()  # which ends the transaction of the last
+    steps.append(_COMMIT)
+    return steps
 
 
-def _receive(pgconn: pq.abc.PGconn, answers: list[list[Row]], syncs: int, end: float) -> None:
-    """Read until every statement is answered.
+def _receive(pgconn: pq.abc.PGconn, answers: list[list[Row]], steps: deque[str], end: float) -> None:
+    """Read until every step is answered. Rows count when their transaction was committed.
 
     Raises:
-        psycopg.Error: the first that failed; those before it are in `answers`.
+        psycopg.Error: the first that failed; what was committed before it is in `answers`.
     """
     failed: psycopg.Error | None = None
+    rows: list[Row] = []
     poll = select.poll()
-    while syncs:
+    while steps:
         unsent = pgconn.flush()
         while pgconn.is_busy() or unsent:
             poll.register(pgconn.socket, select.POLLIN | (select.POLLOUT if unsent else 0))
@@ -113,13 +140,13 @@ def _receive(pgconn: pq.abc.PGconn, answers: list[list[Row]], syncs: int, end: f
         result = pgconn.get_result()
         if result is None:
             continue  # between two answers
-        if result.status == pq.ExecStatus.PIPELINE_SYNC:
-            syncs -= 1
-        elif result.status == pq.ExecStatus.TUPLES_OK:
-            if failed is None:
-                answers.append(_rows(result))
-        elif result.status == pq.ExecStatus.FATAL_ERROR and failed is None:
-            failed = _error(result)
+        step = steps.popleft()
+        if result.status in _WRONG:
+            failed = failed or _error(result)
+        elif step == _ROWS:
+            rows = _rows(result)
+        elif step == _COMMIT and failed is None:
+            answers.append(rows)
     if failed is not None:
         raise failed
 
@@ -144,5 +171,6 @@ def _leave_pipeline(connection: Patient) -> None:
     connection.prepared.clear()
     try:
         connection.pgconn.exit_pipeline_mode()
+        connection.rollback()
     except psycopg.Error:
         connection.close()

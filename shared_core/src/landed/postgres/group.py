@@ -41,10 +41,6 @@ WITH moved AS (
 ), added AS (
     INSERT INTO landed_batch (journal, sequence, tail, revision, nonce, crc, payload)
 """
-_PROOF: Final = """
-SELECT nonce, sequence, sha256(payload), revision FROM landed_batch
-WHERE journal = {journal} AND sequence BETWEEN {from} + 1 AND {to}
-"""
 _MANY: Final = """
     SELECT moved.id, new.sequence, new.tail, moved.revision, new.nonce, new.crc, new.payload
     FROM moved, unnest(%(sequences)s::bigint[], %(tails)s::bigint[], %(nonces)s::bytea[], %(crcs)s::bigint[],
@@ -63,8 +59,14 @@ _NUMBERED: Final = {name: f"${number}::bigint" for number, name in enumerate(_NA
 APPEND: Final = (_MOVED + _MANY).format_map(_NAMED).encode()
 APPEND_ONE: Final = Statement((_MOVED + _ONE).format_map(_NUMBERED))
 """The same for one batch, at half the price."""
-PROOF: Final = _PROOF.format_map(_NAMED).encode()
-PROVE_ONE: Final = Statement(_PROOF.format_map({"journal": "$1::bigint", "from": "$2::bigint", "to": "$3::bigint"}))
+PROOF: Final = b"""
+SELECT nonce, sequence, sha256(payload), revision FROM landed_batch
+WHERE journal = %(journal)s AND sequence BETWEEN %(from)s + 1 AND %(to)s
+"""
+PROVE_ONE: Final = Statement(
+    "SELECT nonce, sequence, sha256(payload), revision FROM landed_batch"
+    " WHERE journal = $1::bigint AND sequence = $2::bigint"
+)
 _BIGINT: Final = struct.Struct(">q")
 
 
@@ -119,8 +121,8 @@ class Group:
         """
         if len(self.landing) > 1 or self.bytes > PIPELINED:
             return self.append(connection, journal, limit), None
-        between = [_BIGINT.pack(number) for number in (journal, self.tail, self.to)]
-        append, proof = (APPEND_ONE, self._numbered(journal, limit)), (PROVE_ONE, between)
+        key = [_BIGINT.pack(journal), _BIGINT.pack(self.tail + 1)]
+        append, proof = (APPEND_ONE, self._numbered(journal, limit)), (PROVE_ONE, key)
         answers, failed = exchange(connection, [append, proof], waits.ANSWER)
         if not answers:
             assert failed is not None  # noqa: S101 - else there would be two
