@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from landed.holder import Holder
+    from landed.inspection import Report
 
 INTACT: Final = "intact"
 """Verdict: the file holds what landed acknowledged last."""
@@ -255,6 +256,12 @@ def examine_journal(path: str, *, level: str = READ, fs: _fs.FileOps = _fs.LOCAL
         return Finding(UNREADABLE, path, error.what, hint=error.hint)
     except OSError as error:
         return Finding(UNREADABLE, path, error.strerror or str(error), hint=_OTHER_USER)
+    return judge_journal(report)
+
+
+def judge_journal(report: Report) -> Finding:
+    """What an audit says of a journal that `landed.inspection.examine` has read."""
+    path = report.path
     if report.damage:
         more = f", and {len(report.damage) - 1} more" if len(report.damage) > 1 else ""
         hint = f"`{command('journal', 'salvage', path, 'OUT')}` copies what still reads."

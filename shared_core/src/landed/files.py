@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import _thread
 import os
-from time import monotonic
+from time import monotonic, time
 
 from landed import _fs
 from landed.artifact import ABSENT, LANDED, OUTSIDE, Absent, Artifact, Locked, Sight, Verdict, describe
@@ -24,8 +24,9 @@ from landed.errors import (
     from_os_error,
 )
 from landed.lock import DEFAULT_TIMEOUT
+from landed.process import me
 from landed.publish import DEVICE, LEVELS, READ, identity_of, publish, refuse_hard_link, remove
-from landed.records import Record, State, Write, next_write
+from landed.records import Record, Refusal, State, Write, next_write
 from landed.state import flush_ancestors
 from landed.values import SEEN, Any_, Receipt, Seen, Snapshot, to_bytes
 
@@ -408,7 +409,9 @@ class Files:
         if met:
             return
         writer = str(record.landed.owner) if record.landed is not None and record.landed.owner.pid else ""
-        raise self._unmet(artifact.path, wanted, verdict, describe(verdict.version, record), writer)
+        stale = self._unmet(artifact.path, wanted, verdict, describe(verdict.version, record), writer)
+        artifact.shelf.log_refusal(Refusal(stale.expected or "", str(verdict.version), me(), time()), record.counter)
+        raise stale
 
     def _compare(
         self, path: str, current: str | Absent, expect: Expect, actor: Hashable

@@ -6,8 +6,8 @@ turn, so that a torn write leaves the one before it. It costs no flush: the vers
 file's own extended attribute ``user.landed``, set before the file's fsync, and settle after a power cut which of the
 two is right. Where there are no extended attributes, the record is flushed before the write is acknowledged.
 
-The log has a line for every write that was begun. Those that landed are the chain from the current version back, each
-line naming the version it replaced.
+The log has a line for every write that was begun, and one for every write that was refused. Those that landed are the
+chain from the current version back, each line naming the version it replaced.
 """
 
 from __future__ import annotations
@@ -95,6 +95,47 @@ class Write:
         if not self.owner.pid:
             return self.version  # adopted from the file's own attribute: who wrote it is not known
         return f"{self.version} by {self.owner}, {max(0.0, time() - self.at):.0f} s ago"
+
+
+class Refusal:
+    """A write that was not begun, because what was there was not what its writer expected.
+
+    Attributes:
+        expected: the version that it was to replace; "" where the writer had seen none.
+        found: the version that was there.
+        owner: the process that was refused.
+        at: when, in seconds since the epoch.
+    """
+
+    __slots__ = ("at", "expected", "found", "owner")
+
+    def __init__(self, expected: str, found: str, owner: Owner, at: float) -> None:
+        self.expected = expected
+        self.found = found
+        self.owner = owner
+        self.at = at
+
+    def encode(self) -> str:
+        """As one line; `Refusal.decode` reads it."""
+        expected, found = (version.replace(" ", "_").replace("\n", "_") for version in (self.expected, self.found))
+        return f"{_REFUSED}{expected or '-'} {found or '-'} {self.at:.3f} {self.owner.encode()}"
+
+    @classmethod
+    def decode(cls, line: str) -> Refusal | None:
+        """The refusal that `line` tells of, or None when it is not such a line."""
+        parts = line[len(_REFUSED) :].split(" ", 3) if line.startswith(_REFUSED) else []
+        owner = Owner.decode(parts[3]) if len(parts) == 4 else None  # noqa: PLR2004 - the fields above
+        if owner is None:
+            return None
+        expected, found, at = parts[:3]
+        try:
+            return cls("" if expected == "-" else expected, "" if found == "-" else found, owner, float(at))
+        except ValueError:
+            return None
+
+
+_REFUSED: Final = "refused "
+"""How the line of a refusal begins; that of a write begins with its version, a number."""
 
 
 class Record:
@@ -296,11 +337,27 @@ class Shelf:
         if since == 0:
             self.lock.close_beside(path)
             self._set_aside(path)
+        self._append(write.encode(), edition)
+
+    def log_refusal(self, refusal: Refusal, counter: int) -> None:
+        """Append a line for a write that is refused on top of version `counter`. Needs the lock.
+
+        A note for `landed log` and `landed report`, and no more: where it cannot be written, or a writer that does not
+        give up has filled the log, the refusal stands without it.
+        """
+        try:
+            if self._fs.stat(self.log_path).st_size < LOG_LIMIT:
+                self._append(refusal.encode(), counter // LOG_CHECKS)
+        except OSError:
+            return
+
+    def _append(self, line: str, edition: int) -> None:
+        path = self.log_path
         # Another program may have set aside the one that this one has open; it does so between two editions only.
         fd = self.lock.beside(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, edition)
         try:
             # The newline first: a line that was cut short ends there, and takes nothing with it.
-            _fs.write_all(self._fs, fd, b"\n" + write.encode().encode("utf-8", "surrogateescape"))
+            _fs.write_all(self._fs, fd, b"\n" + line.encode("utf-8", "surrogateescape"))
         except BaseException:
             self.lock.close_beside(path)
             raise
@@ -321,8 +378,7 @@ class Shelf:
 
     def history(self) -> list[tuple[Write, bool]]:
         """Every logged write, oldest first, and whether it landed."""
-        text = self._log_text(self.log_path + OLDER) + b"\n" + self._log_text(self.log_path)
-        writes = [Write.decode(line) for line in text.decode("utf-8", "surrogateescape").split("\n")]
+        writes = [Write.decode(line) for line in self._log_lines()]
         record = self.load()
         current = record.landed.version if record.landed is not None else ""
         landed = []
@@ -332,6 +388,15 @@ class Shelf:
                 current = base_of(write.base)
             landed.append((write, on_chain))
         return landed[::-1]
+
+    def refusals(self) -> list[Refusal]:
+        """Every logged refusal, oldest first."""
+        found = [Refusal.decode(line) for line in self._log_lines()]
+        return [refusal for refusal in found if refusal is not None]
+
+    def _log_lines(self) -> list[str]:
+        text = self._log_text(self.log_path + OLDER) + b"\n" + self._log_text(self.log_path)
+        return text.decode("utf-8", "surrogateescape").split("\n")
 
     def _read(self) -> Record | None:
         lock = self.lock

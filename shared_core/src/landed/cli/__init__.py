@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "status": "landed.cli.status",
     "log": "landed.cli.log",
     "audit": "landed.cli.audit",
+    "report": "landed.cli.report",
     "init": "landed.cli.init",
     "doctor": "landed.cli.doctor",
     "journal": "landed.cli.journal",
