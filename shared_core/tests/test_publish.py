@@ -15,6 +15,7 @@ from recording import Call, Recording, failing
 
 import landed
 from landed import NotLanded, OutcomeUnknown
+from landed.publish import COMPARED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -282,6 +283,23 @@ def test_bytes_that_changed_under_the_same_inode_fail_the_check(
     fs.after("rename", swap_bytes(target))
     with pytest.raises(landed.VerifyFailed, match="bytes differ"):
         files.write(target, b"new")
+
+
+@pytest.mark.parametrize("change", [-1, 0, 1])
+@pytest.mark.parametrize("size", [1, COMPARED - 1, COMPARED, COMPARED + 1, 3 * COMPARED])
+def test_the_last_byte_and_the_end_are_compared(
+    files: landed.Files, fs: Recording, target: Path, size: int, change: int
+) -> None:
+    def meddle(_: Call) -> None:
+        with open(target, "r+b") as file:
+            file.truncate(size - 1)
+            file.seek(0, os.SEEK_END)
+            file.write(b"x" * (change + 1) if change else b"y")
+
+    assert files.write(target, b"x" * size).size == size
+    fs.after("rename", meddle)
+    with pytest.raises(landed.VerifyFailed, match="bytes differ"):
+        files.write(target, b"x" * size)
 
 
 @pytest.mark.parametrize("how", ["vanish", "replace", "link"])

@@ -331,14 +331,6 @@ def _seek(fs: FileOps, fd: int, offset: int, whence: int) -> int:
         return fs.lseek(fd, 0, os.SEEK_END)
 
 
-def read_start(fs: FileOps, fd: int, size: int) -> bytes:
-    """Read `size` bytes from the current offset, fewer where the file ends before."""
-    data = b""
-    while len(data) < size and (chunk := fs.read(fd, min(size - len(data), READ_LIMIT))):
-        data += chunk
-    return data
-
-
 def read_all(fs: FileOps, fd: int, size: int) -> bytes:
     """Read a whole file from the current offset; `size` is the expected length in bytes, not a limit."""
     # One more byte than expected: the usual read then ends with a short answer, and a file that grew shows.

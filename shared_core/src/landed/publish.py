@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 TEMP_PREFIX: Final = ".landed-"
 TEMP_SUFFIX: Final = ".tmp"
+COMPARED: Final = 1 << 17
+"""Bytes that are read back and compared at once: they stay in the processor's cache, and memory for them is at hand."""
 XATTR: Final = "user.landed"
 """The extended attribute in which a file carries its own version."""
 READ: Final = "read"
@@ -319,15 +321,27 @@ def verify_bytes(
             raise failed("another file took the name", f"inode {ours.st_ino}", f"inode {found.st_ino}")
         if level == DEVICE:
             fs.drop_cache(fd)
-        held = _fs.read_all(fs, fd, len(data)) if size is None else _fs.read_start(fs, fd, len(data))
-        if held != data:
-            raise failed("the bytes differ", f"{len(data)} bytes as written", f"{len(held)} others")
+        if not _holds(fs, fd, data, whole=size is None):
+            raise failed("the bytes differ", f"{len(data)} bytes as written", "others")
         if size is not None and found.st_size != size:
             raise failed("the size differs", size, found.st_size)
     except OSError as error:
         raise from_os_error(OutcomeUnknown, error, "the file cannot be read", path=path, step="verify") from error
     finally:
         _fs.close_read(fs, fd)
+
+
+def _holds(fs: _fs.FileOps, fd: int, data: bytes, *, whole: bool) -> bool:
+    """Whether the file begins with `data`, and, if it is the whole, ends there."""
+    at = 0
+    while asked := min(COMPARED, len(data) - at + whole):  # one more than there should be: a file that grew shows
+        chunk = fs.read(fd, asked)
+        if not data.startswith(chunk, at):
+            return False
+        at += len(chunk)
+        if not chunk or (at == len(data) and len(chunk) < asked):
+            break
+    return at == len(data)
 
 
 def remove(
