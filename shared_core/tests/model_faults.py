@@ -39,6 +39,8 @@ ERRORS: dict[str, tuple[int, ...]] = {
     "close": (errno.EIO, errno.EDQUOT),
     "read": (errno.EIO, errno.ESTALE),
     "pread": (errno.EIO, errno.ENOMEM),
+    "lseek": (errno.EIO,),
+    "scandir": (errno.EIO, errno.ENOENT),
     "write": (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EINTR),
     "pwrite": (errno.EIO, errno.ENOSPC),
     "fsync": (errno.EIO, errno.ENOSPC, errno.EDQUOT),

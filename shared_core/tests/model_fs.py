@@ -410,6 +410,13 @@ class ModelFS(FileOps):
         return list(node.entries)
 
     @_system_call
+    def scandir(self, path: str) -> dict[str, int]:
+        node = self._existing(path)
+        if node.kind != stat.S_IFDIR:
+            raise oserror(errno.ENOTDIR, path)
+        return {name: entry.number for name, entry in node.entries.items()}
+
+    @_system_call
     def readlink(self, path: str) -> str:
         node = self._existing(path, follow=False)
         if node.kind != stat.S_IFLNK:

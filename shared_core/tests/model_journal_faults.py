@@ -36,7 +36,7 @@ OURS, THEIRS, LATER = 500, 600, 700
 """Batch numbers: of the operation, of another process afterwards, of this one afterwards."""
 
 
-LOOKS = {"pread", "read", "stat", "fstat", "listdir"}
+LOOKS = {"pread", "read", "lseek", "stat", "fstat", "listdir", "scandir"}
 
 
 class Case(NamedTuple):

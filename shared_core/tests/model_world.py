@@ -125,7 +125,10 @@ def litter(disk: Disk) -> list[str]:
 
 
 LOOKS = frozenset(
-    {"close", "flock", "fstat", "funlock", "getxattr", "listdir", "listxattr", "pread", "read", "readlink", "stat"}
+    {
+        *("close", "flock", "fstat", "funlock", "getxattr", "listdir", "listxattr", "lseek"),
+        *("pread", "read", "readlink", "scandir", "stat"),
+    }
 )
 """Calls that change nothing on a disk: the states that there may be after one are those that there were before it."""
 

@@ -34,14 +34,14 @@ class Piecemeal(FileOps):
     def __init__(self) -> None:
         self.meanwhile: list[Callable[[], object]] = []
 
-    def listdir(self, path: str) -> list[str]:
-        before = super().listdir(path)
+    def scandir(self, path: str) -> dict[str, int]:
+        before = super().scandir(path)
         if not self.meanwhile:
             return before
         meanwhile = self.meanwhile.pop(0)
         meanwhile()
-        after = set(super().listdir(path))
-        return [name for name in before if name in after]
+        after = super().scandir(path)
+        return {name: inode for name, inode in before.items() if name in after}
 
 
 def grow(path: Path) -> int:

@@ -160,7 +160,7 @@ class JournalMachine(RuleBasedStateMachine):
             each.reopen()
         self._settle_possible()
 
-    @rule(who=WHO, size=SIZES, name=st.sampled_from(["open", "pwrite", "link", "fsync", "stat", "listdir", "flock"]))
+    @rule(who=WHO, size=SIZES, name=st.sampled_from(["open", "pwrite", "link", "fsync", "stat", "scandir", "flock"]))
     def call_that_fails(self, who: int, size: int, name: str) -> None:
         process, number = self.processes[who], self._next()
         process.append(self._acknowledge_next())  # opens it

@@ -20,6 +20,7 @@ from landed.state import flush_ancestors, make_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Final
 
     from landed.local.segments import Range
@@ -117,8 +118,8 @@ class JournalDirectory:
                 return False
             raise
 
-    def names(self) -> list[str]:
-        """The entries; from here `unchanged` counts.
+    def names(self) -> dict[str, int]:
+        """The entries, each with its inode number; from here `unchanged` counts.
 
         Raises:
             NotLanded: the directory is gone, or another has taken its path.
@@ -129,7 +130,7 @@ class JournalDirectory:
                 "another directory has taken the path", path=self.path, step="directory", hint="Open the journal again."
             )
         try:
-            names = self.fs.listdir(self.path)
+            names = self.fs.scandir(self.path)
         except OSError as error:
             raise self.failed(error, "the directory cannot be read", "directory") from error
         settled = time() - status.st_mtime > TICK or _fs.exact_times(status.st_dev)
@@ -140,7 +141,7 @@ class JournalDirectory:
         """Let `unchanged` say False until `names` is read again."""
         self._seen = -1
 
-    def sweep(self, names: list[str], kept: list[Range]) -> None:
+    def sweep(self, names: Iterable[str], kept: list[Range]) -> None:
         """Remove what dead processes left. Needs the lock: segments are made under it, so that all others are dead."""
         replaced = segments.replaced(names, kept)
         if replaced:

@@ -114,7 +114,7 @@ class Follower:
                 raise self._directory.failed(error, "the newest segment cannot be opened", "open") from error
             raise
 
-    def _load(self, names: list[str], empty: bytes, *, locked: bool) -> Segment:
+    def _load(self, names: dict[str, int], empty: bytes, *, locked: bool) -> Segment:
         if SUSPECT in names:
             raise self._doubt.poison("a flush failed in another process")
         try:
@@ -131,19 +131,19 @@ class Follower:
                 self._lock.forget_file()
                 raise NotLanded("the lock file was replaced", path=self._lock.path, step="lock", hint="Try again.")
             self._directory.sweep(names, spans)
-        segment = self._open_newest(spans, empty)
+        segment = self._open_newest(names, spans, empty)
         self.spans, self.newest = spans, segment
         if not locked and any(name.startswith(TEMP_PREFIX) for name in names):
             self._directory.forget()  # the next appender sweeps what a dead one left
         pool.opened(self)
         return segment
 
-    def _open_newest(self, spans: list[Range], empty: bytes) -> Segment:
+    def _open_newest(self, names: dict[str, int], spans: list[Range], empty: bytes) -> Segment:
         before = self.newest
         if before is not None and before.span == spans[-1]:
             if before.fd < 0:
                 before.reopen()
-            elif not before.leads_here():
+            elif not before.leads_here(names):
                 raise self._doubt.poison("another file has taken the newest segment's name")
             return before
         if before is not None:
@@ -188,8 +188,11 @@ class Follower:
         if self.found == recovery.DAMAGE:
             raise segment.corrupt(segment.end, "bytes that were on the device have changed")
 
-    def is_reachable(self, segment: Segment) -> bool:
+    def is_reachable(self, segment: Segment, names: dict[str, int]) -> bool:
         """Whether what was written to `segment` is found under the journal's path.
+
+        Args:
+            names: what is in the directory.
 
         Raises:
             OSError: as the system does.
@@ -197,7 +200,7 @@ class Follower:
         """
         if not self._directory.is_the_same():
             return False
-        if segment.leads_here():
+        if segment.leads_here(names):
             return True
         # Another process may have rolled and compacted since: then its frames live on in a compacted segment.
         for _ in range(RELOADS):

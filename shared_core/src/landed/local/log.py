@@ -227,11 +227,12 @@ class LocalLog:
         try:
             if self.directory.unchanged():
                 return
-            if SUSPECT in self.fs.listdir(self.name):
+            names = self.fs.scandir(self.name)
+            if SUSPECT in names:
                 raise OutcomeUnknown(
                     "a flush failed in another process meanwhile", path=self.name, step="sync", hint=REOPEN
                 )
-            if not self.follower.is_reachable(segment):
+            if not self.follower.is_reachable(segment, names):
                 raise VerifyFailed(
                     "the path no longer leads to the segment that was written",
                     path=segment.path,

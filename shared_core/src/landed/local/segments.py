@@ -15,7 +15,7 @@ from landed.publish import publish, temp_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Final, TypeAlias
 
     from landed.engine import Position
@@ -56,7 +56,7 @@ def name_of(span: Range) -> str:
     return f"{span[0]:010d}-{span[1]:010d}{SUFFIX}"
 
 
-def live(names: list[str], path: str) -> list[Range]:
+def live(names: Iterable[str], path: str) -> list[Range]:
     """The live segments among a directory's names, in order.
 
     Raises:
@@ -76,7 +76,7 @@ def live(names: list[str], path: str) -> list[Range]:
     return kept
 
 
-def covering(names: list[str], span: Range) -> Range | None:
+def covering(names: Iterable[str], span: Range) -> Range | None:
     """The segment among a directory's names that stands for the most, `span` included, or None."""
     wider = [other for other in filter(None, map(_span_of, names)) if other[0] <= span[0] and span[1] <= other[1]]
     return max(wider, key=lambda other: other[1] - other[0], default=None)
@@ -89,7 +89,7 @@ def missing(span: Range, path: str) -> Corrupt:
     )
 
 
-def replaced(names: list[str], kept: list[Range]) -> list[str]:
+def replaced(names: Iterable[str], kept: list[Range]) -> list[str]:
     """The segments among a directory's names that a compaction has replaced."""
     return [name_of(span) for span in filter(None, map(_span_of, names)) if span not in kept]
 
@@ -124,6 +124,7 @@ class Segment:
     Attributes:
         span: the numbers of the segments it stands for.
         header: its header.
+        inode: its number.
         running: the boot tag of the running kernel, once it is told; its frames are in the cache as they were written.
         end: where the good frames end that this process has seen.
         last: the header of the last of them, or None.
@@ -134,7 +135,20 @@ class Segment:
     """
 
     __slots__ = (
-        *("_ahead", "_flags", "_fs", "_place", "_retired", "_users", "directory", "fd", "header", "running", "span"),
+        *(
+            "_ahead",
+            "_flags",
+            "_fs",
+            "_place",
+            "_retired",
+            "_users",
+            "directory",
+            "fd",
+            "header",
+            "inode",
+            "running",
+            "span",
+        ),
         *("end", "filled", "flushed", "last", "sealed", "tail"),
     )
 
@@ -144,6 +158,7 @@ class Segment:
         self._fs = fs
         self._flags = (os.O_RDWR if writable else os.O_RDONLY) | _fs.NOFOLLOW
         self.fd = -1
+        self.inode = 0
         self._users = 0
         self.running = frames.NO_BOOT
         self._retired = False
@@ -163,16 +178,17 @@ class Segment:
     def _open(self) -> Header:
         self.fd = self._fs.open(self.path, self._flags)
         try:
-            size = self._fs.fstat(self.fd).st_size
+            status = self._fs.fstat(self.fd)
             header = Header.decode(self.read(0, HEADER.size))
         except BaseException:
             self.close()
             raise
-        if header is None or (header.first, header.last) != self.span or header.size != size:
+        if header is None or (header.first, header.last) != self.span or header.size != status.st_size:
             self.close()
             raise self.corrupt(
                 0, "the header does not check" if header is None else "the size or number is not its own"
             )
+        self.inode = status.st_ino
         return header
 
     def reopen(self) -> None:
@@ -380,12 +396,16 @@ class Segment:
             hint=SALVAGE,
         )
 
-    def leads_here(self) -> bool:
-        """Whether the name still leads to the open file. Makes the next flush dearer; for when the directory changed.
+    def leads_here(self, names: Mapping[str, int]) -> bool:
+        """Whether the name still leads to the open file, by a listing of the directory if that suffices.
+
+        Some file systems list other numbers than they stat; but a stat makes the next flush dearer.
 
         Raises:
             OSError: as the system does.
         """
+        if names.get(name_of(self.span)) == self.inode:
+            return True
         try:
             status = self._fs.stat(self.path, follow_symlinks=False)
         except FileNotFoundError:
