@@ -90,7 +90,8 @@ def test_the_commands(project: Path, scope: str, capsys: pytest.CaptureFixture[s
     assert main(["install", "--scope", scope, "--dry-run"]) == 0
     assert not os.path.exists(path)
     shown = capsys.readouterr()
-    assert "+" in shown.out
+    assert "+  PreToolUse" in shown.out
+    assert len(shown.out.splitlines()) < 20, "a line for each entry"
     assert f"nothing was written to {path}" in shown.err
     assert main(["install", "--scope", scope]) == 0
     assert f"installed in {path}" in capsys.readouterr().out
@@ -98,6 +99,9 @@ def test_the_commands(project: Path, scope: str, capsys: pytest.CaptureFixture[s
     assert ours(parse(first, path))["PreToolUse"][0]["command"] == here()[0]
     assert main(["install", "--scope", scope]) == 0
     assert "already in" in capsys.readouterr().out
+    assert Path(path).read_text("utf-8") == first
+    assert main(["uninstall", "--dry-run"]) == 0
+    assert "-  PreToolUse" in capsys.readouterr().out
     assert Path(path).read_text("utf-8") == first
     assert main(["uninstall"]) == 0
     assert not os.path.exists(path), "it held nothing else"

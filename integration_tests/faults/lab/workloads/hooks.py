@@ -136,10 +136,10 @@ class Work(Workload):
             found = self._bytes(directory / name)
             if found not in possible:
                 problems.append(f"{name}: {found!r:.60}, where {len(possible)} other contents may stand")
-        return problems + self._locked_out(directory, allowed)
+        return problems + self._locked_out(directory, list(allowed)[-1:])
 
-    def _locked_out(self, directory: Path, names: dict[str, Any]) -> list[str]:
-        """A new agent, in a new process of Claude Code, reads each file and may write it at once."""
+    def _locked_out(self, directory: Path, names: list[str]) -> list[str]:
+        """A new agent, in a new process of Claude Code, reads each of these files and may write it at once."""
         self.directory = directory
         self.start()
         problems = []

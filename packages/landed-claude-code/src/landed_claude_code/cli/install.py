@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import compileall
-import difflib
 import os
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import landed
@@ -49,7 +47,7 @@ def install(args: argparse.Namespace) -> int:
         _compile(libraries)
     changed = _edit(args, path, lambda text: settings.with_ours(text, path, wanted))
     if args.json:
-        output.emit({"path": path, "changed": changed, "dry_run": args.dry_run})
+        output.emit({"path": path, "changed": changed, "dry_run": args.dry_run, "entries": wanted})
     elif args.dry_run:
         output.note(f"{'nothing was written to' if changed else 'it is already in'} {output.shown(path)}")
     else:
@@ -64,6 +62,25 @@ def _compile(libraries: list[str]) -> None:
     for library in libraries:
         for package in ("landed", "landed_claude_code"):
             compileall.compile_dir(os.path.join(library, package), maxlevels=0, quiet=2)
+
+
+def _show(path: str, before: str, after: str) -> None:
+    """The entries that would come and go, a line each: everything else in the settings stays byte for byte."""
+    tools = {event: matcher for event, matcher, _ in settings.EVENTS}
+    old, new = (settings.ours(settings.parse(text, path)) for text in (before, after))
+    rows = [
+        (sign, event, tools.get(event, ""), f"{hook.get('timeout')} s", hook.get("onFailure", ""))
+        for sign, these, those in (("-", old, new), ("+", new, old))
+        for event, hooks in these.items()
+        for hook in hooks
+        if hook not in those.get(event, [])
+    ]
+    if not rows:
+        return
+    print(f"{output.shown(path)} would change by these entries, and in nothing else:\n")
+    output.table(rows, ("", "EVENT", "TOOLS", "LIMIT", "ON FAILURE"))
+    for program in sorted({hook["command"] for hooks in new.values() for hook in hooks}):
+        print(f"\neach starts {output.shown(program)}; `--json` has the entries in full")
 
 
 def uninstall(args: argparse.Namespace) -> int:
@@ -88,8 +105,7 @@ def _edit(args: argparse.Namespace, path: str, change: Any) -> bool:  # noqa: AN
         before = landed.read(path).text if os.path.exists(path) else ""
         after = change(before)
         if not args.json:
-            lines = difflib.unified_diff(before.splitlines(keepends=True), after.splitlines(keepends=True), path, path)
-            sys.stdout.writelines(line if line.endswith("\n") else line + "\n" for line in lines)
+            _show(path, before, after)
         return bool(after != before)
     with landed.edit(path) as doc:
         before = doc.text
