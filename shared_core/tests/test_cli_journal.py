@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from test_cli import BAD_NEWS, CANNOT_TELL, OK, USAGE, on_a_terminal, run
+from command_line import BAD_NEWS, CANNOT_TELL, OK, USAGE, on_a_terminal, run
 
 import landed
 from landed.cli import output
