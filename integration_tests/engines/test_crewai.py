@@ -30,7 +30,6 @@ from test_storage import names, record
 import crewai_landed
 from crewai_landed import LandedFlowPersistence, LandedJsonProvider, LandedStorage, Locks
 from landed import LockTimeout, Refused, StaleWrite
-from landed.engines import below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -177,7 +176,7 @@ def test_installed_everything_is_there_and_no_directory(
     assert [each.content for each in another_process(installed).list_records()] == ["a fact"]
     counter(default_flow_persistence())().kickoff(inputs={"id": "one"})
     assert LandedFlowPersistence(installed).load_state("one") is not None
-    with lock("a store"), pytest.raises(LockTimeout), Locks(below(installed, "locks"))("a store", timeout=0.1):
+    with lock("a store"), pytest.raises(LockTimeout), Locks(installed)("a store", timeout=0.1):
         raise AssertionError("two are in")
     assert list(tmp_path.iterdir()) == []
 

@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from crewai.memory.types import MemoryRecord
 from crewai_core.lock_store import lock, set_lock_backend
 
-from crewai_landed import Locks
+from crewai_landed import LandedFlowPersistence, LandedStorage, Locks
 from landed import LockTimeout, NotLanded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 NAME = "chromadb:/some/where"
@@ -28,7 +29,7 @@ NAME = "chromadb:/some/where"
 
 @pytest.fixture
 def locks(tmp_path: Path) -> Iterator[Locks]:
-    made = Locks(tmp_path / "crew" / "locks")
+    made = Locks(tmp_path / "crew")
     set_lock_backend(made)
     yield made
     set_lock_backend(None)
@@ -61,7 +62,9 @@ def test_nothing_is_in_the_temp_directory(locks: Locks, tmp_path: Path, monkeypa
     monkeypatch.setattr(tempfile, "tempdir", str(empty))
     with lock(NAME):
         assert list(empty.iterdir()) == []
-        assert [path.parent for path in (tmp_path / "crew").rglob("*.lock")] == [tmp_path / "crew" / "locks"]
+        assert [path.parent for path in (tmp_path / "crew").rglob("*") if path.is_file()] == [
+            tmp_path / "crew" / "locks"
+        ]
 
 
 HOLD = """
@@ -76,7 +79,7 @@ with Locks(sys.argv[1])(sys.argv[2]):
 def test_processes_with_different_temp_directories_exclude_each_other(locks: Locks, tmp_path: Path) -> None:
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, locks.directory, NAME],
+        [sys.executable, "-c", HOLD, locks.path, NAME],
         env=env,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -163,7 +166,7 @@ def test_an_error_in_the_block_frees_it(locks: Locks) -> None:
 
 def test_a_holder_that_dies_frees_it(locks: Locks) -> None:
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, locks.directory, NAME], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, locks.path, NAME], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
@@ -195,7 +198,7 @@ def test_threads_wait_for_each_other(locks: Locks) -> None:
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NotLanded):
-        Locks(tmp_path / "file" / "locks")
+        Locks(tmp_path / "file" / "crew")
 
 
 # Another user.
@@ -204,7 +207,7 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
 def test_bits_and_group_are_those_of_the_directory_above(tmp_path: Path) -> None:
     (tmp_path / "crew").mkdir()
     (tmp_path / "crew").chmod(0o770)
-    locks = Locks(tmp_path / "crew" / "locks")
+    locks = Locks(tmp_path / "crew")
     with locks(NAME):
         pass
     found = (tmp_path / "crew" / "locks").stat()
@@ -216,8 +219,9 @@ def test_bits_and_group_are_those_of_the_directory_above(tmp_path: Path) -> None
 def test_of_one_user_it_stays_private(locks: Locks) -> None:
     with lock(NAME):
         pass
-    (file,) = os.scandir(locks.directory)
-    assert stat.S_IMODE(os.stat(locks.directory).st_mode) == 0o700
+    directory = os.path.join(locks.path, "locks")
+    (file,) = os.scandir(directory)
+    assert stat.S_IMODE(os.stat(directory).st_mode) == 0o700
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
@@ -229,7 +233,7 @@ def test_a_second_user_with_permission_takes_turns() -> None:
         os.mkdir(shared)
         os.chown(shared, -1, 54321)
         os.chmod(shared, 0o2770)
-        locks = Locks(os.path.join(shared, "locks"))
+        locks = Locks(shared)
         with locks(NAME):
             assert as_other_user(locks, 54321) == "LockTimeout"
         assert as_other_user(locks, 54321) == "taken"
@@ -238,24 +242,62 @@ def test_a_second_user_with_permission_takes_turns() -> None:
         assert as_other_user(locks, 54322) == "NotLanded", "one without permission"
 
 
-def as_other_user(locks: Locks, group: int) -> str:
-    """What a process of another user, in that group, makes of the lock."""
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to become another user")
+def test_a_second_user_with_permission_shares_memory_and_flows() -> None:
+    with tempfile.TemporaryDirectory() as made:
+        os.chmod(made, 0o755)
+        shared = os.path.join(made, "crew")
+        os.mkdir(shared)
+        os.chown(shared, -1, 54321)
+        os.chmod(shared, 0o2770)
+        memory, flows = LandedStorage(shared), LandedFlowPersistence(shared)
+        memory.save([MemoryRecord(id="mine", content="mine", embedding=[1.0])])
+        flows.save_state("one", "step", {"id": "one", "n": 1})
+
+        def theirs() -> None:
+            theirs = LandedStorage(shared)
+            theirs.save([MemoryRecord(id="theirs", content="theirs", embedding=[1.0])])
+            theirs.compact()
+            assert theirs.count() == 2
+            state = LandedFlowPersistence(shared).load_state("one")
+            assert state is not None
+            LandedFlowPersistence(shared).save_state("one", "step", {**state, "n": 2})
+
+        assert in_other_user(theirs, 54321) == 0
+        assert memory.count() == 2
+        assert flows.load_state("one") == {"id": "one", "n": 2}
+        memory.save([MemoryRecord(id="more", content="more", embedding=[1.0])])
+
+
+def in_other_user(act: Callable[[], None], group: int) -> int:
+    """The exit status of a call in a process of another user, in that group; 0 if it returned."""
     pid = os.fork()
     if pid == 0:
-        status = 3
+        status = 9
         try:
             os.setgroups([])
             os.setgid(group)
             os.setuid(54321)
-            with Locks(locks.directory)(NAME, timeout=0.1):
-                status = 0
-        except LockTimeout:
-            status = 1
-        except NotLanded:
-            status = 2
+            act()
+            status = 0
         finally:
             os._exit(status)
-    return ["taken", "LockTimeout", "NotLanded", "?"][os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def as_other_user(locks: Locks, group: int) -> str:
+    """What a process of another user, in that group, makes of the lock."""
+
+    def take() -> None:
+        try:
+            with Locks(locks.path)(NAME, timeout=0.1):
+                return
+        except LockTimeout:
+            os._exit(1)
+        except NotLanded:
+            os._exit(2)
+
+    return ["taken", "LockTimeout", "NotLanded"][in_other_user(take, group)]
 
 
 def test_held_by_thread_would_let_two_tasks_in(locks: Locks, monkeypatch: pytest.MonkeyPatch) -> None:

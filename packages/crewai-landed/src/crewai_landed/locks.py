@@ -1,4 +1,4 @@
-"""CrewAI's locks in a directory of one's own, where every process finds them, whatever its temp directory is.
+"""CrewAI's locks in a place of one's own, where every process finds them, whatever its temp directory is.
 
 CrewAI takes a lock around its own stores: by default a file in the temp directory, which another container does not
 see and another user may not open. `Locks` is a backend for ``crewai_core.lock_store.set_lock_backend``.
@@ -10,11 +10,10 @@ import inspect
 import os
 import sys
 import threading
-from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from landed import Journals, Lock, NotLanded
-from landed.engines import absolute, is_address
+from landed import Journals
+from landed.engines import absolute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,45 +21,30 @@ if TYPE_CHECKING:
 
     from landed.engine import Mutex
 
-LOCKS: Final = "locks"
-"""The part of the user's place that holds the locks."""
 CREWAI_TIMEOUT: Final = 120.0
 """Seconds that CrewAI waits for a lock unless it says otherwise."""
 
 
 class Locks:
-    """Named locks in a directory: among threads, processes, containers that mount it, and users who may write it.
+    """Named locks in a place: among threads, processes, containers that mount it, and users who may write it.
 
     Code that runs inside a ``with`` block may take the lock of that block again.
 
     Args:
-        directory: created when missing. Its permission bits, and its group where the group may write, are those of the
-            directory above it, so whoever may write that may use the locks. Or an engine's address: the locks are among
-            all hosts then, and what [the engine](engines.md) does not promise of a lock, these do not.
+        path: a directory, created when missing, in whose ``locks`` their files are. Or an engine's address: the locks
+            are among all hosts then, and what [the engine](engines.md) does not promise of a lock, these do not.
 
     Raises:
         Refused: no engine has that address, or the server cannot carry locks.
         NotLanded: the directory cannot be made, or the server cannot be reached.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self.directory = absolute(directory)
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = absolute(path)
+        self._journals = Journals(self.path)
         self._guard = threading.Lock()
         self._holders: dict[str, _Held] = {}
         self._pid = os.getpid()
-        self.mode = 0o600
-        self._engine = Journals(self.directory) if is_address(self.directory) else None
-        if self._engine is not None:
-            return
-        try:
-            self.mode = _make(self.directory) & 0o666
-        except OSError as error:
-            raise NotLanded(
-                f"the directory for locks cannot be made: {error.strerror}",
-                path=self.directory,
-                step="directory",
-                errno=error.errno,
-            ) from error
 
     def __call__(self, name: str, *, timeout: float = CREWAI_TIMEOUT) -> _Held:
         """The lock of that name, for one ``with`` block.
@@ -70,15 +54,9 @@ class Locks:
         """
         return _Held(self, name, timeout)
 
-    def path_of(self, name: str) -> str:
-        """The lock file of a name: names hold paths and colons, and never become one."""
-        return os.path.join(self.directory, sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32] + ".lock")
-
     def lock(self, name: str) -> Mutex:
         """The lock of a name, without what makes it re-entrant."""
-        if self._engine is not None:
-            return self._engine.lock(name)
-        return Lock(self.path_of(name), mode=self.mode)
+        return self._journals.lock(f"crewai {name}")
 
     def holder(self, name: str) -> _Held | None:
         """Who holds the lock in this process."""
@@ -143,21 +121,3 @@ def _callers() -> Iterator[FrameType]:
         if not manager and frame.f_globals.get("__name__") not in {__name__, "contextlib"}:
             yield frame
         frame = frame.f_back
-
-
-def _make(directory: str) -> int:
-    """Create a directory with the permission bits of the one above it; those bits."""
-    above = os.path.dirname(directory)
-    os.makedirs(above, 0o700, exist_ok=True)
-    shared = os.stat(above)
-    bits = shared.st_mode & 0o777  # no sticky bit: under it Linux refuses other users' files (protected_regular)
-    try:
-        os.mkdir(directory, 0o700)
-    except FileExistsError:
-        return bits
-    if bits & 0o020:
-        os.chown(directory, -1, shared.st_gid)
-        os.chmod(directory, bits | 0o2000)  # so that the lock files belong to the group as well
-    else:
-        os.chmod(directory, bits)
-    return bits

@@ -10,9 +10,9 @@ from crewai.memory.storage.factory import set_memory_storage_factory
 from crewai_core.lock_store import set_lock_backend
 
 from crewai_landed.flows import LandedFlowPersistence
-from crewai_landed.locks import LOCKS, Locks
+from crewai_landed.locks import Locks
 from crewai_landed.storage import LandedStorage
-from landed.engines import absolute, below
+from landed.engines import absolute
 
 if TYPE_CHECKING:
     import os
@@ -38,7 +38,7 @@ def install(path: str | os.PathLike[str]) -> None:
         NotLanded: the directory cannot be made, or the server cannot be reached. Nothing was installed.
     """
     path = absolute(path)
-    persistence, locks = LandedFlowPersistence(path=path), Locks(below(path, LOCKS))
+    persistence, locks = LandedFlowPersistence(path=path), Locks(path)
     set_memory_storage_factory(partial(_memory, LandedStorage(path)))
     set_flow_persistence_factory(lambda: persistence)
     set_lock_backend(locks)

@@ -8,5 +8,6 @@ Where to look:
 * `recovery`: where a segment ends, and whether what follows is a crash's doing or damage
 * `reading`, `compaction`: beside appending writers
 * `collection`: many journals under one root
+* `permissions`: who may use a journal
 * `claim`, `pool`: owning a journal alone; how many descriptors stay open
 """

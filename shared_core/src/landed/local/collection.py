@@ -22,6 +22,7 @@ from landed.errors import Corrupt, LockTimeout, NotLanded, OutcomeUnknown, Stale
 from landed.local.claim import CLAIM, GLANCE
 from landed.local.directory import LOCK
 from landed.local.log import LocalLog
+from landed.local.permissions import Permissions
 from landed.local.segments import SUFFIX
 from landed.lock import Lock
 from landed.publish import publish
@@ -50,25 +51,26 @@ class LocalCollection:
     """The `Collection` of local files.
 
     Args:
-        root: created when missing, with its parents.
+        root: created when missing, with its parents. Whoever may write it may use its journals
+            (`landed.local.permissions`).
         max_bytes: growth limit of each journal in bytes; None for none.
-        mode: permission bits of files.
 
     Raises:
         NotLanded: the root cannot be made or read.
     """
 
-    def __init__(
-        self, root: str, *, max_bytes: int | None = None, mode: int = 0o600, fs: _fs.FileOps = _fs.LOCAL
-    ) -> None:
+    def __init__(self, root: str, *, max_bytes: int | None = None, fs: _fs.FileOps = _fs.LOCAL) -> None:
         self.name = os.path.abspath(root)
         self._fs = fs
-        self._mode = mode
         self._max_bytes = max_bytes
         try:
+            self._permissions = Permissions(self.name, fs)
+            self._mode = self._permissions.mode
             made: list[str] = []
-            make_directories(fs, self.name, directory_mode(mode), made)
+            make_directories(fs, self.name, directory_mode(self._mode), made)
             if made:
+                for each in made:
+                    self._permissions.share(each)
                 flush_ancestors(fs, self.name, made)
             self._settled = bool(made)
             self._root = self._identity(self.name)
@@ -163,6 +165,7 @@ class LocalCollection:
         directory = os.path.join(self.name, LOCKS)
         try:
             self._fs.mkdir(directory, directory_mode(self._mode))
+            self._permissions.share(directory)
         except FileExistsError:
             pass
         except OSError as error:
@@ -180,6 +183,7 @@ class LocalCollection:
         try:
             self._fs.mkdir(new, directory_mode(self._mode))
             try:
+                self._permissions.share(new)
                 self._put_name(new, name)
                 self._log(new, create=True).close()
                 self._fs.rename(new, path)

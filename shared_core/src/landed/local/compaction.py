@@ -13,6 +13,7 @@ from landed import _fs
 from landed.errors import LandedError, NotLanded, VerifyFailed, from_os_error
 from landed.local import frames, reading, segments
 from landed.local.frames import BATCH, HEADER, Head, Header
+from landed.local.permissions import PRIVATE
 from landed.lock import Lock
 from landed.publish import put_in_place
 
@@ -89,6 +90,8 @@ class _Output:
         self._temp = f"{TEMP}{os.urandom(6).hex()}"
         self._path = os.path.join(log.name, self._temp)
         self._fd = log.fs.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _fs.NOFOLLOW, log.directory.mode)
+        if log.directory.mode != PRIVATE:
+            log.fs.fchmod(self._fd, log.directory.mode)  # the umask's part as well
         self._parts: list[bytes] = [bytes(HEADER.size)]
         self._collected = HEADER.size
         self._offset = HEADER.size

@@ -14,9 +14,10 @@ from landed import _fs
 from landed.errors import NotLanded, from_os_error
 from landed.local import segments
 from landed.local.frames import Header, boot_tag
+from landed.local.permissions import Permissions
 from landed.process import boot_id
 from landed.publish import TEMP_PREFIX, TEMP_SUFFIX, temp_name
-from landed.state import flush_ancestors, make_directories
+from landed.state import directory_mode, flush_ancestors, make_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class JournalDirectory:
     """The directory at `path`; created, with its parents and the journal's first segment, when there is none.
 
     Args:
+        mode: permission bits of files; None for those that the directory, or the one above it, gives.
         create: False raises where there is no journal.
         first_size: bytes of the first segment.
 
@@ -44,16 +46,26 @@ class JournalDirectory:
         NotLanded: it cannot be made or read; or there is none, and `create` is False.
     """
 
-    def __init__(self, path: str, mode: int, fs: _fs.FileOps, *, create: bool, first_size: int) -> None:
+    def __init__(self, path: str, mode: int | None, fs: _fs.FileOps, *, create: bool, first_size: int) -> None:
         self.path = os.path.abspath(path)
-        self.mode = mode
         self.fs = fs
         self._seen = -1
+        self._permissions: Permissions | None = None
+        if mode is None:
+            self._permissions = self._given()
+            mode = self._permissions.mode
+        self.mode = mode
         self.made = b""
         """The id of the first segment, if it was made here, and all names that lead to it were flushed."""
         if create:
             self._make(first_size)
         self._identity = self._identify(self._stat())
+
+    def _given(self) -> Permissions:
+        try:
+            return Permissions(self.path, self.fs)
+        except OSError as error:
+            raise self.failed(error, "the directory cannot be opened", "open") from error
 
     def _make(self, first_size: int) -> None:
         try:
@@ -63,7 +75,10 @@ class JournalDirectory:
                     return
             except FileNotFoundError:
                 created: list[str] = []
-                make_directories(self.fs, self.path, self.mode | 0o100, created)
+                make_directories(self.fs, self.path, directory_mode(self.mode), created)
+                if self._permissions is not None:
+                    for each in created:
+                        self._permissions.share(each)
                 flush_ancestors(self.fs, self.path, created)
                 flushed = True
             try:

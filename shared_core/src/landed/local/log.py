@@ -39,7 +39,7 @@ class LocalLog:
     Args:
         directory: the journal's; created when missing, with its parents, unless `create` is False.
         max_bytes: growth limit in bytes of segments; None for none.
-        mode: permission bits of files.
+        mode: permission bits of files; None for those that the directory, or the one above it, gives.
         create: False raises where there is no journal.
         flush_names: flushes the names of the directory and of all above it.
 
@@ -54,7 +54,7 @@ class LocalLog:
         directory: str,
         *,
         max_bytes: int | None = None,
-        mode: int = 0o600,
+        mode: int | None = None,
         create: bool = True,
         flush_names: Callable[[], None] | None = None,
         fs: _fs.FileOps = _fs.LOCAL,
@@ -64,7 +64,7 @@ class LocalLog:
         self.directory = JournalDirectory(directory, mode, fs, create=create, first_size=first_size)
         self.name = path = self.directory.path
         # Whether the lock file was replaced is noticed with any other change of the directory.
-        self.lock = Lock(os.path.join(self.name, LOCK), mode=mode, watched=True, fs=fs)
+        self.lock = Lock(os.path.join(self.name, LOCK), mode=self.directory.mode, watched=True, fs=fs)
         self._max_bytes = max_bytes
         self._boot = boot_tag(boot_id())
         self._flush_names = flush_names or (lambda: flush_ancestors(fs, path))
