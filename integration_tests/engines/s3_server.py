@@ -29,7 +29,7 @@ class S3Server:
             self.port = int(listener.getsockname()[1])
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)],
+            [sys.executable, __file__, str(self.port)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -66,3 +66,29 @@ def environment(endpoint: str) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = value
+
+
+def serve(port: str) -> None:
+    """Run moto's server; its puts one after the other.
+
+    moto compares a put's condition and stores the object in two steps, in a thread for each request; between them
+    another put can do the same, and both hear that they were the first. S3 does not do that.
+    """
+    import threading
+
+    from moto.s3.responses import S3Response
+    from moto.server import main
+
+    turn = threading.Lock()
+    put_object = S3Response.put_object
+
+    def one_at_a_time(response: S3Response) -> object:
+        with turn:
+            return put_object(response)
+
+    S3Response.put_object = one_at_a_time
+    main(["-H", "127.0.0.1", "-p", port])
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
