@@ -18,6 +18,12 @@ EXPENSIVE = {
     "threading", "typing",
 }  # fmt: skip
 
+LATER = {
+    "landed.aside", "landed.audit", "landed.cli", "landed.editing", "landed.engines", "landed.holder",
+    "landed.journal", "landed.remote", "landed.waiting",
+}  # fmt: skip
+"""Of landed itself, what a write that nobody disputes does not need."""
+
 
 def modules_after(code: str) -> set[str]:
     """What a bare interpreter has loaded once it ran `code`."""
@@ -33,7 +39,7 @@ BARE = modules_after("")
 def test_importing_a_hot_module_loads_nothing_expensive(module: str) -> None:
     loaded = modules_after(f"import {module}") - BARE
     assert module in loaded
-    assert not loaded & EXPENSIVE
+    assert not loaded & (EXPENSIVE | LATER)
 
 
 @pytest.mark.parametrize("module", HOT)
@@ -56,7 +62,7 @@ def test_the_first_write_needs_hashes_and_little_else() -> None:
         "landed.files.write(place + '/a', b'x'); landed.files.read(place + '/a')\n"
         "import shutil; shutil.rmtree(place)"
     )
-    assert {name.partition(".")[0] for name in modules_after(body) - tools} <= {"_sha2", "_sha256"}
+    assert modules_after(body) - tools <= {"_sha2", "_sha256", "zlib"}
 
 
 def test_this_test_sees_an_import() -> None:

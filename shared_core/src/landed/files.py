@@ -13,7 +13,6 @@ from time import monotonic, time
 from landed import _fs
 from landed.artifact import ABSENT, LANDED, OUTSIDE, Absent, Artifact, Locked, Sight, Verdict, describe
 from landed.digest import sha256
-from landed.engines import is_address
 from landed.errors import (
     Bypassed,
     NotLanded,
@@ -131,7 +130,7 @@ class Files:
     # The same with the caller named, for landed.aio. Addresses of engines part here.
 
     def _edit(self, path: Path, verify: str, timeout: float, actor: Hashable) -> Edit | RemoteEdit:
-        if "://" in str(path) and is_address(path):
+        if _is_address(path):
             from landed.remote import RemoteEdit
 
             return RemoteEdit(self, path, verify, timeout, actor)
@@ -140,7 +139,7 @@ class Files:
         return Edit(self, path, verify, timeout, actor)
 
     def _read(self, path: Path, actor: Hashable) -> Snapshot:
-        if "://" in str(path) and is_address(path):
+        if _is_address(path):
             from landed import remote
 
             return remote.read(self, path, actor, DEFAULT_TIMEOUT)
@@ -180,7 +179,7 @@ class Files:
         return Snapshot(sight.data, verdict.version, sight.digest, artifact.path, verdict.origin, writer)
 
     def _write(self, path: Path, data: Data, expect: Expect, verify: str, timeout: float, actor: Hashable) -> Receipt:
-        if "://" in str(path) and is_address(path):
+        if _is_address(path):
             from landed import remote
 
             return remote.write(self, path, data, expect, verify, timeout, actor)
@@ -210,7 +209,7 @@ class Files:
         )
 
     def _delete(self, path: Path, expect: Expect, timeout: float, actor: Hashable) -> Receipt:
-        if "://" in str(path) and is_address(path):
+        if _is_address(path):
             from landed import remote
 
             return remote.delete(self, path, expect, timeout, actor)
@@ -240,7 +239,7 @@ class Files:
         return Receipt(artifact.path, ABSENT, "", 0, READ, monotonic() - started, verdict.version, settled)
 
     def _verify(self, path: Path, level: str, timeout: float) -> Receipt:
-        if "://" in str(path) and is_address(path):
+        if _is_address(path):
             from landed import remote
 
             return remote.verify(path, level, timeout)
@@ -476,6 +475,19 @@ class Files:
 
 
 _READ_AGAIN: Final = "Read it again, redo the change on what it holds now, then write."
+
+
+def _is_address(path: Path) -> bool:
+    """Whether an engine keeps it. What has no scheme is a file, and needs none of the engines.
+
+    Raises:
+        Refused: no engine has that scheme.
+    """
+    if "://" not in str(path):
+        return False
+    from landed.engines import is_address
+
+    return is_address(path)
 
 
 def this_thread() -> Hashable:

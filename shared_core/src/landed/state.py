@@ -12,7 +12,6 @@ import os
 import sys
 
 from landed import _fs
-from landed.engines import refuse_address
 from landed.errors import NotLanded, Refused, from_os_error
 
 TYPE_CHECKING = False
@@ -234,6 +233,8 @@ def resolve(path: str | os.PathLike[str]) -> str:
     if not name or "\0" in name:
         raise Refused("a path is not empty and holds no NUL", path=repr(name), step="path")
     if "://" in name:
+        from landed.engines import refuse_address  # no path of a file looks like this
+
         refuse_address(name)
     if name[-1] == os.sep or name[-1] == os.altsep:
         raise Refused("the path names a directory", path=name, step="path", hint="Name a file in it.")
