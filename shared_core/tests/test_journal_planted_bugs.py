@@ -296,6 +296,28 @@ def torn_beside_another() -> list[str]:
     return examine(Process(survivor(other.fs.disk)), expected)
 
 
+def hole_left_by_another_host() -> list[str]:
+    """Another host loses its power: the first of its frames is lost, the second is there. One that runs on goes on."""
+    process, expected = Process(fresh_disk()), Expectation()
+    for number, size in ((1, 3000), (2, 2000), (3, 500), (4, 1000), (5, 2000)):
+        expected.acknowledged[number] = process.append(number, 1, size)
+    BOOT.reboot()
+    other = Process(process.fs.disk)
+    assert len(other.read()) == len(expected.acknowledged)
+    end = other.log.follower.newest.end
+    other.fs.fault = lambda call: Fault(Killed()) if call.name == "fdatasync" else None
+    expected.possible |= {6, 7}
+    with pytest.raises(Killed):
+        other.log.commit([commit_of(number, 1, 700) for number in (6, 7)], 0.0)
+    other.die()
+    fd = process.log.follower.newest.fd
+    process.fs.pwrite(fd, bytes(400), end + frames.FRAME_HEADER + 200)
+    process.fs.fdatasync(fd)
+    BOOT.number -= 1
+    expected.acknowledged[8] = process.append(8)
+    return examine(Process(survivor(process.fs.disk)), expected)
+
+
 def one_failure() -> list[str]:
     return [each for each in faults_of("append", "one failure") if not each.startswith("something else")]
 
@@ -377,6 +399,9 @@ BUGS: dict[str, Bug] = {
     ),
     "end of a frame of others not checked": Bug(
         (SEGMENT, "_take_last"), "or frames.decode_body(last, data, at) is None", "", torn_beside_another
+    ),
+    "hop behind a crash": Bug(
+        (SEGMENT, "_take_last"), "head.boot == self.running != frames.NO_BOOT", "True", hole_left_by_another_host
     ),
     "last frame taken for the end, whatever is missing before it": Bug(
         (recovery, "flushed_until"),

@@ -211,10 +211,12 @@ class Forks(FileOps):
 theirs = filelock.FileLock(path)
 theirs.acquire()
 threads = lock_module._thread._count()
-try:
-    Lock(path, fs=Forks()).acquire(0.05)
-except LockTimeout:
-    armed.append(True)  # the next descriptor that it closes is the waiter's
+while lock_module._thread._count() == threads:  # on a slow machine the time may be over before a waiter is there
+    try:
+        Lock(path, fs=Forks()).acquire(0.05)
+    except LockTimeout:
+        pass
+armed.append(True)  # the next descriptor that it closes is the waiter's
 theirs.release()
 while lock_module._thread._count() > threads or not survivors:
     time.sleep(0.001)
