@@ -308,7 +308,7 @@ def hole_left_by_another_host() -> list[str]:
     other.fs.fault = lambda call: Fault(Killed()) if call.name == "fdatasync" else None
     expected.possible |= {6, 7}
     with pytest.raises(Killed):
-        other.log.commit([commit_of(number, 1, 700) for number in (6, 7)], 0.0)
+        other.run(lambda each: each.log.commit([commit_of(number, 1, 700) for number in (6, 7)], 0.0))
     other.die()
     fd = process.log.follower.newest.fd
     process.fs.pwrite(fd, bytes(400), end + frames.FRAME_HEADER + 200)
