@@ -69,7 +69,7 @@ def payloads(path: str, size: int, number: int) -> dict[str, bytes]:
     """What Claude Code says around one Write."""
     content = "x" * (size - 1) + "\n"
     call = {
-        "session_id": SESSION,
+        "session_id": f"{SESSION} {size}",  # else one's batch looks at the other's file
         "cwd": os.path.dirname(path),
         "tool_name": "Write",
         "tool_input": {"file_path": path, "content": content},
@@ -79,7 +79,7 @@ def payloads(path: str, size: int, number: int) -> dict[str, bytes]:
     return {
         "PreToolUse": json.dumps({**call, "hook_event_name": "PreToolUse"}).encode(),
         "PostToolUse": json.dumps({**call, "hook_event_name": "PostToolUse", "tool_response": response}).encode(),
-        "PostToolBatch": json.dumps({"session_id": SESSION, "hook_event_name": "PostToolBatch"}).encode(),
+        "PostToolBatch": json.dumps({"session_id": call["session_id"], "hook_event_name": "PostToolBatch"}).encode(),
     }
 
 

@@ -267,7 +267,8 @@ def _end(ledger: Ledger, paths: list[str]) -> Answer:
 
 def _settle(_call: Call, ledger: Ledger) -> Answer:
     with ledger:
-        lines = _close_all(ledger) + _changed(ledger)
+        written = {path for path, known in ledger.known.items() if known.open}
+        lines = _close_all(ledger) + _changed(ledger, besides=written)
     return Answer(tell=_listed(lines))
 
 
@@ -348,12 +349,12 @@ def _flush(path: str, made: int) -> None:
             directory.sync()
 
 
-def _changed(ledger: Ledger) -> list[str]:
-    """Files that hold other bytes than the agent last saw there, each told once."""
+def _changed(ledger: Ledger, *, besides: set[str]) -> list[str]:
+    """Files that hold other bytes than the agent last saw there, each told once; not those looked at just now."""
     lines = []
     for path, known in list(ledger.known.items()):
         seen = known.seen
-        if seen is None or known.open:
+        if seen is None or known.open or path in besides:
             continue
         try:
             status = os.lstat(path)
