@@ -36,6 +36,7 @@ def run(claude: Claude, *words: str) -> str:
 def test_claude_code_finds_it_valid(bare: Claude) -> None:
     for directory in (PLUGIN, ROOT):
         assert "Validation passed" in run(bare, "validate", str(directory))
+    assert "warning" not in run(bare, "validate", str(PLUGIN), "--profile", "directory")
 
 
 def test_installed_from_the_repository_it_guards(bare: Claude, script: Script) -> None:
