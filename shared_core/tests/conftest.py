@@ -13,6 +13,7 @@ from recording import Recording
 import landed
 from landed import process
 from landed.local import segments
+from landed.local.frames import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Journals whose segments double from one page on, so that a few records fill several."""
-    for name, value in (("FIRST_SIZE", segments.PAGE), ("GROWTH", 1), ("AHEAD", segments.PAGE)):
+    for name, value in (("FIRST_SIZE", PAGE), ("GROWTH", 1), ("AHEAD", PAGE)):
         monkeypatch.setattr(segments, name, value)
 
 
