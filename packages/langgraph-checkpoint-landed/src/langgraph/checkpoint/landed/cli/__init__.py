@@ -1,1 +1,1 @@
-"""What this package adds to the command ``landed``: ``threads``, ``thread`` and ``prune-threads``."""
+"""What this package adds to ``landed``: ``threads``, ``thread``, ``prune-threads`` and ``import-sqlite``."""

@@ -1,0 +1,55 @@
+"""``landed import-sqlite``: the threads of a SqliteSaver's database, into a directory of LandedSaver's."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from landed.cli import output
+from langgraph.checkpoint.landed.importing import AsStored, Database, copy_thread
+from langgraph.checkpoint.landed.saver import LandedSaver
+
+if TYPE_CHECKING:
+    import argparse
+
+DESCRIPTION = """\
+Copy all threads of a SqliteSaver's database into a directory (or an address) for LandedSaver: every
+checkpoint with its id, its parent, its metadata and its pending writes. Values are copied as they are
+stored, so that no class of yours is needed. Each thread is read back and compared when it is copied.
+
+The database is only read; stop what writes to it first. A copy that was broken off goes on when it is
+called again. A thread that is there already and is not a part of this one is refused, not overwritten.
+"""
+
+
+def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not name its type
+    """Add the command."""
+    summary = "copy the LangGraph threads of a SqliteSaver"
+    parser = output.add_command(subparsers, "import-sqlite", summary, DESCRIPTION)
+    parser.add_argument("database", metavar="FILE", help="the database that SqliteSaver was given")
+    parser.add_argument("directory", metavar="DIR", help="the directory that LandedSaver will be given")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Copy."""
+    database = Database(args.database)
+    threads = database.threads()
+    done: list[dict[str, Any]] = []
+    with LandedSaver(args.directory, serde=AsStored(), on_conflict="fork") as saver:
+        for number, thread in enumerate(threads, 1):
+            with output.Meter(f"thread {number} of {len(threads)}") as meter:
+                total = sum(1 for _ in database.checkpoints(thread))
+                copied, before = copy_thread(database, saver, thread, partial(meter.at, total=total))
+            done.append({"thread": thread, "checkpoints": copied, "there_before": before})
+    database.close()
+    if args.json:
+        output.emit({"database": database.path, "path": args.directory, "threads": done, "verified": True})
+        return output.OK
+    checkpoints, before = (sum(each[what] for each in done) for what in ("checkpoints", "there_before"))
+    earlier = f", {before} of them by an earlier copy" if before else ""
+    print(
+        f"copied {output.count(len(done), 'thread')} with {output.count(checkpoints, 'checkpoint')}{earlier}; "
+        f"{output.shown(args.directory)} reads back as {output.shown(database.path)} does"
+    )
+    return output.OK
