@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from langgraph.checkpoint.landed.difference import cost
 from langgraph.checkpoint.landed.records import CheckpointRecord, Fields, Typed, ValueRecord, WritesRecord
@@ -18,6 +18,10 @@ OVERHEAD: Final = 256
 """Bytes that an entry costs beside its body, about."""
 
 
+Encoded: TypeAlias = tuple[int, bytes]
+"""A record's kind and its data."""
+
+
 class Cache:
     """Decoded records and whole values by their index and sequence number; the longest unused go first.
 
@@ -28,10 +32,11 @@ class Cache:
         self._limit = limit
         self._used = 0
         self._guard = threading.Lock()
-        self._entries: OrderedDict[tuple[int, Hashable], tuple[Fields | Typed, int]] = OrderedDict()
+        self._entries: OrderedDict[tuple[int, Hashable], tuple[Fields | Encoded | Typed, int]] = OrderedDict()
         self._of: dict[int, set[tuple[int, Hashable]]] = {}
 
-    def get(self, owner: int, sequence: int) -> Fields | None:
+    def get(self, owner: int, sequence: int) -> Fields | Encoded | None:
+        """A record: decoded, or as it was appended."""
         return self._get((owner, sequence))  # type: ignore[return-value]
 
     def value(self, owner: int, sequence: int) -> Typed | None:
@@ -42,6 +47,10 @@ class Cache:
         self._keep((owner, sequence), fields, _size(fields))
         if isinstance(fields, ValueRecord) and isinstance(fields.body, bytes):
             self._keep((owner, ("value", sequence)), (fields.type, fields.body), 0)
+
+    def keep_encoded(self, owner: int, sequence: int, kind: int, data: bytes) -> None:
+        """A record that was just appended: few are read again, and encoded it is one object instead of many."""
+        self._keep((owner, sequence), (kind, data), len(data))
 
     def keep_value(self, owner: int, sequence: int, typed: Typed) -> None:
         self._keep((owner, ("value", sequence)), typed, len(typed[1]))
@@ -54,7 +63,7 @@ class Cache:
                 if entry is not None:
                     self._used -= entry[1]
 
-    def _get(self, key: tuple[int, Hashable]) -> Fields | Typed | None:
+    def _get(self, key: tuple[int, Hashable]) -> Fields | Encoded | Typed | None:
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -64,7 +73,7 @@ class Cache:
             return entry[0]  # another thread has just let it go
         return entry[0]
 
-    def _keep(self, key: tuple[int, Hashable], body: Fields | Typed, size: int) -> None:
+    def _keep(self, key: tuple[int, Hashable], body: Fields | Encoded | Typed, size: int) -> None:
         size += OVERHEAD
         if size > self._limit // 4:
             return

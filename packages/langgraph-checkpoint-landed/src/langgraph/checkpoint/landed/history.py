@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left, insort
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from landed import Corrupt, Journal, Record
 from langgraph.checkpoint.landed import difference
@@ -90,7 +90,7 @@ class Namespace:
     Attributes:
         checkpoints: by id.
         ids: sorted; the last is the latest.
-        writes: by checkpoint id, whether or not it is there yet, then by (task id, index).
+        writes: the fields of each `Write` by checkpoint id, whether or not it is there yet, then by (task id, index).
         versions: sequence numbers of values by (channel, version).
     """
 
@@ -99,7 +99,8 @@ class Namespace:
     def __init__(self) -> None:
         self.checkpoints: dict[str, Stored] = {}
         self.ids: list[str] = []
-        self.writes: dict[str, dict[tuple[str, int], Write]] = {}
+        # Plain tuples: the garbage collector looks through them once, and through named ones again and again.
+        self.writes: dict[str, dict[tuple[str, int], tuple[int, Position, int, str, str, int, str]]] = {}
         self.versions: dict[tuple[str, Any], int] = {}
 
     @property
@@ -212,12 +213,17 @@ class History:
             StaleWrite: somebody appended since `expect`. Nothing was written.
             LandedError: as `Journal.append`.
         """
-        receipt = self.journal.append([Record(encode(each), kind=CODES[type(each)]) for each in records], expect=expect)
+        encoded = [Record(encode(each), kind=CODES[type(each)]) for each in records]
+        receipt = self.journal.append(encoded, expect=expect)
         with self.guard:
             if receipt.first == self.seen + 1:
                 for distance, fields in enumerate(records):
                     self._apply(receipt.first + distance, receipt.position, fields)
-                    self._cache.keep(self._key, receipt.first + distance, fields)
+                    if isinstance(fields, ValueRecord) and isinstance(fields.body, bytes):
+                        self._cache.keep_value(self._key, receipt.first + distance, (fields.type, fields.body))
+                    else:
+                        record = encoded[distance]
+                        self._cache.keep_encoded(self._key, receipt.first + distance, record.kind, record.data)
                 self.seen = receipt.tail
 
     def _decode(self, kind: int, data: bytes) -> Fields:
@@ -286,7 +292,7 @@ class History:
             key = (fields.task_id, index)
             # A task that is tried again repeats its writes: the first counts. Of what tells its state, the last does.
             if index < SPECIAL or key not in writes:
-                writes[key] = Write(sequence, place, at, fields.task_path, fields.task_id, index, channel)
+                writes[key] = (sequence, place, at, fields.task_path, fields.task_id, index, channel)
 
     def _drop(self, fields: DroppedRecord) -> None:
         for ns, ids in fields.dropped.items():
@@ -334,7 +340,7 @@ class History:
         """A checkpoint's writes, in the order in which a live run applies them: by path, task, index."""
         namespace = self.namespaces.get(ns)
         found = namespace.writes.get(id) if namespace is not None else None
-        return sorted(found.values(), key=_order) if found else []
+        return sorted(map(Write._make, found.values()), key=_order) if found else []
 
     def before(self, ns: str, id: str | None) -> list[str]:
         """The ids of a namespace, oldest first, that sort before `id`; all when it is None."""
@@ -422,7 +428,7 @@ class History:
         for namespace in self.namespaces.values():
             found.update((stored.sequence, stored.place) for stored in namespace.checkpoints.values())
             for writes in namespace.writes.values():
-                found.update((write.sequence, write.place) for write in writes.values())
+                found.update((sequence, place) for sequence, place, *_ in writes.values())
         return found
 
     def orphans(self) -> set[int]:
@@ -441,9 +447,13 @@ class History:
             Moved: a compaction moved it.
             Corrupt: it cannot be read.
         """
-        fields = self._cache.get(self._key, sequence)
-        if fields is not None:
+        kept = self._cache.get(self._key, sequence)
+        if type(kept) is tuple:
+            fields = self._decode(*kept)
+            self._cache.keep(self._key, sequence, fields)
             return fields
+        if kept is not None:
+            return cast("Fields", kept)
         entries = self.journal.fetch(tuple(place))
         if entries is None:
             raise Moved
