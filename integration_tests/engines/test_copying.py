@@ -11,6 +11,7 @@ import pytest
 
 from landed.cli import main
 from landed.journal import Journal
+from landed.journals import Journals
 
 
 def records(place: str | Path) -> list[tuple[int, bytes]]:
@@ -59,3 +60,24 @@ def test_threads_go_on_where_they_were_copied_to(
     assert words == ["one", "more", "two", "more", "three", "more", "four", "more"]
     copy(url, tmp_path / "back", capsys)
     assert graph_on(LandedSaver(tmp_path / "back")).get_state(CONFIG).values["words"] == words
+
+
+@pytest.mark.parametrize("memory", [True, False], ids=["memory and flows", "flows alone"])
+@pytest.mark.parametrize("engine", ["postgres", "s3"])
+def test_a_crews_whole_state_goes_there_and_back(
+    tmp_path: Path, request: pytest.FixtureRequest, engine: str, memory: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url: str = request.getfixturevalue(f"{engine}_url")
+    if memory:
+        Journals(tmp_path / "crew").open("memory").append([b"a memory"])
+    for flow in ("one", "two"):
+        Journals(tmp_path / "crew" / "flows").open(flow).append([flow.encode()])
+    assert copy(tmp_path / "crew", url, capsys)["journals"] == 2 + memory
+    assert copy(url, tmp_path / "back", capsys)["batches"] == 2 + memory
+    assert copy(url, tmp_path / "back", capsys)["batches"] == 0
+    for name in ("one", "two"):
+        (entry,) = Journals(tmp_path / "back" / "flows").open(name).read()
+        assert entry.data == name.encode()
+    if memory:
+        (entry,) = Journals(tmp_path / "back").open("memory").read()
+        assert entry.data == b"a memory"

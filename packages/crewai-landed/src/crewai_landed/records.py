@@ -112,7 +112,8 @@ def encode(record: MemoryRecord, kind: int = MEMORY) -> landed.Record:
     fields["scope"] = scope_path(record.scope)
     for name in ("created_at", "last_accessed"):
         fields[name] = naive(fields[name]).isoformat()
-    return landed.Record(Memory(as_json(fields), as_vector(embedding)).encode(), key, kind)
+    text = as_json(fields)
+    return landed.Record(_LENGTH.pack(len(text)) + text + _packed(embedding), key, kind)
 
 
 def as_vector(embedding: Sequence[float] | None) -> NDArray[np.float32] | None:
@@ -121,8 +122,14 @@ def as_vector(embedding: Sequence[float] | None) -> NDArray[np.float32] | None:
     Raises:
         landed.Refused: a number in it is not finite, or it is longer than `LONGEST`.
     """
+    numbers = _packed(embedding)
+    return np.frombuffer(numbers, VECTOR) if numbers else None
+
+
+def _packed(embedding: Sequence[float] | None) -> bytes:
+    """An embedding as the journal holds it; empty when there is none. Raises as `as_vector`."""
     if embedding is None or not len(embedding):
-        return None
+        return b""
     try:
         length = math.hypot(*embedding)
         numbers = struct.pack(f"<{len(embedding)}f", *embedding)  # faster than numpy's own conversion
@@ -130,7 +137,7 @@ def as_vector(embedding: Sequence[float] | None) -> NDArray[np.float32] | None:
         raise refused(_NOT_FINITE, _LOOK) from error
     if not length < LONGEST:  # nor if it is not a number
         raise refused(_NOT_FINITE, _LOOK)
-    return np.frombuffer(numbers, VECTOR)
+    return numbers
 
 
 def as_json(value: object) -> bytes:

@@ -168,7 +168,7 @@ class Table:
 
     def _put(self, entry: Entry) -> None:
         memory = decode(entry.data)
-        fields = json.loads(memory.text)
+        fields = json.loads(memory.text.decode(errors="surrogatepass"))  # of bytes it would look for an encoding
         name = entry.key.decode(errors="surrogatepass")
         row = self._rows.get(name)
         if row is None:

@@ -5,21 +5,23 @@ from __future__ import annotations
 from landed.cli import output
 from landed.cli.write import seconds
 from landed.copying import copy_collection, copy_log
-from landed.engines import COLLECTION, JOURNAL, kind_of, open_collection, open_log
-from landed.errors import NotLanded
+from landed.engines import COLLECTION, JOURNAL, below, kind_of, open_collection, open_log
+from landed.errors import NotLanded, Refused
 from landed.lock import DEFAULT_TIMEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
+    from typing import Any, Final
 
     from landed.copying import Copied
 
+BELOW: Final = "flows"
+"""A root with this one below it is copied with it: CrewAI's memory, and its flows."""
 DESCRIPTION = """\
-Copy a journal, or a root with many (LangGraph threads, CrewAI flows, a memory), to another place:
-a directory, postgresql://..., s3://..., gs://... or az://... Every record keeps its number, and
-what was copied is compared with its source at the end.
+Copy a journal, or a root with many (LangGraph threads, CrewAI's memory and its flows), to another
+place: a directory, postgresql://..., s3://..., gs://... or az://... Every record keeps its number,
+and what was copied is compared with its source at the end.
 
 It can be broken off and called again, and goes on from there. Nobody may append to the target
 meanwhile; what is appended to the source after the start is left for the next call.
@@ -51,23 +53,24 @@ def run(args: argparse.Namespace) -> int:
             copied[""] = copy_log(source, target, meter.at, timeout=args.timeout)
         source.close()
         target.close()
-    elif kind == COLLECTION:
-        journals, others = open_collection(args.source), open_collection(args.target)
-        total = sum(1 for _ in journals.names())
+    elif roots := _roots(args.source, args.target, kind):
+        kind = COLLECTION
+        pairs = [(open_collection(source), open_collection(target)) for source, target in roots]
+        total = sum(1 for journals, _ in pairs for _ in journals.names())
         with output.Meter("copy") as meter:
+            for journals, others in pairs:
 
-            def progress(name: str, result: Copied) -> None:
-                copied[name] = result
-                meter.at(len(copied), total)
+                def progress(name: str, result: Copied, root: str = journals.name) -> None:
+                    copied[f"{root} {name}"] = result
+                    meter.at(len(copied), total)
 
-            copy_collection(journals, others, progress, timeout=args.timeout)
+                copy_collection(journals, others, progress, timeout=args.timeout)
     else:
         raise NotLanded(
             "there is no journal, and no root of journals",
             path=args.source,
             step="copy",
-            hint="Give the directory that was given to Journal, Journals or a saver; of CrewAI's, "
-            "copy its `memory` and its `flows`, one after the other.",
+            hint="Give the place that was given to Journal, Journals, a saver, or CrewAI's stores.",
         )
     batches = sum(each.batches for each in copied.values())
     present = sum(1 for each in copied.values() if each.present)
@@ -81,3 +84,13 @@ def run(args: argparse.Namespace) -> int:
         f"{output.shown(args.target)} reads back as {output.shown(args.source)} does"
     )
     return output.OK
+
+
+def _roots(source: str, target: str, kind: str) -> list[tuple[str, str]]:
+    """What there is of a root, and of the one that a program keeps below it, each with its place in the target."""
+    roots = [(source, target)] if kind == COLLECTION else []
+    try:
+        parts = below(source, BELOW), below(target, BELOW)
+    except Refused:  # an address without a database has nothing below it
+        return roots
+    return [*roots, parts] if kind_of(parts[0]) == COLLECTION else roots
