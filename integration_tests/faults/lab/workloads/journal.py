@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from lab.workloads import Mark
 
-SIZES = (0, 10, 200, 700, 2500)
+SIZES = (0, 10, 200, 700, 2500, 70_000)
 DROPPED = 4
 """A compaction drops every batch whose number this divides."""
 
