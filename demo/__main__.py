@@ -17,6 +17,7 @@ from time import monotonic
 
 from demo import ends_too_soon, half_a_batch, one_flow_id, one_kill, says_success, three_agents, two_runs, two_writers
 from demo.offline_crewai import INSTALLED
+from demo.page import page_of
 from demo.report import BOLD, DIM, Row, Screen
 from demo.scene import Scene
 
@@ -44,12 +45,18 @@ def main(arguments: list[str] | None = None) -> int:
         scene = Scene(Path(made), lambda text: screen.progress(f"    {text}"))
         rows = [row for name in options.incidents or INCIDENTS for row in _replay(name, scene, screen)]
     seconds = monotonic() - started
+    if options.report:
+        titles = {name: (module.TITLE, module.REPORTS) for name, module in INCIDENTS.items()}
+        options.report.parent.mkdir(parents=True, exist_ok=True)
+        options.report.write_text(page_of(rows, titles, seconds), encoding="utf-8")
     if options.json:
         cases = [{**row._asdict(), "stock": asdict(row.stock), "landed": asdict(row.landed)} for row in rows]
         print(json.dumps({"status": status_of(rows), "seconds": round(seconds, 1), "cases": cases}, indent=2))
     else:
         screen.say()
         screen.table(rows)
+        if options.report:
+            screen.say(f"As one HTML page: {options.report.resolve()}")
         screen.say(f"{_in_words(rows)} {seconds:.1f} s.")
     return status_of(rows)
 
@@ -93,6 +100,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     names = ", ".join(INCIDENTS)
     parser.add_argument("incidents", nargs="*", metavar="INCIDENT", help=f"only these, of {names}")
     parser.add_argument("--json", action="store_true", help="the outcomes for machines; what happens goes to stderr")
+    parser.add_argument("--report", metavar="FILE.html", type=Path, help="make one HTML page of it as well")
     parser.add_argument(
         "--directory", metavar="DIR", help="on whose file system to replay them; default: temporary files"
     )

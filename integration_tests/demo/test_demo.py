@@ -99,8 +99,12 @@ def _count(text: str) -> int:
 
 
 def test_it_ends_with_a_table(tmp_path: Path) -> None:
-    ran = run("two_writers", directory=tmp_path)
+    page = tmp_path / "page.html"
+    ran = run("two_writers", "--report", str(page), directory=tmp_path)
     assert ran.returncode == 0, ran.stderr
+    assert f"As one HTML page: {page}" in ran.stdout
+    assert "landed kept its promise in 2 of 2 cases" in page.read_text()
+    assert [page.read_text().count(f'<article class="{verdict}">') for verdict in ("bad", "good")] == [2, 2]
     lines = ran.stdout.splitlines()
     (heading,) = (line for line in lines if line.startswith("what happened"))
     for word in ("written with", "acknowledged", "found on the disk", "the caller heard", "tries"):
