@@ -1,4 +1,4 @@
-"""Bugs to plant in landed: a piece of its source and what stands in its place, for real processes to import.
+"""Bugs to plant in landed and its hook: a piece of source and what stands in its place, for real processes to import.
 
 Which layer must see which bug is said with each; a layer that does not is no proof of anything. The text must stand in
 exactly one file of landed: if it is no longer there, the bug cannot be planted, and that fails.
@@ -6,6 +6,7 @@ exactly one file of landed: if it is no longer there, the bug cannot be planted,
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,8 @@ import landed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SOURCE = Path(landed.__file__).parent
+HOOK = importlib.util.find_spec("landed_claude_code")
+SOURCES = [Path(landed.__file__).parent, *(Path(place) for place in (HOOK and HOOK.submodule_search_locations) or ())]
 
 
 class Mutant(NamedTuple):
@@ -88,6 +90,10 @@ MUTANTS = {
     "no flush of any name": Mutant(
         "        if self._fd is not None:\n            self._fs.fsync(self._fd)\n", "        pass\n", JOURNAL
     ),
+    # The hook for Claude Code.
+    "no flush of a name that a tool wrote": Mutant(
+        "    for _ in range(made + 1):\n", "    for _ in range(0):\n", "hook"
+    ),
 }
 
 
@@ -96,9 +102,10 @@ def planted(name: str, directory: Path) -> Iterator[str]:
     """A directory to import a landed from that has the bug."""
     mutant = MUTANTS[name]
     root = directory / "planted"
-    shutil.copytree(SOURCE, root / "landed", ignore=shutil.ignore_patterns("*.pyc"))
+    for source in SOURCES:
+        shutil.copytree(source, root / source.name, ignore=shutil.ignore_patterns("*.pyc"))
     try:
-        found = [path for path in (root / "landed").rglob("*.py") if mutant.old in path.read_text()]
+        found = [path for path in root.rglob("*.py") if mutant.old in path.read_text()]
         assert len(found) == 1, f"{name}: no longer in the source" if not found else f"{name}: in {found}"
         found[0].write_text(found[0].read_text().replace(mutant.old, mutant.new))
         yield str(root)
