@@ -21,15 +21,18 @@ class S3Server:
 
     Attributes:
         endpoint: its URL.
+
+    Args:
+        listens: the address that it listens on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, listens: str = "127.0.0.1") -> None:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             self.port = int(listener.getsockname()[1])
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.process = subprocess.Popen(
-            [sys.executable, __file__, str(self.port)],
+            [sys.executable, __file__, listens, str(self.port)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -68,7 +71,7 @@ def environment(endpoint: str) -> Iterator[None]:
             os.environ[name] = value
 
 
-def serve(port: str) -> None:
+def serve(listens: str, port: str) -> None:
     """Run moto's server; its puts one after the other.
 
     moto compares a put's condition and stores the object in two steps, in a thread for each request; between them
@@ -87,8 +90,8 @@ def serve(port: str) -> None:
             return put_object(response)
 
     S3Response.put_object = one_at_a_time
-    main(["-H", "127.0.0.1", "-p", port])
+    main(["-H", listens, "-p", port])
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(*sys.argv[1:])

@@ -45,6 +45,9 @@ SILENCE: Final = 20_000
 """Milliseconds after which a server that acknowledges no packet is taken for gone."""
 STATEMENT: Final = 30_000
 """Milliseconds that a statement may take, the wait for a row included."""
+HOLDING: Final = 5_000
+"""Milliseconds after which the server takes a row from a host that holds it and says nothing: one that was cut off or
+stopped between two statements would keep everybody else waiting."""
 ANSWER: Final = 40.0
 """Seconds after which an answer is waited for no longer: more than a statement may take. A server that is stopped, or
 waits for a standby, falls silent while its system still acknowledges every packet."""
@@ -261,9 +264,12 @@ _HINTS: Final[dict[type[LandedError], str]] = {
 
 
 def wait_for_rows(connection: Connection, deadline: float) -> None:
-    """Until the end of this transaction, wait for rows and no longer than until the deadline."""
+    """In this transaction, wait for rows until the deadline, and lose them when the host falls silent (`HOLDING`)."""
     wait = min(STATEMENT - 1000, max(1, int(1000 * (deadline - monotonic()))))
-    connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{wait}ms",))
+    connection.execute(
+        "SELECT set_config('lock_timeout', %s, true), set_config('idle_in_transaction_session_timeout', %s, true)",
+        (f"{wait}ms", f"{HOLDING}ms"),
+    )
 
 
 def passing(error: BaseException) -> bool:

@@ -1,0 +1,179 @@
+"""Writers on several hosts, some of them cut off, stopped or killed: what they were told is what is kept.
+
+The hosts are network namespaces. The checker and the writers are those of integration_tests/faults.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from network import Network, missing
+from postgres_server import PostgresServer, binaries
+from s3_server import BUCKET, S3Server, environment
+
+FAULTS = Path(__file__).parents[1] / "faults"
+sys.path.append(str(FAULTS))
+
+import histories  # noqa: E402
+
+HOSTS = 3
+GUARD = 120.0
+"""Seconds after which a writer hangs."""
+ENOUGH = 10
+"""Acknowledged writes between two losses."""
+READ = """
+import json, sys
+import landed
+if sys.argv[1] == "append":
+    records = [entry.data.decode() for entry in landed.Journal(sys.argv[2]).read()]
+    assert records[1::2] == [f"and {name}" for name in records[::2]], "a batch is not whole"
+    print(json.dumps(records[::2]))
+else:
+    count, *names = landed.read(sys.argv[2]).text.splitlines()
+    assert int(count) == len(names)
+    print(json.dumps(names))
+"""
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Network]:
+    why = missing()
+    if why:
+        pytest.skip(why)
+    network = Network(HOSTS)
+    yield network
+    network.remove()
+
+
+class Place:
+    """An address as each host spells it, and the environment in which it finds the server there."""
+
+    def __init__(self, network: Network, port: int, url: str) -> None:
+        self._network = network
+        self._port = port
+        self._url = url
+
+    def url(self, host: int) -> str:
+        return self._url.format(server=f"{self._network.server_of(host)}:{self._port}")
+
+    def environment(self, host: int) -> dict[str, str]:
+        with environment(f"http://{self._network.server_of(host)}:{self._port}"):
+            return dict(os.environ)
+
+
+@pytest.fixture(scope="module", params=["postgres", "s3"])
+def place(request: pytest.FixtureRequest, network: Network) -> Iterator[Place]:
+    if request.param == "s3":
+        pytest.importorskip("obstore", reason="obstore is not installed")
+        pytest.importorskip("moto", reason="moto is not installed")
+        with network.inside(network.hub):
+            s3 = S3Server("0.0.0.0")
+        yield Place(network, s3.port, f"s3://{BUCKET}/hosts")
+        s3.stop()
+        return
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    programs = binaries()
+    if programs is None:
+        pytest.skip("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
+    with network.inside(network.hub):
+        server = PostgresServer(programs, listen_addresses="'*'")
+    with (server.data / "pg_hba.conf").open("a") as rules:
+        rules.write("host all all 10.77.0.0/16 trust\n")
+    assert server.process is not None
+    server.process.send_signal(signal.SIGHUP)
+    yield Place(network, server.port, "postgresql://landed@{server}/postgres/hosts")
+    server.remove()
+
+
+class Hosts:
+    """Writers, one on each host, and their notes."""
+
+    def __init__(self, network: Network, place: Place, how: str, root: Path) -> None:
+        self._network, self._place, self._how = network, place, how
+        self._notes = root / "notes"
+        self._notes.mkdir()
+        self._stop = root / "stop"
+        self.running: dict[int, subprocess.Popen[bytes]] = {}
+        self._started = 0
+
+    def start(self, host: int) -> None:
+        name = f"w{self._started}"
+        self._started += 1
+        self.running[host] = self._program(
+            host, str(FAULTS / "writer.py"), name, self._how, self._url(host), str(self._notes / name), str(self._stop)
+        )
+
+    def _url(self, host: int) -> str:
+        return f"{self._place.url(host)}/{self._how}"
+
+    def _program(self, host: int, *arguments: str, output: int | None = None) -> subprocess.Popen[bytes]:
+        with self._network.inside(self._network.name(host)):
+            return subprocess.Popen([sys.executable, *arguments], env=self._place.environment(host), stdout=output)
+
+    def attempts(self) -> dict[str, histories.Attempt]:
+        return histories.read_notes(sorted(self._notes.iterdir()))
+
+    def wait_for_more(self) -> None:
+        """Until so many more were acknowledged."""
+        before, deadline = self._acked(), time.monotonic() + GUARD
+        while self._acked() < before + ENOUGH:
+            assert time.monotonic() < deadline, "nothing goes on"
+            time.sleep(0.05)
+
+    def _acked(self) -> int:
+        return sum(attempt.how == histories.ACKED for attempt in self.attempts().values())
+
+    def join(self) -> None:
+        self._stop.touch()
+        for process in self.running.values():
+            assert process.wait(GUARD) == 0
+
+    def close(self) -> None:
+        for process in self.running.values():
+            process.kill()
+            process.wait(GUARD)
+
+    def stored(self) -> list[str]:
+        """As a process that was not there before reads it."""
+        with self._program(0, "-c", READ, self._how, self._url(0), output=subprocess.PIPE) as reader:
+            output = reader.communicate(timeout=GUARD)[0]
+        assert reader.returncode == 0
+        names: list[str] = json.loads(output)
+        return names
+
+
+@pytest.mark.parametrize("how", ["append", "cas"])
+def test_what_hosts_were_told_is_what_is_kept(network: Network, place: Place, how: str, tmp_path: Path) -> None:
+    hosts = Hosts(network, place, how, tmp_path)
+    try:
+        for host in range(HOSTS):
+            hosts.start(host)
+        hosts.wait_for_more()
+        network.cut(0)
+        hosts.wait_for_more()
+        network.cut(0, down=False)
+        hosts.running[1].send_signal(signal.SIGSTOP)
+        hosts.wait_for_more()
+        hosts.running[1].send_signal(signal.SIGCONT)
+        hosts.running[2].kill()
+        hosts.running[2].wait(GUARD)
+        hosts.start(2)
+        hosts.wait_for_more()
+        hosts.join()
+        attempts, stored = hosts.attempts(), hosts.stored()
+    finally:
+        network.cut(0, down=False)
+        hosts.close()
+    report = histories.check(attempts, stored)
+    assert not report, report
+    by_worker = Counter(attempt.worker for attempt in attempts.values() if attempt.how == histories.ACKED)
+    assert set(by_worker) == {f"w{number}" for number in range(HOSTS + 1)}, "a host never got through"
