@@ -19,17 +19,15 @@ from landed.cli import main
 from landed.report.model import BAD, GOOD, KINDS, Event, Report, Section, Timeline
 from landed.report.page import render
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright to drive a browser")
-
 CHROMIUM = os.environ.get("LANDED_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-if CHROMIUM is None:
-    pytest.skip("needs a Chromium (the Debian package chromium, or LANDED_CHROMIUM)", allow_module_level=True)
-
 PAPERS = {"light": (255, 255, 255), "dark": (13, 17, 23)}
 
 
 @pytest.fixture(scope="module")
 def browser() -> Any:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright to drive a browser")
+    if CHROMIUM is None:
+        pytest.skip("needs a Chromium (the Debian package chromium, or LANDED_CHROMIUM)")
     with sync_api.sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield launched

@@ -68,6 +68,12 @@ def test_links_lead_somewhere() -> None:
             assert target.startswith("https://") or (page.parent / target).exists(), f"{page}: {target}"
 
 
+def test_the_picture_is_what_its_tool_draws() -> None:
+    command = [sys.executable, "tools/two_writers_picture.py", "--check"]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+    assert "docs/pictures/two_writers.svg" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 COLLECT = """
 import json, pytest, sys
 
