@@ -182,8 +182,8 @@ def _other(saver: LandedSaver, thread: str, what: str) -> Refused:
 
 def _said(found: CheckpointTuple) -> Any:  # noqa: ANN401 - to be compared
     """What the target says of a checkpoint, in a form that compares by bytes."""
-    parent = found.parent_config["configurable"]["checkpoint_id"] if found.parent_config else None
-    return found.config["configurable"]["thread_id"], parent, _flat(found.checkpoint), _flat(found.metadata)
+    parent = found.parent_config.get("configurable", {})["checkpoint_id"] if found.parent_config else None
+    return found.config.get("configurable", {})["thread_id"], parent, _flat(found.checkpoint), _flat(found.metadata)
 
 
 def _expected(thread: str, stored: Stored) -> Any:  # noqa: ANN401 - likewise
@@ -211,7 +211,7 @@ def _packed(value: Any) -> Typed:  # noqa: ANN401 - any value
 
 
 def _key(found: CheckpointTuple) -> tuple[str, str]:
-    return found.config["configurable"]["checkpoint_ns"], found.checkpoint["id"]
+    return found.config.get("configurable", {})["checkpoint_ns"], found.checkpoint["id"]
 
 
 def _config(thread: str, ns: str, id: str | None) -> dict[str, Any]:
