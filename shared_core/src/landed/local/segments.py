@@ -36,7 +36,7 @@ LARGE: Final = 64 << 10
 """Bytes from which a write goes into the hole itself: zeros first would cost more than the flush of its blocks."""
 FIRST_AHEAD: Final = PAGE
 AHEAD: Final = 16 << 10
-AHEAD_LIMIT: Final = 256 << 10
+AHEAD_LIMIT: Final = 64 << 10
 """Bytes of zeros that are written ahead of small appends, which then find blocks that are there: four times as many
 each time, but few for a start, and again after a large batch, as another one may follow and cover them."""
 PIECE: Final = 16 << 10
