@@ -128,3 +128,11 @@ def test_a_test_that_is_known_to_fail_in_part_shows(tmp_path: Path) -> None:
     assert tests["test_a.py::test_part"]
     assert not tests["test_a.py::test_elsewhere"]
     assert tests["test_b.py::test_b"]
+
+
+def test_the_table_of_what_survives_is_the_one_of_its_page() -> None:
+    begin, end = "<!-- survival: python -m lab.survival -->", "<!-- end of survival -->"
+    pages = [ROOT / "README.md", ROOT / "docs" / "explanation" / "what-survives-what.md"]
+    tables = [page.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0].strip() for page in pages]
+    assert tables[0].startswith("| store |")
+    assert tables[0] == tables[1]

@@ -1,10 +1,10 @@
 """What survives what: landed's stores and those that do the same without it, under the same cuts, kills and bad disks.
 
-    python -m lab.survival [--write PAGE]
+    python -m lab.survival [--write PAGE ...]
 
 Every row is driven through the same workloads (`lab.workloads`) and judged by the same rule: what was acknowledged is
 there, whole, and what is there was put there. Of a peer that raises an error, either outcome is taken. With --write the
-table takes its place in PAGE, between the two comments that mark it.
+table takes its place in each PAGE, between the two comments that mark it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lab.survival", description=__doc__.partition("\n")[0])
     parser.add_argument("--store", nargs="+", choices=[*workloads.EVERY], default=[*workloads.EVERY])
     parser.add_argument("--column", nargs="+", choices=[*COLUMNS], default=[*COLUMNS])
-    parser.add_argument("--write", type=Path, metavar="PAGE")
+    parser.add_argument("--write", type=Path, metavar="PAGE", nargs="+", default=[])
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rows = {}
@@ -74,8 +74,8 @@ def main() -> int:
         rows[name] = {column: COLUMNS[column](name) for column in options.column}
         print(name, rows[name], file=sys.stderr, flush=True)
     print(json.dumps(rows) if options.json else table(rows))
-    if options.write:
-        write(options.write, table(rows))
+    for page in options.write:
+        write(page, table(rows))
     return 0
 
 

@@ -77,6 +77,8 @@ class LandedFlowPersistence(FlowPersistence):
     Args:
         path: a directory, created when missing, or an engine's address (``postgresql://...``, ``s3://...``). Shared by
             any number of processes. A checkpoint keeps it without the password.
+
+    Attributes:
         history: how many records of each flow are kept at least; twice as many at most. At least 1.
 
     Raises:
