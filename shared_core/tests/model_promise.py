@@ -12,7 +12,9 @@ from model_fs import Fault, oserror
 from model_world import Killed, Program, content, deaths, litter, new_disk, power_cuts
 
 from landed.artifact import LANDED
+from landed.audit import DAMAGED, INTACT, UNFINISHED, audit
 from landed.errors import LandedError
+from landed.state import user_store
 from landed.values import ANY, Receipt
 
 LOST = "an acknowledged write is gone"
@@ -22,7 +24,8 @@ RENAMED = "acknowledged bytes have another version than was acknowledged"
 REPEATED = "a version was given out twice"
 STUCK = "the next write does not land"
 LITTER = "temp files are left after the next write"
-PROBLEMS = (LOST, TORN, OUTSIDE, RENAMED, REPEATED, STUCK, LITTER)
+MISJUDGED = "the audit says of an acknowledged write that it is not intact"
+PROBLEMS = (LOST, TORN, OUTSIDE, RENAMED, REPEATED, STUCK, LITTER, MISJUDGED)
 
 
 DEEP_SAMPLE = 4
@@ -116,6 +119,7 @@ class History:
         self.examined += 1
         program = Program(disk)
         before = len(self.found)
+        self._audit(program, acknowledged, where)
         for path in acknowledged.keys() | self.possible.keys():
             self._read(program, path, acknowledged.get(path, (None, "")), where)
         if len(self.found) > before:
@@ -124,6 +128,20 @@ class History:
             self._write(program, path, acknowledged.get(path, (None, "")), where, deep=deep)
         if litter(disk):
             self.found.append(Found(LITTER, f"{where}: {litter(disk)}"))
+
+    def _audit(self, program: Program, acknowledged: dict[str, tuple[bytes | None, str]], where: str) -> None:
+        for finding in program.call(lambda _: list(audit(user_store(), fs=program.fs))):
+            data, version = acknowledged.get(finding.path, (None, ""))
+            interrupted = bool(self.possible.get(finding.path))
+            if finding.verdict == UNFINISHED and finding.write is not None:
+                deleted = not finding.write.digest and data is None
+                wrong = finding.write.version in self.versions or (deleted and not interrupted)
+            elif finding.verdict in {INTACT, DAMAGED}:
+                wrong = False  # of a file whose record and log a power cut took, the audit says that it cannot tell
+            else:
+                wrong = self.disk.xattrs or not interrupted
+            if wrong:
+                self.found.append(Found(MISJUDGED, f"{where}: {finding}, acknowledged: {version}"))
 
     def _read(self, program: Program, path: str, acknowledged: tuple[bytes | None, str], where: str) -> None:
         data, version = acknowledged

@@ -13,7 +13,7 @@ from time import monotonic
 import pytest
 
 import landed
-from landed import _fs
+from landed import _fs, process
 from landed.artifact import Artifact
 from landed.audit import (
     BYPASSED,
@@ -197,8 +197,7 @@ def test_a_first_writer_killed_before_its_record(work):
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
-    (finding,) = audit(*stores())
-    assert finding.verdict in {UNFINISHED, DAMAGED}  # by whether the record's file was created before
+    assert verdicts() == {}
     landed.write(work / "a", b"one")
     assert verdicts() == {"a": [INTACT]}
 
@@ -346,9 +345,18 @@ def test_a_damaged_record(work, block):
     record = Artifact(work / "a").shelf.record_path
     with open(record, "wb") as file:
         file.write(block)
+    (work / "a").write_bytes(b"others")
+    assert [(found.verdict, found.bad, found.told) for found in audit(*stores())] == [(DAMAGED, False, False)]
+
+
+@pytest.mark.parametrize("block", [b"", bytes(40_000)], ids=["empty", "zeros"])
+def test_a_file_says_itself_which_version_it_is_when_a_power_cut_took_its_record(work, block):
+    landed.write(work / "a", b"one")
+    last = landed.write(work / "a", b"two")
+    with open(Artifact(work / "a").shelf.record_path, "wb") as file:
+        file.write(block)
     finding = only()
-    assert (finding.verdict, finding.path, finding.bad, finding.told) == (DAMAGED, record, False, False)
-    assert landed.read(work / "a").data == b"two"
+    assert (finding.verdict, finding.path, finding.found) == (INTACT, str(work / "a"), last.version)
 
 
 @pytest.mark.parametrize(("newest", "verdict"), [(False, INTACT), (True, UNFINISHED)])
@@ -365,12 +373,32 @@ def test_one_torn_slot_is_no_damage(work, newest, verdict):
     assert verdicts() == {"a": [INTACT]}
 
 
+def test_what_is_in_place_after_a_reboot_landed(work, monkeypatch):
+    """The end of a write need not have been flushed; what is in the file then has been."""
+    path = work / "a"
+    last = landed.write(path, b"one")
+    with open(Artifact(path).shelf.record_path, "r+b") as file:
+        file.seek(Artifact(path).shelf.load().sequence % 2 * SLOT_SIZE)
+        file.write(b"torn")
+    monkeypatch.setattr(process, "_boot_id", "the next boot")
+    finding = only()
+    assert (finding.verdict, finding.found) == (INTACT, last.version)
+
+
+def test_a_write_of_an_earlier_boot_that_is_not_in_place_is_unfinished(work, monkeypatch):
+    path = work / "a"
+    landed.write(path, b"one")
+    die(f"write({str(path)!r}, b'two', expect=landed.ANY)", at="rename")
+    monkeypatch.setattr(process, "_boot_id", "the next boot")
+    assert verdicts() == {"a": [UNFINISHED]}
+
+
 def test_a_record_under_anothers_key(work):
     landed.write(work / "a", b"one")
     landed.write(work / "b", b"one")
     a, b = (Artifact(work / name).shelf.record_path for name in "ab")
     os.replace(a, b)
-    assert sorted(finding.verdict for finding in audit(*stores())) == [DAMAGED, UNFINISHED]
+    assert sorted(finding.verdict for finding in audit(*stores())) == [DAMAGED, INTACT]
 
 
 def test_a_removed_record_is_missed(work):
@@ -379,8 +407,13 @@ def test_a_removed_record_is_missed(work):
     landed.write(path, b"two")
     os.unlink(Artifact(path).shelf.record_path)
     finding = only()
+    assert (finding.verdict, finding.path) == (INTACT, str(path))
+    assert "its record is gone" in finding.detail
+    path.write_bytes(b"other bytes")
+    finding = only()
     assert (finding.verdict, finding.told) == (DAMAGED, False)
-    assert "2 writes" in finding.detail
+    assert "writes up to version 2-" in finding.detail
+    assert list(audit(*stores(), under=str(path.parent / "elsewhere"))) == []
 
 
 def test_what_cannot_be_read_is_not_called_lost(work):

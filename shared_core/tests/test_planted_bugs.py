@@ -359,6 +359,14 @@ BUGS: dict[str, tuple[Plant, str]] = {
     "lock given back early": (_early_release, "second writer"),
     "no lock": (_replacing(ModelFS, "flock", lambda *_, **__: None), "second writer"),
     "mode, owner and attributes not handed on": (_replacing(publish, "_hand_on", lambda *_: None), "inheritance"),
+    "record believed that lags behind its file": (
+        _replacing(records.Record, "lags", lambda *_: False),
+        "power cut: replace",
+    ),
+    "audit without an eye for a reboot": (
+        _replacing(process.Owner, "before_this_boot", lambda _: False),
+        "power cut: replace",
+    ),
     "a version twice": (_replacing(files, "next_write", _same_version), "power cut: replace"),
 }
 

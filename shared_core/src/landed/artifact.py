@@ -215,7 +215,7 @@ class Artifact:
         if sight is None:
             gone = not known or any(write.digest == "" for write in known)
             return Verdict(ABSENT, LANDED if gone else OUTSIDE)
-        if sight.tag and counter_of(sight.tag) > record.counter:
+        if record.lags(sight.tag):
             return Verdict(sight.tag, LANDED)  # the record lags behind after a power cut; the file itself does not
         for write in known:
             if write.digest == sight.digest:
@@ -241,7 +241,7 @@ class Artifact:
         # Its writer may have met an I/O error: what the page cache says is no evidence.
         self._sweep(directory)
         sight = self.look(device=True)
-        if sight is not None and counter_of(sight.tag) > record.counter:
+        if sight is not None and record.lags(sight.tag):
             record.begun = None  # the record on the device is older than the file
             return self._adopt_tag(record, directory)
         if (sight.digest if sight is not None else "") == begun.digest:
@@ -262,7 +262,7 @@ class Artifact:
             return record, None, ""
         if sight.status.st_nlink > 1 and self._sweep(directory):
             sight = self.look()  # a put-if-absent that died between link and unlink
-        if sight is not None and counter_of(sight.tag) > record.counter:
+        if sight is not None and record.lags(sight.tag):
             base = record.landed.version if record.landed is not None else ""
             record.counter = counter_of(sight.tag)
             record.landed = Write(

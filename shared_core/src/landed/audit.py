@@ -22,7 +22,7 @@ from landed.digest import sha256
 from landed.errors import Corrupt, LandedError, LockTimeout, NotLanded, Refused
 from landed.lock import Lock
 from landed.publish import DEVICE, READ
-from landed.records import Record, Shelf, Write, read_record
+from landed.records import Record, Shelf, Write, counter_of, read_record
 from landed.state import STORE_NAME, Store, store_for, user_store
 
 TYPE_CHECKING = False
@@ -226,7 +226,8 @@ def examine(
         begun = record is not None and record.begun is not None
         lock.acquire(0 if begun else patience, owner=object())
         try:
-            return _examine_locked(store, key, level, fs)
+            found = _examine_locked(store, key, level, fs)
+            return found if record is not None else [one for one in found if _in_question(one.path, store, under, fs)]
         finally:
             lock.release()
     except LockTimeout as busy:
@@ -290,7 +291,11 @@ def _examine_locked(store: Store, key: str, level: str, fs: _fs.FileOps) -> list
             return findings
         return [Finding(IN_PROGRESS, path, f"an agent is about to write it: {lease}", hint=_LATER)]
     found = _compare(path, store, record, DEVICE, fs)  # its writer may have met an I/O error: look past the cache
+    if any(record.lags(finding.found or "") for finding in found):
+        return found
     in_place = _clean(found) and any(finding.write is begun for finding in found)
+    if in_place and begun.owner.before_this_boot():
+        return found  # what a reboot left is on the device; that it ended need not have been flushed
     alive = begun.owner.alive()
     who = {True: "its owner runs but let go of it", False: "its owner is dead", None: "its owner cannot be asked"}[
         alive
@@ -325,7 +330,12 @@ def _compare(path: str, store: Store, record: Record, level: str, fs: _fs.FileOp
         ]
     if last is None:
         return []  # bytes that were there before the first write, which did not land
-    loss = _loss(last, sight, Shelf(store, record.name, sha256(os.fsencode(record.name)), fs))
+    shelf = Shelf(store, record.name, sha256(os.fsencode(record.name)), fs)
+    same = [write for write, _ in shelf.history() if sight is not None and write.digest == sight.digest]
+    if same and counter_of(same[-1].version) > record.counter:  # without extended attributes, after a power cut
+        what = f"{_said(same[-1])}: it is in place, and its record is older"
+        return [Finding(UNFINISHED, path, what, hint=_decide(path, found), write=same[-1], found=found)]
+    loss = _loss(last, sight, same)
     hint = _put_back(path, found) if loss else _decide(path, found)
     what = loss or _change(sight)
     return [
@@ -335,8 +345,12 @@ def _compare(path: str, store: Store, record: Record, level: str, fs: _fs.FileOp
     ]
 
 
-def _loss(last: Write, sight: Sight | None, shelf: Shelf) -> str:
-    """How the bytes of `last` were lost, when nothing new stands in their place; "" when something does."""
+def _loss(last: Write, sight: Sight | None, same: list[Write]) -> str:
+    """How the bytes of `last` were lost, when nothing new stands in their place; "" when something does.
+
+    Args:
+        same: the logged writes of the bytes that are there.
+    """
     if sight is None:
         return "the file is gone"
     if not sight.data and last.size:
@@ -346,8 +360,7 @@ def _loss(last: Write, sight: Sight | None, shelf: Shelf) -> str:
     base = last.base.partition("+")[2]
     if base and sight.digest.startswith(base):
         return "the bytes that it replaced are back"
-    older = [write for write, _ in shelf.history() if write.digest == sight.digest]
-    return f"the old bytes of version {older[-1].version} are back" if older else ""
+    return f"the old bytes of version {same[-1].version} are back" if same else ""
 
 
 def _change(sight: Sight | None) -> str:
@@ -358,19 +371,21 @@ def _change(sight: Sight | None) -> str:
 
 
 def _without_record(store: Store, key: str, fs: _fs.FileOps) -> list[Finding]:
-    """A log without a record: its first writer died between the two, or the record was removed."""
-    stem = os.path.join(store.artifacts, key)
-    writes = [write for write, _ in Shelf(store, "", key, fs).history()]
+    """A log without a record: nothing came of its first write, or a power cut took the record, or somebody did."""
+    shelf = Shelf(store, "", key, fs)
+    writes = [write for write, _ in shelf.history()]
     if not writes:
         return []  # nothing was begun
-    if len(writes) == 1:
-        first = writes[0]
-        what = f"{_said(first)}: its writer died before it touched the file, whose name was not written down yet"
-        hint = f"Nothing came of it. If `{command('status')}` shows no writer, remove {shlex.quote(stem + '.log')}."
-        return [Finding(UNFINISHED, stem + ".log", what, hint=hint, write=first)]
-    return [
-        Finding(DAMAGED, stem + ".record", f"it is missing; its log tells of {len(writes)} writes", hint=_START_AGAIN)
-    ]
+    name = shelf.logged_name()
+    path = store.path_of(name) if sha256(os.fsencode(name)) == key else shelf.record_path
+    sight = Artifact(path, fs).look(device=True) if path != shelf.record_path else None
+    if sight is not None and counter_of(sight.tag) >= counter_of(writes[-1].version):
+        what = f"version {sight.tag}, as the file itself says: its record is gone"
+        return [Finding(INTACT, path, what, write=writes[-1], found=sight.tag)]
+    if all(counter_of(write.version) == 1 for write in writes):
+        return []  # refused, or dead before the record: who gets further gives out 2 next
+    what = f"its record is missing; its log tells of writes up to version {writes[-1].version}"
+    return [Finding(DAMAGED, path, what, hint=_START_AGAIN)]
 
 
 _START_AGAIN: Final = (
@@ -469,6 +484,11 @@ def _has_history(stem: str, fs: _fs.FileOps) -> bool:
 
 def _within(path: str, under: str) -> bool:
     return not under or path == under or path.startswith(under.rstrip(os.sep) + os.sep)
+
+
+def _in_question(path: str, store: Store, under: str, fs: _fs.FileOps) -> bool:
+    """Whether an audit of `under` is to speak of it: always where it is only known by its record."""
+    return os.path.dirname(path) == store.artifacts or (_within(path, under) and not _kept_elsewhere(path, store, fs))
 
 
 def _kept_elsewhere(path: str, store: Store, fs: _fs.FileOps) -> bool:

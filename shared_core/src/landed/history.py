@@ -13,7 +13,7 @@ import os
 from landed import _fs
 from landed.artifact import OUTSIDE, Absent, Artifact
 from landed.errors import LandedError
-from landed.records import Record, Shelf, Write, base_of, read_record
+from landed.records import Record, Refusal, Shelf, Write, base_of, read_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,19 +86,20 @@ def history(store: Store, key: str, path: str, fs: _fs.FileOps = _fs.LOCAL) -> l
     """
     record = read_record(os.path.join(store.artifacts, key + ".record"), fs) or Record("")
     shelf = Shelf(store, record.name, key, fs)
-    lines = [
-        Line(path, REFUSED, refusal.at, refusal.at, refusal.found, over=refusal.expected, owner=refusal.owner)
-        for refusal in shelf.refusals()
-    ]
+    lines = []
     writes = shelf.history()
+    stands = {write.version for write, landed in writes if landed}
     deletes = {write.version for write, _ in writes if not write.digest}
-    for write, landed in writes:
-        if write.base != base_of(write.base) and landed and base_of(write.base) not in deletes:
-            lines.append(Line(path, OUTSIDE_CHANGE, write.at, None, write.base))  # some time before the write
-        outcome = _outcome(write, record, landed=landed)
-        line = Line(path, outcome, write.at, write.at, write.version, over=write.base, owner=write.owner, write=write)
-        lines.append(line)
-    lines.sort(key=lambda line: line.order)
+    for entry in shelf.entries():  # in the log's order: its clock may stand still, or go back
+        at, owner = entry.at, entry.owner
+        if isinstance(entry, Refusal):
+            lines.append(Line(path, REFUSED, at, at, entry.found, over=entry.expected, owner=owner))
+            continue
+        landed, base = entry.version in stands, base_of(entry.base)
+        if entry.base != base and landed and base not in deletes:
+            lines.append(Line(path, OUTSIDE_CHANGE, at, None, entry.base))  # some time before the write
+        outcome = _outcome(entry, record, landed=landed)
+        lines.append(Line(path, outcome, at, at, entry.version, over=entry.base, owner=owner, write=entry))
     now = _outside_now(path, record, fs)
     return [*lines, now] if now is not None else lines
 

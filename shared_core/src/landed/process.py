@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from typing import Final
 
 _FIELDS: Final = 4
+BOOT_SHOWN: Final = 8
+"""Digits of the boot id in a start time."""
 
 
 class Owner:
@@ -54,6 +56,11 @@ class Owner:
             return None
         token = start_token(self.pid)
         return None if token == _CANNOT_TELL else token == self.started
+
+    def before_this_boot(self) -> bool:
+        """Whether this host was started again since the process was; False where that cannot be told."""
+        boot, dot, _ = self.started.partition(".")
+        return sys.platform == "linux" and self.host == me().host and bool(dot) and boot != boot_id()[:BOOT_SHOWN]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Owner) and self.encode() == other.encode()
@@ -108,7 +115,7 @@ def start_token(pid: int) -> str:
         fields = text[text.rindex(b")") + 2 :].split()
         if fields[0] == b"Z":
             return ""  # a zombie runs no more and holds nothing
-        return f"{boot_id()[:8]}.{fields[19].decode()}"
+        return f"{boot_id()[:BOOT_SHOWN]}.{fields[19].decode()}"
     return _start_token_elsewhere(pid)  # pragma: no cover - run on macOS and Windows only
 
 

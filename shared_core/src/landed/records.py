@@ -37,6 +37,8 @@ HEADER_SIZE: Final = len(MAGIC) + 8 + 1 + 8 + 1
 """Magic, crc32 and length in hexadecimal, each ended by a space or a newline."""
 SEQUENCE_DIGITS: Final = 40
 """Bytes in which a slot's first field, its sequence, certainly ends."""
+NAME: Final = "name="
+"""What begins the line of a log that says whose it is."""
 LOG_LIMIT: Final = 256 * 1024
 """Bytes of a log before it is set aside for a new one: about a thousand writes. One older log is kept."""
 OLDER: Final = ".1"
@@ -164,6 +166,13 @@ class Record:
         self.sequence = 0
         self.named = False
         self.moved = ""
+
+    def lags(self, version: str) -> bool:
+        """Whether the file, which says it is `version`, is ahead of this record: a power cut took the later states.
+
+        What such a record says begun is over and done with.
+        """
+        return counter_of(version) > self.counter
 
     def copy(self) -> Record:
         copy = Record(self.name)
@@ -329,15 +338,19 @@ class Shelf:
     def log(self, write: Write) -> None:
         """Append a line for a write that begins. Needs the lock.
 
+        A new log says first whose it is: after a power cut there may be a log and no record.
+
         Raises:
             OSError: as the system does.
         """
         path = self.log_path
-        edition, since = divmod(counter_of(write.version), LOG_CHECKS)
+        counter = counter_of(write.version)
+        edition, since = divmod(counter, LOG_CHECKS)
+        name = f"{NAME}{_escape(self.name)}\n" if counter == 1 or since == 0 else ""
         if since == 0:
             self.lock.close_beside(path)
             self._set_aside(path)
-        self._append(write.encode(), edition)
+        self._append(name + write.encode(), edition)
 
     def log_refusal(self, refusal: Refusal, counter: int) -> None:
         """Append a line for a write that is refused on top of version `counter`. Needs the lock.
@@ -389,14 +402,19 @@ class Shelf:
             landed.append((write, on_chain))
         return landed[::-1]
 
-    def refusals(self) -> list[Refusal]:
-        """Every logged refusal, oldest first."""
-        found = [Refusal.decode(line) for line in self._log_lines()]
-        return [refusal for refusal in found if refusal is not None]
+    def entries(self) -> list[Write | Refusal]:
+        """Every line of the log that can be read, in its order: the oldest first."""
+        found = [Refusal.decode(line) or Write.decode(line) for line in self._log_lines()]
+        return [entry for entry in found if entry is not None]
 
     def _log_lines(self) -> list[str]:
         text = self._log_text(self.log_path + OLDER) + b"\n" + self._log_text(self.log_path)
         return text.decode("utf-8", "surrogateescape").split("\n")
+
+    def logged_name(self) -> str:
+        """The artifact's true name, as the log tells it; "" where it does not."""
+        lines = self._log_text(self.log_path).decode("utf-8", "surrogateescape").split("\n")
+        return next((_unescape(line[len(NAME) :]) for line in lines if line.startswith(NAME)), "")
 
     def _read(self) -> Record | None:
         lock = self.lock
