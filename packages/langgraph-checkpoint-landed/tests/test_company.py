@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -91,6 +91,7 @@ def test_nothing_is_acknowledged_before_the_put_is(
     def watched(journal: landed.Journal, *args: Any, **options: Any) -> Any:
         assert not started.done()
         appended = append(journal, *args, **options)
+        wait([started], 0.5)  # time enough for one that was let go early
         assert not started.done()
         return appended
 

@@ -79,9 +79,13 @@ class Database:
         self._serde = AsStored()
         try:
             self._connection = sqlite3.connect(f"{_uri(self.path)}?mode=ro", uri=True)
+        except sqlite3.Error as error:
+            raise Refused(f"it cannot be opened: {error}", path=self.path, step="open") from error
+        try:
             self._connection.execute("SELECT checkpoint_id, metadata FROM checkpoints LIMIT 1")
             columns = {row[1] for row in self._connection.execute("PRAGMA table_info(writes)")}
         except sqlite3.Error as error:
+            self._connection.close()
             raise Refused(f"not a database of SqliteSaver: {error}", path=self.path, step="open") from error
         self._task_path = "task_path" if "task_path" in columns else "''"
 

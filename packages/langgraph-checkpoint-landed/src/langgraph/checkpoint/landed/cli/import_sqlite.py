@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,16 +34,8 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
 
 def run(args: argparse.Namespace) -> int:
     """Copy."""
-    database = Database(args.database)
-    threads = database.threads()
-    done: list[dict[str, Any]] = []
-    with LandedSaver(args.directory, serde=AsStored(), on_conflict="fork") as saver:
-        for number, thread in enumerate(threads, 1):
-            with output.Meter(f"thread {number} of {len(threads)}") as meter:
-                total = sum(1 for _ in database.checkpoints(thread))
-                copied, before = copy_thread(database, saver, thread, partial(meter.at, total=total))
-            done.append({"thread": thread, "checkpoints": copied, "there_before": before})
-    database.close()
+    with closing(Database(args.database)) as database:
+        done = _copy(database, args.directory)
     if args.json:
         output.emit({"database": database.path, "path": args.directory, "threads": done, "verified": True})
         return output.OK
@@ -53,3 +46,16 @@ def run(args: argparse.Namespace) -> int:
         f"{output.shown(args.directory)} reads back as {output.shown(database.path)} does"
     )
     return output.OK
+
+
+def _copy(database: Database, directory: str) -> list[dict[str, Any]]:
+    """Copy every thread; what there was to say of each."""
+    threads = database.threads()
+    done: list[dict[str, Any]] = []
+    with LandedSaver(directory, serde=AsStored(), on_conflict="fork") as saver:
+        for number, thread in enumerate(threads, 1):
+            with output.Meter(f"thread {number} of {len(threads)}") as meter:
+                total = sum(1 for _ in database.checkpoints(thread))
+                copied, before = copy_thread(database, saver, thread, partial(meter.at, total=total))
+            done.append({"thread": thread, "checkpoints": copied, "there_before": before})
+    return done
