@@ -14,6 +14,8 @@ from blocks import blocks_of, check_page
 ROOT = Path(__file__).resolve().parents[2]
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("shared_core/README.md")), *sorted(ROOT.glob("packages/*/README.md"))]
 TEST = re.compile(r"`((?:[\w-]+/)+(test_\w+\.py)(?:::(\w+))?)`")
+NAMED = re.compile(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)")
+"""A page of the documentation by its name in the menu, or a section of the README."""
 MARKS = re.compile(r"applymarker\(pytest\.mark\.xfail")
 """How a test says while it runs that a case is known to fail."""
 TABLE = "## Each guarantee and the test that shows it"
@@ -66,6 +68,23 @@ def test_links_lead_somewhere() -> None:
     for page in READMES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert target.startswith("https://") or (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_what_a_package_index_shows_links_to_nothing_beside_it() -> None:
+    """The README of a distribution is read where the repository is not."""
+    links = re.compile(r"\]\((?!https://|#)([^)]+)\)")
+    shipped = {page: links.findall(page.read_text(encoding="utf-8")) for page in READMES if page.parent != ROOT}
+    assert len(shipped) > 3
+    assert {page: found for page, found in shipped.items() if found} == {}
+
+
+def test_a_page_that_a_package_index_shows_by_name_has_that_name() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    here = (ROOT / "README.md").read_text(encoding="utf-8")
+    shipped = (" ".join(page.read_text(encoding="utf-8").split()) for page in READMES if page.parent != ROOT)
+    named = {name for text in shipped for name in NAMED.findall(text)}
+    assert len(named) > 5
+    assert sorted(name for name in named if f"- {name}: " not in menu and f"## {name}\n" not in here) == []
 
 
 def test_the_picture_is_what_its_tool_draws() -> None:
