@@ -6,6 +6,8 @@ import json
 import os
 import random
 import re
+import subprocess
+import sys
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -204,3 +206,11 @@ def test_a_very_long_line_does_not_recurse() -> None:
     parents = [None, *range(20_000)]
     assert len(drawn(parents)) == 20_001
     assert len(drawn([None, *(max(0, n - 1 - n % 2) for n in range(5_000))])) == 5_001
+
+
+def test_the_reference_is_what_the_program_says() -> None:
+    tool = Path(__file__).resolve().parents[3] / "tools" / "cli_reference.py"
+    if not tool.exists():
+        pytest.skip("the docs are not beside these sources")
+    checked = subprocess.run([sys.executable, tool, "--check"], capture_output=True, text=True, timeout=60, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")
