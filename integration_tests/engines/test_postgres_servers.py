@@ -212,7 +212,9 @@ def test_a_server_that_stops_flushing_is_refused_on_the_next_connection_and_open
     append(log, b"one")
     sql.execute("ALTER ROLE landed SET synchronous_commit = off")
     try:
-        with log._server.connection(time.monotonic() + TIMEOUT):  # the one that was there before is in use
+        with contextlib.ExitStack() as in_use:
+            for _ in range(log._server._pool.get_stats()["pool_size"]):  # those that were there before
+                in_use.enter_context(log._server.connection(time.monotonic() + TIMEOUT))
             for attempt in (lambda: append(log, b"two"), log.tail, log.claim):
                 with pytest.raises(Refused, match="synchronous_commit=off"):
                     attempt()

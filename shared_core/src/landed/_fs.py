@@ -162,14 +162,6 @@ class FileOps:
         _system.drop_cache(fd)
 
 
-def exact_times(device: int) -> bool:
-    """Whether the file system on a device never leaves one mtime for two changes when it was looked at in between.
-
-    Linux 6.13 does so on ext4 and xfs (multigrain timestamps); elsewhere the clock's tick decides.
-    """
-    return _system.exact_times(device)
-
-
 def real_directory(path: str) -> str:
     """Where an existing directory is once every link is followed, asked of the kernel.
 

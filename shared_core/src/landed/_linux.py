@@ -57,35 +57,3 @@ _PATH: int = getattr(os, "O_PATH", 0)
 
 def is_ours(status: os.stat_result) -> bool:
     return status.st_uid == os.geteuid()
-
-
-_EXACT = frozenset({"ext4", "xfs"})
-"""File systems with multigrain timestamps. btrfs has them too, but its device numbers do not tell which it is."""
-_MULTIGRAIN = (6, 13)
-"""The first Linux with them."""
-_exact: dict[int, bool] = {}
-
-
-def exact_times(device: int) -> bool:
-    known = _exact.get(device)
-    if known is None:
-        known = _exact[device] = _find_exact(device)
-    return known
-
-
-def _find_exact(device: int) -> bool:
-    release = os.uname().release.split(".")
-    if len(release) <= 1 or not all(part.isdigit() for part in release[:2]):
-        return False
-    if (int(release[0]), int(release[1])) < _MULTIGRAIN:
-        return False
-    number = f"{os.major(device)}:{os.minor(device)}"
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
-            for mount in mounts:
-                fields = mount.split()
-                if fields[2] == number:
-                    return fields[fields.index("-") + 1] in _EXACT
-    except (OSError, ValueError, IndexError):
-        return False
-    return False

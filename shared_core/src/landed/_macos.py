@@ -100,7 +100,3 @@ def setxattr(fd: int, name: str, value: bytes) -> None:
 
 def removexattr(fd: int, name: str) -> None:
     _check(_libc().fremovexattr(fd, os.fsencode(name), 0), name)
-
-
-def exact_times(device: int) -> bool:
-    return False

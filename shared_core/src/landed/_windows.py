@@ -56,7 +56,3 @@ def real_directory(path: str) -> str:
 
 def is_ours(status: os.stat_result) -> bool:
     return False
-
-
-def exact_times(device: int) -> bool:
-    return False

@@ -30,8 +30,7 @@ LOCK: Final = "lock"
 SUSPECT: Final = "suspect"
 """A flush failed in this boot. It needs no flush itself: the page cache, of which it warns, ends with the boot too."""
 TICK: Final = 0.05
-"""Seconds. Two changes of a directory within the clock's tick can leave one mtime, so a younger one proves nothing
-where the file system's times are not exact."""
+"""Seconds. Two changes of a directory within the clock's tick can leave one mtime, so a younger one proves nothing."""
 
 
 class JournalDirectory:
@@ -148,8 +147,7 @@ class JournalDirectory:
             names = self.fs.scandir(self.path)
         except OSError as error:
             raise self.failed(error, "the directory cannot be read", "directory") from error
-        settled = time() - status.st_mtime > TICK or _fs.exact_times(status.st_dev)
-        self._seen = status.st_mtime_ns if settled else -1
+        self._seen = status.st_mtime_ns if time() - status.st_mtime > TICK else -1
         return names
 
     def forget(self) -> None:
