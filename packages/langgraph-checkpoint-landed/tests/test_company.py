@@ -181,3 +181,15 @@ def test_a_removed_thread_is_not_written_to_by_those_who_waited(
     history.company.turn_away(history.company.board())
     with pytest.raises(landed.StaleWrite):
         started.result()
+
+
+def test_writes_that_a_put_took_and_forgot_go_by_themselves(
+    thread: Thread, root: Path, history: History, worker: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where Control-C comes between the moment in which it takes them and the one in which it would let them go."""
+    monkeypatch.setattr(company, "MOMENT", 0.5)
+    monkeypatch.setattr(company, "LIMIT", 0.1)
+    [started] = write_and_wait(worker, thread, history, ["one"])
+    history.company.board()
+    started.result(timeout=30)
+    assert pending(root, thread.where) == ["one"]

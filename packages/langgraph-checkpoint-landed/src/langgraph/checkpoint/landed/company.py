@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MOMENT: Final = 0.005
 """Seconds that writes wait for a put: what the interpreter lets another thread run for before it switches."""
+LIMIT: Final = 30.0
+"""Seconds after which writes that a put took along go by themselves: its thread was interrupted before it had them."""
 DISAPPOINTED: Final = 16
 """Times that a put has to meet writes on their way before writes wait again, after some that waited in vain."""
 
@@ -60,7 +62,7 @@ class Company:
                     _let_go(self._waiting)
                     self._waiting = []
                     return False
-            rider.gate.acquire()  # a put has just taken it along
+            rider.gate.acquire(timeout=LIMIT)  # a put has just taken it along
         return rider.landed
 
     def set_out(self) -> None:
