@@ -45,7 +45,7 @@ class Interrupt:
         self.place = ""
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
-        if frame.f_code.co_filename not in MODULES or frame.f_code.co_name == "__del__":
+        if frame.f_code.co_filename not in MODULES or in_a_finalizer(frame):
             return None
         if event == "line" and not never_struck(frame):
             self.left -= 1
@@ -54,6 +54,13 @@ class Interrupt:
                 sys.settrace(None)
                 raise KeyboardInterrupt
         return self
+
+
+def in_a_finalizer(frame: FrameType | None) -> bool:
+    """Whether Python would print what is raised there and go on: of any journal, wherever it is let go."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
 
 
 def never_struck(frame: FrameType) -> bool:
