@@ -213,4 +213,5 @@ def test_the_reference_is_what_the_program_says() -> None:
     if not tool.exists():
         pytest.skip("the docs are not beside these sources")
     checked = subprocess.run([sys.executable, tool, "--check"], capture_output=True, text=True, timeout=60, check=False)
-    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.returncode == 0, checked.stderr
+    assert "left as it is" not in checked.stderr  # some releases of LangChain warn there as well
