@@ -11,9 +11,12 @@ import json
 import os
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from demo import ends_too_soon, half_a_batch, one_flow_id, one_kill, says_success, three_agents, two_runs, two_writers
 from demo.offline_crewai import INSTALLED
@@ -21,7 +24,11 @@ from demo.page import page_of
 from demo.report import BOLD, DIM, Row, Screen
 from demo.scene import Scene
 
-INCIDENTS = {
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import ModuleType
+
+INCIDENTS: dict[str, ModuleType] = {
     "says_success": says_success,
     "one_kill": one_kill,
     "two_writers": two_writers,
@@ -30,9 +37,11 @@ INCIDENTS = {
     "three_agents": three_agents,
 }
 CREWAI = {"one_flow_id": one_flow_id, "ends_too_soon": ends_too_soon}
-"""Where CrewAI is installed: it is some 800 MB, so `make demo` puts it into an environment of its own."""
+"""Where CrewAI is installed; `make demo` installs it."""
 if INSTALLED:
     INCIDENTS |= CREWAI
+TOGETHER = 2
+"""Incidents that are replayed at a time."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,8 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="landed-demo-", dir=options.directory) as made:
         # Its own locks and records, for the processes that it starts as well.
         os.environ["LANDED_STATE_DIR"] = str(Path(made, "state"))
-        scene = Scene(Path(made), lambda text: screen.progress(f"    {text}"))
-        rows = [row for name in options.incidents or INCIDENTS for row in _replay(name, scene, screen)]
+        with _nurseries(options.incidents or INCIDENTS):
+            rows = _replay_all(options.incidents or list(INCIDENTS), Path(made), screen)
     seconds = monotonic() - started
     if options.report:
         titles = {name: (module.TITLE, module.REPORTS) for name, module in INCIDENTS.items()}
@@ -67,19 +76,42 @@ def status_of(rows: list[Row]) -> int:
     return 0 if all(row.stock.shown for row in rows) else 2
 
 
-def _replay(name: str, scene: Scene, screen: Screen) -> list[Row]:
+@contextmanager
+def _nurseries(names: Iterable[str]) -> Iterator[None]:
+    """Import what frameworks the incidents need, while others are replayed."""
+    started = [start() for start in {INCIDENTS[name].nursery for name in names if hasattr(INCIDENTS[name], "nursery")}]
+    try:
+        yield
+    finally:
+        for nursery in started:
+            nursery.close()
+
+
+def _replay_all(names: list[str], directory: Path, screen: Screen) -> list[Row]:
+    """Replay so many at a time as have a core each: most of an incident is waiting for processes and disks."""
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        replays = [pool.submit(_replay, name, directory / name, screen) for name in names]
+        try:
+            for ended in as_completed(replays):
+                ended.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [row for replay in replays for row in replay.result()]
+
+
+def _replay(name: str, directory: Path, screen: Screen) -> list[Row]:
     module = INCIDENTS[name]
-    screen.say()
-    screen.say(module.TITLE, BOLD)
-    screen.say(f"as in {module.REPORTS}", DIM)
-    rows = []
-    for case in module.CASES:
-        screen.say(f"  {case}")
-        stock = module.stock(scene, case)
-        screen.outcome(stock, good=stock.kept)
-        landed = module.landed(scene, case)
-        screen.outcome(landed, good=landed.held)
-        rows.append(Row(name, case, stock, landed))
+    scene = Scene(directory, lambda text: screen.progress(name, text))
+    rows = [Row(name, case, module.stock(scene, case), module.landed(scene, case)) for case in module.CASES]
+    with screen.block(name):
+        screen.say()
+        screen.say(module.TITLE, BOLD)
+        screen.say(f"as in {module.REPORTS}", DIM)
+        for row in rows:
+            screen.say(f"  {row.case}")
+            screen.outcome(row.stock, good=row.stock.kept)
+            screen.outcome(row.landed, good=row.landed.held)
     return rows
 
 
@@ -107,7 +139,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     unknown = [name for name in options.incidents if name not in INCIDENTS]
     if CREWAI.keys() & {*unknown}:
-        parser.error("CrewAI is not installed here; make demo runs these in an environment that has it")
+        parser.error("CrewAI is not installed here; `make demo` installs it on Python 3.10 to 3.13")
     if unknown:
         parser.error(f"no incident is called {', '.join(unknown)}; there are {names}")
     return options

@@ -10,8 +10,10 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from demo.offline_crewai import prepare
+from demo.offline_crewai import nursery, prepare
 from demo.scene import Outcome, Program, Scene, tell
+from landed.report import model
+from landed.report.model import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,16 +39,20 @@ def landed(scene: Scene, _case: str) -> Outcome:
 
 def _attempt(scene: Scene, outcome: Outcome, script: Callable[[str], None]) -> None:
     directory = str(scene.empty())
-    with Program(script, directory) as program:
+    with Program(script, directory, nursery=nursery()) as program:
         accepted = sum(line == "accepted" for line in program.lines()) * 2
         status = program.end()
-    with Program(count_landed if script is landed_script else count_stock, directory) as program:
-        found = int(program.hear())
+    count = count_landed if script is landed_script else count_stock
+    with Program(count, directory, nursery=nursery()) as counting:
+        found = int(counting.hear())
     outcome.acknowledged = f"{accepted} memories"
     outcome.found = f"{found} memories"
     outcome.heard = f"nothing; exit status {status}"
     outcome.kept = found == accepted == BATCHES * 2 and status == 0
     outcome.shown = outcome.kept if script is landed_script else found < accepted
+    outcome.artifact = "the memory of one script"
+    kind = model.LANDED if found == accepted else model.TOLD if found else model.LOST
+    outcome.events = [Event(kind, "the script", "two memories, accepted", at) for at, _ in program.told]
 
 
 # In the programs.

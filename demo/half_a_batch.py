@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from demo.scene import Outcome, Program, Scene, tell
 from landed import Journal
+from landed.report import model
+from landed.report.model import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,13 +35,16 @@ BOUND = 200
 def stock(scene: Scene, _case: str) -> Outcome:
     def attempt(outcome: Outcome) -> None:
         store = scene.empty() / "memory.jsonl"
-        accepted, _ = _run_and_kill(scene, stock_agent, store)
+        accepted, _, told = _run_and_kill(scene, stock_agent, store)
         whole, unreadable = _records_in(store)
         outcome.acknowledged = f"{accepted:,} records"
         outcome.found = f"{whole:,} records" + (", one torn" if unreadable else "")
         outcome.heard = "nothing"
         outcome.shown = whole % BATCH > 0 or unreadable > 0
         outcome.kept = not outcome.shown
+        outcome.artifact = store.name
+        left = f"{whole - accepted} records of it are there" + (", and part of one" if unreadable else "")
+        outcome.events = _events(told, model.TOLD, Event(model.LOST, "the agent", f"a batch cut short: {left}"))
 
     return scene.until_shown(Outcome('open("a").write()'), BOUND, attempt)
 
@@ -47,7 +52,7 @@ def stock(scene: Scene, _case: str) -> Outcome:
 def landed(scene: Scene, _case: str) -> Outcome:
     def attempt(outcome: Outcome) -> None:
         store = scene.empty() / "memory"
-        accepted, begun = _run_and_kill(scene, landed_agent, store)
+        accepted, begun, told = _run_and_kill(scene, landed_agent, store)
         with Journal(store) as journal:
             stored = journal.tail
             found = [entry.data for entry in journal.read()]
@@ -58,16 +63,28 @@ def landed(scene: Scene, _case: str) -> Outcome:
         outcome.found = f"{stored:,} records, " + ("the whole batch begun among them" if landed else "whole batches")
         outcome.heard = f"the next writer: the tail says that the batch begun is {'there' if landed else 'not there'}"
         outcome.shown = begun
+        outcome.artifact = store.name
+        cut = Event(model.LANDED, "the agent", f"batch {BEFORE + 1}, of which it was not told")
+        if not landed:
+            cut = Event(model.FAILED, "the agent", f"batch {BEFORE + 1}: nothing of it is there")
+        outcome.events = _events(told, model.LANDED, cut)
         outcome.kept = stored in {accepted, accepted + BATCH} and found == list(_all_records(stored // BATCH)) and whole
 
     return scene.until_shown(Outcome("Journal.append()"), BOUND, attempt)
 
 
-def _run_and_kill(scene: Scene, agent: Callable[[str], None], store: Path) -> tuple[int, bool]:
+def _events(told: list[tuple[float, str]], kind: str, cut: Event) -> list[Event]:
+    """The batches that were acknowledged, and what the kill met."""
+    done = [at for at, word in told if word == "done"]
+    cut.at = told[-1][0]
+    return [*(Event(kind, "the agent", f"batch {number}", at) for number, at in enumerate(done, 1)), cut]
+
+
+def _run_and_kill(scene: Scene, agent: Callable[[str], None], store: Path) -> tuple[int, bool, list[tuple[float, str]]]:
     """Kill the agent some time after it began a batch, but before it can end it if it takes as long as the last.
 
     Returns:
-        How many records it had been told are stored by then, and whether a batch was begun and not ended.
+        How many records it had been told are stored by then, whether a batch was begun and not ended, and what it said.
     """
     done, began, took, begun = 0, 0.0, 0.0, False
     with Program(agent, str(store)) as program:
@@ -80,7 +97,7 @@ def _run_and_kill(scene: Scene, agent: Callable[[str], None], store: Path) -> tu
                 if done == BEFORE:
                     sleep(scene.chance.uniform(0, took))
                     program.kill()
-    return done * BATCH, begun
+    return done * BATCH, begun, program.told
 
 
 def _records_in(store: Path) -> tuple[int, int]:

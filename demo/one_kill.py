@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING
 from demo.scene import Outcome, Program, Scene, tell
 from landed import verify, write
 from landed.audit import UNFINISHED, audit
+from landed.report import model
+from landed.report.model import Event
 from landed.state import user_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 TITLE = "One kill ends a runtime with 28 workflows under way"
 REPORTS = "anthropics/claude-code #69856, #75651, #76955"
 
 WORKFLOWS = 28
 CASES = ("SIGKILL while they save",)
+ARTIFACT = f"{WORKFLOWS} files, one of each workflow"
 BOUND = 20
 """Tries. At almost any moment most of the workflows are in the middle of a save."""
 
@@ -32,28 +35,31 @@ BOUND = 20
 def stock(scene: Scene, _case: str) -> Outcome:
     def attempt(outcome: Outcome) -> None:
         directory = scene.empty()
-        acknowledged, _ = _run_and_kill(scene, stock_runtime, directory)
+        acknowledged, begun, told = _run_and_kill(scene, stock_runtime, directory)
         found = {name: _step_in(directory / name) for name in acknowledged}
         torn = sum(step is None for step in found.values())
+        lost = {name for name, step in found.items() if step is None}
+        outcome.events = list(_events(told, model.TOLD, lost, begun))
         outcome.acknowledged = f"a state of each of {WORKFLOWS}"
         outcome.found = f"{WORKFLOWS - torn} whole, {torn} empty or cut off"
         outcome.heard = "nothing; no trace of what was begun"
         outcome.shown = torn > 0
         outcome.kept = torn == 0
 
-    return scene.until_shown(Outcome("json.dump() into open()"), BOUND, attempt)
+    return scene.until_shown(Outcome("json.dump() into open()", artifact=ARTIFACT), BOUND, attempt)
 
 
 def landed(scene: Scene, _case: str) -> Outcome:
     def attempt(outcome: Outcome) -> None:
         directory = scene.empty()
-        acknowledged, begun = _run_and_kill(scene, landed_runtime, directory)
+        acknowledged, begun, told = _run_and_kill(scene, landed_runtime, directory)
         found = {name: _step_in(directory / name) for name in acknowledged}
         reported = {
             Path(finding.path).name: finding
             for finding in audit(user_store(), under=str(directory.resolve()))
             if finding.verdict == UNFINISHED
         }
+        outcome.events = list(_events(told, model.LANDED, set(), begun))
         whole = [name for name, step in found.items() if step in {acknowledged[name], begun.get(name)}]
         dead = [name for name, finding in reported.items() if finding.owner_alive is False and name in begun]
         outcome.acknowledged = f"a state of each of {WORKFLOWS}"
@@ -62,16 +68,16 @@ def landed(scene: Scene, _case: str) -> Outcome:
         outcome.shown = len(dead) > 0
         outcome.kept = len(whole) == WORKFLOWS and len(dead) == len(reported) and _settled(directory, found)
 
-    return scene.until_shown(Outcome("landed.write()"), BOUND, attempt)
+    return scene.until_shown(Outcome("landed.write()", artifact=ARTIFACT), BOUND, attempt)
 
 
 def _run_and_kill(
     scene: Scene, runtime: Callable[[str], None], directory: Path
-) -> tuple[dict[str, int], dict[str, int]]:
+) -> tuple[dict[str, int], dict[str, int], list[tuple[float, str]]]:
     """Kill the runtime once every workflow has saved.
 
     Returns:
-        For each workflow the step that was acknowledged last; for those with a later one begun, that.
+        For each workflow the step that was acknowledged last; for those with a later one begun, that; all that it told.
     """
     acknowledged: dict[str, int] = {}
     begun: dict[str, int] = {}
@@ -84,7 +90,19 @@ def _run_and_kill(
                 more -= 1
                 if more < 0:
                     program.kill()  # what it had said until then is still in the pipe
-    return acknowledged, {name: step for name, step in begun.items() if step > acknowledged[name]}
+    return acknowledged, {name: step for name, step in begun.items() if step > acknowledged[name]}, program.told
+
+
+def _events(told: list[tuple[float, str]], kind: str, lost: set[str], begun: dict[str, int]) -> Iterator[Event]:
+    """What was acknowledged last in each workflow, and what was under way."""
+    last = {tuple(words.split()[:2]): (at, int(words.split()[2])) for at, words in told}
+    for (word, name), (at, step) in last.items():
+        if word == "done":
+            is_lost = name in lost
+            what = f"step {step}" + (", of which no whole state is left" if is_lost else "")
+            yield Event(model.LOST if is_lost else kind, name, what, at)
+        elif name in begun:
+            yield Event(model.FAILED, name, f"step {step}, when the kill came", at)
 
 
 def _step_in(path: Path) -> int | None:

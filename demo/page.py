@@ -33,25 +33,22 @@ def page_of(rows: list[Row], titles: Mapping[str, tuple[str, str]], seconds: flo
         title, reports = titles[incident]
         section = Section(title, f"as in {reports}", pairs=True)
         for row in cases:
-            section.add(_side(row.case, row.stock, kept=row.stock.kept, told=model.TOLD))
-            section.add(_side(row.case, row.landed, kept=row.landed.held, told=model.LANDED))
+            section.add(_side(row.case, row.stock, kept=row.stock.kept))
+            section.add(_side(row.case, row.landed, kept=row.landed.held))
         sections.append(section)
     kept = sum(row.landed.held for row in rows)
     intro = f"{INTRO} landed kept its promise in {kept} of {len(rows)} cases; it took {seconds:.0f} s."
     return render(Report("What goes wrong without landed", intro, time(), sections, NOTES))
 
 
-def _side(case: str, outcome: Outcome, *, kept: bool, told: str) -> Timeline:
-    silent = outcome.heard.startswith("nothing") or outcome.heard == "success"
-    events = [
-        *([] if outcome.acknowledged == "nothing" else [Event(told, "the writers", outcome.acknowledged)]),
-        *([] if silent else [Event(model.REFUSED, "the caller", outcome.heard)]),
-        Event(model.CHECKED if kept else model.LOST, "the disk", f"found: {outcome.found}"),
-    ]
+def _side(case: str, outcome: Outcome, *, kept: bool) -> Timeline:
+    disk = Event(model.CHECKED if kept else model.LOST, "the disk", f"found: {outcome.found}")
+    timed = sorted(outcome.events, key=lambda event: event.at or 0.0)
     facts = [
+        ("what", outcome.artifact),
         ("acknowledged", outcome.acknowledged),
         ("found", outcome.found),
         ("heard", outcome.heard),
         ("tries", str(outcome.tries)),
     ]
-    return Timeline(outcome.means, GOOD if kept else BAD, case, events, facts=facts)
+    return Timeline(outcome.means, GOOD if kept else BAD, case, [*timed, disk], facts=facts)

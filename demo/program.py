@@ -5,6 +5,11 @@ from __future__ import annotations
 import importlib
 import sys
 
+from demo.nursery import serve
+
 if __name__ == "__main__":
-    module, _, function = sys.argv[1].partition(":")
-    getattr(importlib.import_module(module), function)(*sys.argv[2:])
+    command = sys.argv[1:]
+    if command[0] == "--nursery":
+        command = serve(int(command[1]), command[2:])
+    module, _, function = command[0].partition(":")
+    getattr(importlib.import_module(module), function)(*command[1:])

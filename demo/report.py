@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import textwrap
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from demo.scene import Outcome
 
 GREEN, RED, DIM, BOLD = "32", "31", "2", "1"
@@ -49,16 +53,27 @@ class Screen:
         self._live = stream.isatty() and os.environ.get("TERM") != "dumb"
         self._colours = self._live and not os.environ.get("NO_COLOR")
 
+        self._guard = threading.RLock()
+        self._under_way: dict[str, str] = {}
+
+    @contextmanager
+    def block(self, name: str) -> Iterator[None]:
+        """Lines that stay together; what `name` stands for is no longer under way."""
+        with self._guard:
+            self._under_way.pop(name, None)
+            yield
+            self._show()
+
     def say(self, text: str = "", style: str = "") -> None:
         self._wipe()
         styled = f"\033[{style}m{text}\033[0m" if style and text and self._colours else text
         print(styled, file=self._stream, flush=True)
 
-    def progress(self, text: str) -> None:
-        """What is happening now. Elsewhere than at a terminal it is left out: what ends has a line of its own."""
-        if self._live:
-            self._wipe()
-            print(text[: shutil.get_terminal_size().columns - 1], end="", file=self._stream, flush=True)
+    def progress(self, name: str, text: str) -> None:
+        """What is happening now. Elsewhere than at a terminal it is left out: what ends has lines of its own."""
+        with self._guard:
+            self._under_way[name] = text
+            self._show()
 
     def outcome(self, outcome: Outcome, *, good: bool) -> None:
         """What one side made of a case, as soon as it is known."""
@@ -80,6 +95,12 @@ class Screen:
                 for line in _lines(cells, widths):
                     self.say(line, GREEN if good else RED)
         self.say(rule)
+
+    def _show(self) -> None:
+        if self._live and self._under_way:
+            self._wipe()
+            text = "  |  ".join(f"{name}: {what}" for name, what in self._under_way.items())
+            print(text[: shutil.get_terminal_size().columns - 1], end="", file=self._stream, flush=True)
 
     def _wipe(self) -> None:
         if self._live:

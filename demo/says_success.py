@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 from demo.scene import Outcome, Program, Scene, tell
 from landed import Files, VerifyFailed, _fs
+from landed.report import model
+from landed.report.model import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,17 +94,24 @@ def _replay(
             try:
                 save(path, NEW)
             except VerifyFailed as failed:
+                at = time.time()
                 outcome.acknowledged = "nothing"
                 outcome.heard = f"VerifyFailed, from the write: {failed.what}"
                 outcome.shown = True
                 watcher.hear()  # it has acted
             else:
+                at = time.time()
                 outcome.acknowledged = "the new bytes"
                 watcher.hear()
                 outcome.heard = check(path)
                 outcome.kept = outcome.heard != "success"
                 outcome.shown = not outcome.kept
             outcome.found = _found(path)
+            outcome.artifact = path.name
+            outcome.events = [
+                Event(model.OUTSIDE, "the neighbour", case, watcher.told[-1][0]),
+                Event(model.FAILED if outcome.kept else model.LOST, "the writer", outcome.heard, at),
+            ]
 
         return scene.until_shown(outcome, BOUND, attempt)
 

@@ -8,15 +8,19 @@ import random
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from demo.nursery import Nursery
+    from landed.report.model import Event
+
 ROOT = Path(__file__).resolve().parents[1]
-HUNG = 60.0
+HUNG = 180.0
 """Seconds until a process of the demo counts as hung and is killed."""
 
 
@@ -32,6 +36,8 @@ class Outcome:
         kept: whether all that was acknowledged was there, and nothing else; or the caller heard that it is not.
         shown: whether the fault was met.
         tries: replays until then.
+        artifact: what was written.
+        events: what happened to it in the last try, writer by writer.
     """
 
     means: str
@@ -41,6 +47,8 @@ class Outcome:
     kept: bool = True
     shown: bool = False
     tries: int = 0
+    artifact: str = ""
+    events: list[Event] = field(default_factory=list)
 
     @property
     def held(self) -> bool:
@@ -49,18 +57,20 @@ class Outcome:
 
 
 class Program:
-    """A function of the demo, in a process of its own, which ends with the ``with`` block. It speaks by `tell`."""
+    """A function of the demo, in a process of its own, which ends with the ``with`` block. It speaks by `tell`.
 
-    def __init__(self, function: Callable[..., None], *arguments: str) -> None:
+    Args:
+        nursery: forks it, so that it need not import a framework; None for a process from nothing.
+
+    Attributes:
+        told: when it said which line.
+    """
+
+    def __init__(self, function: Callable[..., None], *arguments: str, nursery: Nursery | None = None) -> None:
         self._name = function.__name__
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "demo.program", f"{function.__module__}:{self._name}", *arguments],
-            cwd=ROOT,
-            env={**os.environ, "LANDED_PROGRAM": self._name},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self.told: list[tuple[float, str]] = []
+        command, named = [f"{function.__module__}:{self._name}", *arguments], {"LANDED_PROGRAM": self._name}
+        self._process = nursery.fork(command, named) if nursery is not None else _started(command, named)
         self._watchdog = threading.Timer(HUNG, self._process.kill)
         self._watchdog.daemon = True
         self._watchdog.start()
@@ -75,7 +85,9 @@ class Program:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if line.endswith("\n"):
-                yield line[:-1]
+                at, _, words = line[:-1].partition(" ")
+                self.told.append((float(at), words))
+                yield words
 
     def hear(self) -> str:
         """Its next line.
@@ -116,9 +128,20 @@ class Program:
                 pipe.close()
 
 
+def _started(command: list[str], named: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "demo.program", *command],
+        cwd=ROOT,
+        env={**os.environ, **named},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
 def tell(*words: object) -> None:
     """In a program: one line to the demo, in one system call, so that threads and kills leave whole lines."""
-    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+    os.write(1, (" ".join(map(str, (time(), *words))) + "\n").encode())
 
 
 class Scene:

@@ -17,6 +17,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from demo.scene import ROOT, Outcome, Scene
+from landed.report import model
+from landed.report.model import Event
 
 sys.path.append(str(ROOT / "integration_tests" / "claude_code"))
 
@@ -65,8 +67,19 @@ def _play(scene: Scene, *, hooked: bool) -> Outcome:
         )
         outcome.kept = told == [stored]
         outcome.shown = len(denied) == len(AGENTS) - 1 if hooked else len(told) > 1
+        outcome.artifact = plan.name
+        outcome.events = [_event_of(agent, answers[agent], stored, hooked=hooked) for agent in AGENTS]
 
     return scene.until_shown(Outcome(name + (" with landed-hook" if hooked else "")), BOUND, attempt)
+
+
+def _event_of(agent: str, answer: str, stored: str, *, hooked: bool) -> Event:
+    """What an agent was told, and whether it is so."""
+    if SUCCESS not in answer:
+        return Event(model.REFUSED, f"agent {agent}", answer)
+    if stored != agent:
+        return Event(model.LOST, f"agent {agent}", f"{answer}; on the disk is what agent {stored} wrote")
+    return Event(model.LANDED if hooked else model.TOLD, f"agent {agent}", answer)
 
 
 @lru_cache(maxsize=1)

@@ -11,9 +11,13 @@ import contextlib
 import operator
 import os
 import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
+from demo.nursery import Nursery
 from demo.scene import Outcome, Program, Scene, tell
+from landed.report import model
+from landed.report.model import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,9 +48,16 @@ def landed(scene: Scene, case: str) -> Outcome:
     return scene.until_shown(Outcome("LandedSaver"), BOUND, lambda outcome: _attempt(scene, outcome, landed_worker))
 
 
+@lru_cache(maxsize=1)
+def nursery() -> Nursery:
+    """It has imported LangGraph and both savers."""
+    return Nursery("langgraph.graph", "langgraph.checkpoint.sqlite", "langgraph.checkpoint.landed")
+
+
 def _attempt(scene: Scene, outcome: Outcome, worker: Callable[[str, str], None]) -> None:
     directory = str(scene.empty())
-    with Program(worker, directory, WORKERS[0]) as left, Program(worker, directory, WORKERS[1]) as right:
+    left, right = (Program(worker, directory, name, nursery=nursery()) for name in WORKERS)
+    with left, right:
         for program in (left, right):
             program.hear()  # it is ready
         for program in (left, right):
@@ -54,18 +65,21 @@ def _attempt(scene: Scene, outcome: Outcome, worker: Callable[[str, str], None])
         told = [line.split() for program in (left, right) for line in program.lines()]
     acknowledged = [turn for what, turn in told if what == "acknowledged"]
     stale = sum(what == "stale" for what, _ in told)
-    opened = _sqlite if worker is stock_worker else _landed
-    with opened(directory) as saver:
-        found = _graph(saver).get_state(THREAD).values["turns"]
-        parents = [
-            one.parent_config["configurable"]["checkpoint_id"] for one in saver.list(THREAD) if one.parent_config
-        ]
-    lost, forks = set(acknowledged) - set(found), len(parents) - len(set(parents))
+    with Program(stock_reader if worker is stock_worker else landed_reader, directory, nursery=nursery()) as reader:
+        found, forks = reader.hear().split(), int(reader.hear())
+    lost = set(acknowledged) - set(found)
     outcome.acknowledged = f"{len(acknowledged)} turns"
     outcome.found = f"{len(found)} turns, {len(lost)} lost, {forks} forks"
     outcome.heard = f"StaleWrite {stale} times; ran the turn again, and it landed" if stale else "nothing"
     outcome.kept = sorted(found) == sorted(acknowledged) and not forks and len(found) == TURNS * len(WORKERS)
     outcome.shown = stale > 0 if worker is landed_worker else bool(lost)
+    outcome.artifact, outcome.events = "thread t", []
+    told_it_is = model.LANDED if worker is landed_worker else model.TOLD
+    for name, program in zip(WORKERS, (left, right), strict=True):
+        for at, words in program.told[1:]:
+            what, _, turn = words.partition(" ")
+            kind = model.REFUSED if what == "stale" else model.LOST if turn in lost else told_it_is
+            outcome.events.append(Event(kind, name, turn, at))
 
 
 # In the workers.
@@ -106,6 +120,24 @@ def stock_worker(directory: str, name: str) -> None:
 
 def landed_worker(directory: str, name: str) -> None:
     _run(_landed(directory), name)
+
+
+def stock_reader(directory: str) -> None:
+    _read(_sqlite(directory))
+
+
+def landed_reader(directory: str) -> None:
+    _read(_landed(directory))
+
+
+def _read(opened: AbstractContextManager[Any]) -> None:
+    """Tell the turns in the thread's latest state, and how many checkpoints share a parent with an older one."""
+    with opened as saver:
+        found = _graph(saver).get_state(THREAD).values["turns"]
+        configs = [one.parent_config for one in saver.list(THREAD) if one.parent_config]
+    parents = [config["configurable"]["checkpoint_id"] for config in configs]
+    tell(*found)
+    tell(len(parents) - len(set(parents)))
 
 
 def _run(opened: AbstractContextManager[Any], name: str) -> None:

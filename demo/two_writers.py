@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from demo.scene import Outcome, Program, Scene, tell
 from landed import Claimed, Entry, Full, Journal, Record, edit
+from landed.report import model
+from landed.report.model import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +27,8 @@ TITLE = "Two processes on one data directory"
 REPORTS = "thedotmack/claude-mem #3012, #2638; MemPalace #344"
 
 WRITERS = ("left", "right")
-NOTES = 100
+COPIES = ("the first copy", "the second copy")
+NOTES = 40
 """That each of them adds."""
 TOGETHER = f"each adds {NOTES} notes to one store"
 SECOND_COPY = "a second copy is started on it"
@@ -38,6 +41,8 @@ FEWEST, MORE = 6, 2
 """Updates of the first task, and how many more each next one has; the last of each counts. The first tasks end early:
 what compaction drops of them, nothing puts back."""
 TEXT = "the user prefers tea to coffee, " * 8
+DRAWN_TOGETHER = 20
+"""Updates that the timeline shows as one event."""
 LIMIT = 64 << 10
 """Bytes that the data directory may take: less than half of what all updates take, and many times the last of each."""
 
@@ -61,7 +66,8 @@ def landed(scene: Scene, case: str) -> Outcome:
 def _attempt(scene: Scene, writer: Callable[[str, str], None]) -> Callable[[Outcome], None]:
     def attempt(outcome: Outcome) -> None:
         store = scene.empty() / "notes.json"
-        acknowledged = _race(writer, store)
+        told = _race(writer, store)
+        acknowledged = [note for _, note, _ in told]
         stored = json.loads(store.read_bytes()) if store.exists() else []
         lost = set(acknowledged) - set(stored)
         phantom = set(stored) - set(acknowledged)
@@ -70,19 +76,30 @@ def _attempt(scene: Scene, writer: Callable[[str, str], None]) -> Callable[[Outc
         outcome.kept = not lost and not phantom and len(stored) == len(acknowledged) == NOTES * len(WRITERS)
         outcome.heard = "each waited for the other" if outcome.kept else "nothing"
         outcome.shown = bool(lost) if writer is stock_writer else outcome.kept
+        outcome.artifact = store.name
+        kind = model.TOLD if writer is stock_writer else model.LANDED
+        outcome.events = [Event(model.LOST if note in lost else kind, who, note, at) for at, note, who in told]
 
     return attempt
 
 
-def _race(writer: Callable[[str, str], None], store: Path) -> list[str]:
-    """Run both writers at once; what they acknowledged."""
+def _race(writer: Callable[[str, str], None], store: Path) -> list[tuple[float, str, str]]:
+    """Run both writers at once; what was acknowledged, when, and to whom."""
     left, right = (Program(writer, str(store), name) for name in WRITERS)
     with left, right:
         for program in (left, right):
             program.hear()  # it is ready
         for program in (left, right):
             program.say("go")
-        return [note for program in (left, right) for note in program.lines()]
+        for program in (left, right):
+            for _ in program.lines():
+                pass
+    return [
+        (at, note, name)
+        for name, program in zip(WRITERS, (left, right), strict=True)
+        for at, note in program.told
+        if note != "ready"
+    ]
 
 
 def stock_writer(store: str, name: str) -> None:
@@ -130,6 +147,12 @@ def _two_stock_copies(scene: Scene, outcome: Outcome) -> None:
     outcome.heard = "nothing"
     outcome.shown = doubled > 0
     outcome.kept = not outcome.shown
+    outcome.artifact = store.name
+    outcome.events = [
+        event
+        for copy, program in zip(COPIES, (first, second), strict=True)
+        for event in _grouped(model.TOLD, copy, program.told)
+    ]
 
 
 def _two_landed_copies(scene: Scene, outcome: Outcome) -> None:
@@ -153,6 +176,12 @@ def _two_landed_copies(scene: Scene, outcome: Outcome) -> None:
     outcome.found = f"the last of each of {len(_last_of_each(found))} tasks, {doubled} twice, {_kib(size)}"
     refusal = "Claimed, naming the first" if named else " ".join(refused) or "nothing"
     outcome.heard = f"the second copy: {refusal}; the first: Full {len(full)} times, went on compacted"
+    outcome.artifact = store.name
+    outcome.events = [
+        event
+        for copy, program in zip(COPIES, (first, second), strict=True)
+        for event in _events_of_copy(copy, program.told)
+    ]
     outcome.shown = named and len(full) > 0
     outcome.kept = (
         named
@@ -163,6 +192,22 @@ def _two_landed_copies(scene: Scene, outcome: Outcome) -> None:
         and set(found) <= set(stored)
         and _last_of_each(found) == _last_of_each(stored)
     )
+
+
+def _events_of_copy(copy: str, told: list[tuple[float, str]]) -> Iterator[Event]:
+    yield from _grouped(model.LANDED, copy, [(at, words) for at, words in told if words.startswith("stored ")])
+    for at, words in told:
+        word, _, what = words.partition(" ")
+        if word == "full":
+            yield Event(model.REFUSED, copy, f"Full, the journal is {what}; compacted it, and went on", at)
+        elif word == "Claimed":
+            yield Event(model.REFUSED, copy, f"Claimed, by pid {what}", at)
+
+
+def _grouped(kind: str, copy: str, told: list[tuple[float, str]]) -> Iterator[Event]:
+    for start in range(0, len(told), DRAWN_TOGETHER):
+        some = told[start : start + DRAWN_TOGETHER]
+        yield Event(kind, copy, f"{len(some)} updates", some[-1][0])
 
 
 def _kib(size: int) -> str:

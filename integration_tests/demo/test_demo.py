@@ -7,13 +7,14 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT = 60.0
-"""Seconds that the demo may take."""
+LIMIT = 150.0
+"""Seconds that the demo may take where others work beside it; alone on two cores it is well under a minute."""
 CASES = {
     "says_success": 3,
     "one_kill": 1,
@@ -22,6 +23,9 @@ CASES = {
     "two_runs": 1,
     "three_agents": 1,
 }
+if find_spec("crewai") is not None:
+    CASES |= {"one_flow_id": 1, "ends_too_soon": 1}
+needs_crewai = pytest.mark.skipif(find_spec("crewai") is None, reason="needs crewai")
 
 
 def run(*arguments: str, directory: Path, planted: str = "") -> subprocess.CompletedProcess[str]:
@@ -38,14 +42,17 @@ def run(*arguments: str, directory: Path, planted: str = "") -> subprocess.Compl
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=2 * LIMIT,
+        timeout=280,
         check=False,
     )
 
 
 def test_every_case_loses_without_landed_and_holds_with_it(tmp_path: Path) -> None:
-    ran = run("--json", directory=tmp_path)
+    page = tmp_path.with_suffix(".html")
+    ran = run("--json", "--report", str(page), directory=tmp_path)
     assert ran.returncode == 0, ran.stderr
+    drawn = page.read_text()
+    assert drawn.count("<article ") == 2 * sum(CASES.values()), "one page for all of them"
     report = json.loads(ran.stdout)
     assert report["status"] == 0
     assert report["seconds"] < LIMIT
@@ -67,8 +74,8 @@ def test_every_case_loses_without_landed_and_holds_with_it(tmp_path: Path) -> No
     assert kill["landed"]["found"].startswith("28 whole")
     assert re.match(r"[1-9]\d* saves begun by a dead owner", kill["landed"]["heard"])
     writers, copies = cases["two_writers"]
-    assert writers["landed"]["acknowledged"] == "200 notes"
-    assert writers["landed"]["found"] == "200 notes, 0 lost"
+    assert writers["landed"]["acknowledged"] == "80 notes"
+    assert writers["landed"]["found"] == "80 notes, 0 lost"
     assert re.search(r"[1-9]\d* lost", writers["stock"]["found"])
     assert copies["stock"]["found"].startswith("1000 updates, 500 twice")
     assert copies["landed"]["acknowledged"] == "500 updates"
@@ -90,8 +97,29 @@ def test_every_case_loses_without_landed_and_holds_with_it(tmp_path: Path) -> No
     assert agents["landed"]["acknowledged"] == "1 of 3 files"
     assert agents["landed"]["heard"].startswith("2 agents: not written")
     assert agents["stock"]["heard"].startswith("nothing")
+    assert _lanes(drawn, "three_agents") == {"agent one", "agent two", "agent three", "the disk"}
+    assert _lanes(drawn, "two_runs") == {"left", "right", "the disk"}
+    if "one_flow_id" in CASES:
+        (flow,), (script,) = cases["one_flow_id"], cases["ends_too_soon"]
+        assert flow["stock"]["acknowledged"] == flow["landed"]["acknowledged"] == "16 runs"
+        assert flow["landed"]["found"] == "16 of them in the state"
+        assert re.match(r"StaleWrite [1-9]\d* times", flow["landed"]["heard"])
+        assert _lanes(drawn, "one_flow_id") == {*(f"process {n}" for n in ("one", "two", "three", "four")), "the disk"}
+        assert script["stock"]["heard"] == script["landed"]["heard"] == "nothing; exit status 0"
+        assert script["landed"]["found"] == "40 memories"
     assert not (tmp_path / "never-used").exists(), "the demo keeps its own records"
     assert [entry.name for entry in tmp_path.iterdir()] == ["plants"], "the demo clears up"
+
+
+def _lanes(page: str, incident: str) -> set[str]:
+    """Who has a lane of events in the pictures of an incident."""
+    section = page.partition(f"<h2>{_title(incident)}</h2>")[2].partition("</section>")[0]
+    return set(re.findall(r'<span class="who">(.*?)</span>', section))
+
+
+def _title(incident: str) -> str:
+    source = (ROOT / "demo" / f"{incident}.py").read_text(encoding="utf-8")
+    return re.search(r'^TITLE = "(.*)"$', source, re.MULTILINE)[1]
 
 
 def _count(text: str) -> int:
@@ -105,6 +133,8 @@ def test_it_ends_with_a_table(tmp_path: Path) -> None:
     assert f"As one HTML page: {page}" in ran.stdout
     assert "landed kept its promise in 2 of 2 cases" in page.read_text()
     assert [page.read_text().count(f'<article class="{verdict}">') for verdict in ("bad", "good")] == [2, 2]
+    assert _lanes(page.read_text(), "two_writers") == {"left", "right", "the first copy", "the second copy", "the disk"}
+    assert re.search(r'aria-label="left: .*\d lost"', page.read_text()), "what a stock writer lost is on its lane"
     lines = ran.stdout.splitlines()
     (heading,) = (line for line in lines if line.startswith("what happened"))
     for word in ("written with", "acknowledged", "found on the disk", "the caller heard", "tries"):
@@ -199,6 +229,11 @@ NO_COMPARISON = """
 import langgraph.checkpoint.landed.conflicts
 langgraph.checkpoint.landed.conflicts.check = lambda *_, **__: None
 """
+NO_EXPECT = """
+import landed.journal
+append = landed.journal.Journal.append
+landed.journal.Journal.append = lambda self, records, *, expect=None: append(self, records)
+"""
 BATCH_IN_PARTS = """
 import landed.journal
 append = landed.journal.Journal.append
@@ -222,6 +257,7 @@ landed.journal.Journal.append = parts
         pytest.param("two_writers", COMPACTED_TO_NOTHING, id="two_writers-compacted to nothing"),
         pytest.param("three_agents", NO_HOOK, id="three_agents-nobody is asked before a write"),
         pytest.param("two_runs", NO_COMPARISON, id="two_runs-heads are not compared"),
+        pytest.param("one_flow_id", NO_EXPECT, id="one_flow_id-tails are not compared", marks=needs_crewai),
         pytest.param("half_a_batch", BATCH_IN_PARTS, id="half_a_batch-a record at a time"),
     ],
 )
