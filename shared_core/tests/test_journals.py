@@ -17,6 +17,7 @@ from landed.errors import Claimed, Corrupt, LandedError, LockTimeout, NotLanded,
 from landed.journal import Journal
 from landed.journals import Journals
 from landed.local.collection import DIGITS, LocalCollection
+from landed.local.log import LocalLog
 
 NAMES = ["", "a", "A", "a/b", "../x", "sp ace", "é", "e\u0301", "\0", "\ud800", "x" * 5000, "0", "a\nb", "."]
 APPEND = """
@@ -66,6 +67,24 @@ def test_one_handle_for_all(journals: Journals) -> None:
     for each in {id(handle): handle for handle in handles}.values():
         each.append([b"x"])
     assert journals.find("a") is journals.open("a")
+
+
+def test_one_handle_for_all_who_make_it_at_once(journals: Journals, root: Path) -> None:
+    """Who finds nothing, and is overtaken by who makes it, does not take the other's handle away."""
+    stock = LocalCollection(str(root))
+    made: list[Journal] = []
+
+    class Overtaken(LocalCollection):
+        def open(self, name: str, *, create: bool) -> LocalLog | None:
+            found = super().open(name, create=create)
+            if found is None:
+                journals._collection = stock
+                made.append(journals.open(name))
+            return found
+
+    journals._collection = Overtaken(str(root))
+    assert journals.find("a") is None
+    assert [journals.open("a")] == made
 
 
 def test_handles_are_bounded(journals: Journals, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,25 @@ def test_writes_that_came_before(thread: Thread, root: Path) -> None:
     assert not read_whole(fresh)
 
 
+def test_writes_that_came_before_the_checkpoint_before(thread: Thread, root: Path) -> None:
+    """A slow disk and ``durability="async"``: tasks are done long before the checkpoints that they build on."""
+    on = [thread.where]
+    drafts = []
+    for step in range(3):
+        drafts.append(thread.draft({"a": [step] * 300}))
+        thread.at(drafts[-1][0]["id"])
+        thread.write(("x", step))
+        on.append(thread.where)
+    for step, (checkpoint, new) in enumerate(drafts):
+        fresh = LandedSaver(root)  # as when the index was dropped to make room for another thread's
+        fresh.put(on[step], checkpoint, {"source": "loop", "step": step, "parents": {}}, new)
+        found = LandedSaver(root).get_tuple(thread.config)
+        assert found is not None
+        assert found.checkpoint["id"] == checkpoint["id"]
+        assert found.pending_writes == [("task", "x", step)]
+    assert not read_whole(fresh)
+
+
 def test_the_last_put_is_not_the_latest(thread: Thread, root: Path) -> None:
     older, new = thread.draft({"a": ["older"]})
     latest = thread.put({"a": ["latest"]})

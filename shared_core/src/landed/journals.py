@@ -95,7 +95,12 @@ class Journals:
                 self._pool[name] = pooled  # at the end: used last
         if pooled is not None and self._collection.current(pooled[1]):
             return pooled[0]
-        return self._open(name, create=False)
+        journal = self._open(name, create=False)
+        if journal is None:
+            with self._guard:
+                if self._pool.get(name) is pooled:  # else another thread has just made it
+                    self._pool.pop(name, None)
+        return journal
 
     def forget(self, name: str) -> None:
         """Open the journal anew next time: what an `OutcomeUnknown` asks for."""
@@ -164,7 +169,6 @@ class Journals:
     def _open(self, name: str, *, create: bool) -> Journal | None:
         log = self._collection.open(name, create=create)
         if log is None:
-            self.forget(name)
             return None
         journal = Journal(log.name, timeout=self._timeout, log=log)
         with self._guard:

@@ -91,16 +91,18 @@ class Namespace:
         checkpoints: by id.
         ids: sorted; the last is the latest.
         writes: the fields of each `Write` by checkpoint id, whether or not it is there yet, then by (task id, index).
+        awaited: ids with writes and without a checkpoint.
         versions: sequence numbers of values by (channel, version).
     """
 
-    __slots__ = ("checkpoints", "ids", "versions", "writes")
+    __slots__ = ("awaited", "checkpoints", "ids", "versions", "writes")
 
     def __init__(self) -> None:
         self.checkpoints: dict[str, Stored] = {}
         self.ids: list[str] = []
         # Plain tuples: the garbage collector looks through them once, and through named ones again and again.
         self.writes: dict[str, dict[tuple[str, int], tuple[int, Position, int, str, str, int, str]]] = {}
+        self.awaited: set[str] = set()
         self.versions: dict[tuple[str, Any], int] = {}
 
     @property
@@ -267,6 +269,7 @@ class History:
             namespace = self.namespaces[fields.ns] = Namespace()
         replaced = namespace.checkpoints.get(fields.id)
         namespace.checkpoints[fields.id] = stored
+        namespace.awaited.discard(fields.id)
         for ref in stored.refs.values():
             if ref != INLINE:
                 value = self.values.get(ref)
@@ -287,6 +290,8 @@ class History:
         namespace = self.namespaces.get(fields.ns)
         if namespace is None:
             namespace = self.namespaces[fields.ns] = Namespace()
+        if fields.id not in namespace.checkpoints:
+            namespace.awaited.add(fields.id)
         writes = namespace.writes.setdefault(fields.id, {})
         for at, (index, channel, _, _) in enumerate(fields.writes):
             key = (fields.task_id, index)
@@ -305,6 +310,7 @@ class History:
                 if stored is not None:
                     self._release(namespace, stored)
                 namespace.writes.pop(each, None)
+                namespace.awaited.discard(each)
             namespace.ids = [each for each in namespace.ids if each not in gone]
             if not namespace.ids and not namespace.writes:
                 del self.namespaces[ns]
@@ -341,6 +347,12 @@ class History:
         namespace = self.namespaces.get(ns)
         found = namespace.writes.get(id) if namespace is not None else None
         return sorted(map(Write._make, found.values()), key=_order) if found else []
+
+    def writes_from(self, ns: str, id: str) -> list[Write]:
+        """The writes of a checkpoint that is about to be put, and of later ones that are not put yet."""
+        namespace = self.namespaces.get(ns)
+        awaited = namespace.awaited if namespace is not None else ()
+        return [write for each in {id, *awaited} if each >= id for write in self.writes_of(ns, each)]
 
     def before(self, ns: str, id: str | None) -> list[str]:
         """The ids of a namespace, oldest first, that sort before `id`; all when it is None."""

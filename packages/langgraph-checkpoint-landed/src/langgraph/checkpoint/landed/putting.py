@@ -138,7 +138,7 @@ class Draft:
                 self.parent,
                 refs,
                 places,
-                {write.sequence: list(write.place) for write in history.writes_of(self.ns, self.id)},
+                {write.sequence: list(write.place) for write in history.writes_from(self.ns, self.id)},
                 latest is None or latest.id < self.id,
                 *self._body,
                 *self._metadata,

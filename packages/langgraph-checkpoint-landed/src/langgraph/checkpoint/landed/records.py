@@ -58,7 +58,8 @@ class CheckpointRecord(NamedTuple):
         ns, id, parent: which it is.
         refs: for each channel with a value: `INLINE`, or the value's sequence number; negative: counted back from this.
         places: where the values stand that are not in this batch, by sequence number.
-        early: sequence number and place of writes that were there before the checkpoint.
+        early: sequence number and place of writes that were there before the checkpoint: its own, and those of later
+            checkpoints, which may come when nothing before this one is read any more.
         head: whether no checkpoint of its namespace had a higher id.
         type, body: the checkpoint itself, serialized, with inline values only.
         metadata_type, metadata: serialized.

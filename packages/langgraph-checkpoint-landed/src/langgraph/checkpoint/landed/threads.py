@@ -115,11 +115,13 @@ class Threads:
         return removed
 
     def _history(self, name: str, *, create: bool) -> History | None:
+        known = self._pool.get(name)
         journal = self.journals.open(name) if create else self.journals.find(name)
-        if journal is None:
-            self.forget(name)
-            return None
         with self._guard:
+            if journal is None:
+                if self._pool.get(name) is known:  # else another thread has just made it
+                    self._pool.pop(name, None)
+                return None
             history = self._pool.get(name)
             if history is None or history.journal is not journal:
                 if history is not None:
