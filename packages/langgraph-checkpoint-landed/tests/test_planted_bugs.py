@@ -107,6 +107,7 @@ def nothing_of_others_is_read(patch: pytest.MonkeyPatch) -> None:
 
 FIRST_AND_LAST = test_writes.test_the_first_regular_write_counts_and_the_last_special_one
 WITHOUT_THE_PUT = test_company.test_when_the_put_fails_the_writes_go_by_themselves
+BEFORE_THE_ONE_BEFORE = test_ending.test_writes_that_came_before_the_checkpoint_before
 COPIED = test_put.test_the_directory_is_replaced_by_a_copy_under_a_run
 TABLE: list[tuple[str, Plant, Callable[..., Any], dict[str, Any]]] = [
     ("two runs", replaced(conflicts, "check", lambda *_, **__: None), test_conflicts.test_threads_at_once, {}),
@@ -117,6 +118,7 @@ TABLE: list[tuple[str, Plant, Callable[..., Any], dict[str, Any]]] = [
     ("writes", writes_are_acknowledged_early, test_company.test_nothing_is_acknowledged_before_the_put_is, {}),
     ("writes", writes_are_lost_with_the_put, WITHOUT_THE_PUT, {"error": landed.NotLanded}),
     ("writes", a_record_at_a_time, test_company.test_a_put_takes_the_writes_of_its_parent_along, {}),
+    ("writes", replaced(History, "writes_from", History.writes_of), BEFORE_THE_ONE_BEFORE, {}),
     ("any id", replaced(saver, "_namespace", lambda _: ""), test_put.test_any_thread_and_namespace, {}),
     ("seen at once", nothing_of_others_is_read, test_list.test_another_saver_sees_it_at_once, {}),
     ("loss", replaced(LocalCollection, "_check_root", lambda _: None), COPIED, {}),
