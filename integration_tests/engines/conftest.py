@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from azure_server import CONTAINER, AzureServer, installed
+from google_server import BUCKET as GOOGLE_BUCKET
+from google_server import GoogleServer
 from postgres_server import PostgresServer, binaries
 from s3_server import BUCKET, S3Server, environment
 from wire import Wire
@@ -18,9 +20,15 @@ if TYPE_CHECKING:
     import psycopg
 
 ROOT = Path(__file__).parents[2]
-# The conformance suite; CrewAI's suites, and what silences it.
-for tests in ("shared_core/tests", "packages/crewai-landed/tests", "integration_tests/crewai"):
-    sys.path.append(str(ROOT / tests))
+# The conformance suite; CrewAI's suites, and what silences it; LangGraph's suites.
+SUITES = (
+    "shared_core/tests",
+    "packages/crewai-landed/tests",
+    "integration_tests/crewai",
+    "packages/langgraph-checkpoint-landed/tests",
+    "integration_tests/langgraph",
+)
+sys.path.extend(str(ROOT / tests) for tests in SUITES)
 
 _numbers = itertools.count(1)
 
@@ -111,3 +119,17 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServer]:
 @pytest.fixture
 def azure_url(azure: AzureServer) -> str:
     return f"az://{CONTAINER}/test-{next(_numbers)}"
+
+
+@pytest.fixture(scope="session")
+def google() -> Iterator[GoogleServer]:
+    pytest.importorskip("obstore", reason="obstore is not installed")
+    server = GoogleServer()
+    with server.environment():
+        yield server
+    server.stop()
+
+
+@pytest.fixture
+def google_url(google: GoogleServer) -> str:
+    return f"gs://{GOOGLE_BUCKET}/test-{next(_numbers)}"

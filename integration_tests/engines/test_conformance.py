@@ -67,6 +67,12 @@ class TestAzure(OnObjects):
         return azure_url
 
 
+class TestGoogleStandIn(OnObjects):
+    @pytest.fixture
+    def url(self, google_url: str) -> str:
+        return google_url
+
+
 class TestS3Collection(CollectionConformance):
     @pytest.fixture
     def url(self, s3_url: str) -> str:
@@ -83,3 +89,9 @@ class TestAzureCollection(TestS3Collection):
     @pytest.fixture
     def url(self, azure_url: str) -> str:
         return azure_url
+
+
+class TestGoogleStandInCollection(TestS3Collection):
+    @pytest.fixture
+    def url(self, google_url: str) -> str:
+        return google_url

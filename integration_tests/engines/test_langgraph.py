@@ -32,7 +32,7 @@ class State(TypedDict):
     words: Annotated[list[str], operator.add]
 
 
-@pytest.fixture(params=["postgres", "s3", "azure"])
+@pytest.fixture(params=["postgres", "s3", "azure", "google"])
 def url(request: pytest.FixtureRequest) -> str:
     found: str = request.getfixturevalue(f"{request.param}_url")
     return found

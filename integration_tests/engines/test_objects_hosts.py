@@ -106,11 +106,11 @@ def test_a_lock_that_nobody_renews_is_taken_over(s3_url: str, monkeypatch: pytes
     lock, other = collection.lock("a"), collection.lock("a")
     lock.acquire()
     monkeypatch.setattr(leases, "LEASE", -1.0)
-    other.acquire(5.0)
+    other.acquire(5.0, owner="another")
     lock.release()  # the other's, by now
     monkeypatch.undo()
     with pytest.raises(LandedError):
-        collection.lock("a").acquire(0.1)
+        collection.lock("a").acquire(0.1, owner="a third")
     other.release()
 
 

@@ -11,11 +11,12 @@ import pytest
 from logs import TIMEOUT, append, held
 
 from landed.engine import Batch
-from landed.errors import Corrupt, NotLanded, Refused, VerifyFailed
+from landed.errors import Corrupt, NotLanded, Refused, StaleWrite, VerifyFailed
 
 pytest.importorskip("obstore", reason="obstore is not installed")
 
 from clients import Counted, Faulty, IgnoresConditions
+from google_server import GoogleServer
 from s3_server import BUCKET, S3Server, environment
 from wire import Wire
 
@@ -42,6 +43,22 @@ def test_a_store_that_ignores_a_condition_is_refused(
     monkeypatch.undo()
     with environment(s3.endpoint):
         ObjectLog(s3_url)
+
+
+def test_google_s_generations_are_asked_for_and_a_server_that_ignores_them_is_refused(
+    google: GoogleServer, google_url: str
+) -> None:
+    log, other = ObjectLog(google_url), ObjectLog(google_url)
+    append(log, b"one")
+    append(other, b"two", expect=1)
+    assert isinstance(append(log, b"stale", expect=1)[0].error, StaleWrite)
+    assert held(log) == [b"one", b"two"]
+    google.honest = False
+    try:
+        with pytest.raises(Refused, match="creates an object that is there"):
+            ObjectLog(f"{google_url}/elsewhere")
+    finally:
+        google.honest = True
 
 
 def test_a_proof_is_made_once_and_anew_at_another_endpoint(s3: S3Server, s3_url: str, s3_wire: Wire) -> None:

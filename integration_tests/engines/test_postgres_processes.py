@@ -135,7 +135,7 @@ def test_a_forked_child_gives_back_nothing_of_its_parents(postgres_url: str, wha
     if what == "lock":
         assert lock.held
         with pytest.raises(LockTimeout):
-            other.acquire(0.2)
+            other.acquire(0.2, owner="another")
         lock.release()
         other.acquire(TIMEOUT)
         other.release()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 TIMEOUT = 20.0
 
 
-@pytest.fixture(params=["postgres", "s3", "azure"])
+@pytest.fixture(params=["postgres", "s3", "azure", "google"])
 def engine(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name

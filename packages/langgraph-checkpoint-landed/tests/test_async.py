@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 from drafts import Thread
 
+import landed
 from landed import LockTimeout, Refused, StaleWrite, aio
 from langgraph.checkpoint.landed import LandedSaver
 
@@ -94,13 +95,11 @@ class All:
 
 
 def test_a_cancelled_put_ends_first(thread: Thread, monkeypatch: pytest.MonkeyPatch) -> None:
-    from landed.local import segments
+    append = landed.Journal.append
 
-    flush = segments.Segment.flush
-
-    def slowly(segment: segments.Segment) -> None:
+    def slowly(journal: landed.Journal, *args: Any, **kwargs: Any) -> landed.Appended:
         time.sleep(0.2)
-        flush(segment)
+        return append(journal, *args, **kwargs)
 
     async def work() -> None:
         checkpoint, new = thread.draft({"a": 1})
@@ -115,7 +114,7 @@ def test_a_cancelled_put_ends_first(thread: Thread, monkeypatch: pytest.MonkeyPa
         assert thread.tuple.checkpoint["id"] == checkpoint["id"]
 
     thread.put({"a": 0})
-    monkeypatch.setattr(segments.Segment, "flush", slowly)
+    monkeypatch.setattr(landed.Journal, "append", slowly)
     run(work())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 from drafts import Thread
 
+import landed
 from langgraph.checkpoint.landed import LandedSaver, threads
 
 
@@ -19,7 +19,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def entries(root: Path) -> list[str]:
-    return [entry for entry in os.listdir(root) if len(entry) == 40]
+    return sorted(landed.Journals(root).names())
 
 
 @pytest.mark.parametrize("ttl", [1800, timedelta(minutes=30)])

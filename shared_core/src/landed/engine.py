@@ -7,7 +7,9 @@ whatever can append at a given tail, or refuse, can be another. File descriptors
 
 from __future__ import annotations
 
-from landed.errors import Claimed, Full, StaleWrite
+import os
+
+from landed.errors import Claimed, Full, Refused, StaleWrite
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,6 +91,30 @@ def claimed(name: str, holder: str | None, *, away: bool = False) -> Claimed:
     )
     error.holder = holder
     return error
+
+
+class Holders:
+    """Who of this process holds which lock of an engine, so that nobody waits for itself. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._owners: dict[tuple[int, str], Hashable] = {}
+
+    def check(self, lock: str, owner: Hashable) -> None:
+        """Refuse an owner that holds the lock already, by whatever object.
+
+        Raises:
+            Refused: it does, and would wait for itself.
+        """
+        if (os.getpid(), lock) in self._owners and self._owners[os.getpid(), lock] == owner:
+            raise Refused(
+                "this thread or task already holds the lock and would wait for itself", path=lock, step="lock"
+            )
+
+    def took(self, lock: str, owner: Hashable) -> None:
+        self._owners[os.getpid(), lock] = owner
+
+    def gave_back(self, lock: str) -> None:
+        self._owners.pop((os.getpid(), lock), None)
 
 
 class Batch:

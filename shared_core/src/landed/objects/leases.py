@@ -10,6 +10,7 @@ import os
 import threading
 from time import monotonic, sleep, time
 
+from landed.engine import Holders
 from landed.errors import LockTimeout, NotLanded, Refused
 from landed.lock import DEFAULT_TIMEOUT
 from landed.objects.store import CONFLICT, ERRORS, Object
@@ -27,6 +28,8 @@ LEASE: Final = 60.0
 """Seconds without renewal after which a holder is taken for gone. Clocks may differ by less than that."""
 RENEWAL: Final = LEASE / 4
 """Seconds between renewals."""
+
+_holders = Holders()
 
 
 class Renewal:
@@ -73,25 +76,28 @@ class ObjectMutex:
         """Whether this object took the lock, and has not heard that it lost it."""
         return self._tag is not None
 
-    def acquire(self, timeout: float = DEFAULT_TIMEOUT, *, owner: Hashable = None) -> None:  # noqa: ARG002 - of Lock
+    def acquire(self, timeout: float = DEFAULT_TIMEOUT, *, owner: Hashable = None) -> None:
         """Take the lock.
 
         Args:
             timeout: seconds to wait at most; 0 tries once.
-            owner: as in `landed.Lock`; here each object is an owner.
+            owner: who asks, for telling a wait from a deadlock; the calling thread when None.
 
         Raises:
             LockTimeout: it was not free in time; names the holder. Nothing was changed.
-            Refused: this object holds it already.
+            Refused: this object or owner holds it already.
             NotLanded: the store cannot be reached.
         """
         if self._tag is not None:
             raise Refused("this lock is held already and would wait for itself", path=self.path, step="lock")
+        owner = threading.get_ident() if owner is None else owner
+        _holders.check(self.path, owner)
         holder = "one that does not say who it is"
         for pause in pauses(monotonic() + timeout):
             held = self._look(timeout)
             if held is None or not held.data or time() - held.modified > LEASE:
                 if self._take(held.tag if held is not None else None):
+                    _holders.took(self.path, owner)
                     return
             else:
                 holder = held.data.decode("utf-8", "replace").partition(" ")[2]
@@ -114,6 +120,7 @@ class ObjectMutex:
         with self._guard:
             tag, self._tag = self._tag, None
             if tag is not None:
+                _holders.gave_back(self.path)
                 try:
                     self._store.put(self._key, b"", tag)
                 except ERRORS:
@@ -168,4 +175,6 @@ class ObjectMutex:
                 self._tag = self._put(self._tag)
             except (NotLanded, *ERRORS):
                 return True  # the next renewal may get through
-            return self._tag is not None  # else another has taken it for abandoned
+            if self._tag is None:  # another has taken it for abandoned
+                _holders.gave_back(self.path)
+            return self._tag is not None

@@ -7,10 +7,12 @@ loses it without hearing so at once; what keeps its data from harm is each appen
 from __future__ import annotations
 
 import os
+import threading
 from time import monotonic
 
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
+from landed.engine import Holders
 from landed.errors import LockTimeout, NotLanded, Refused
 from landed.lock import DEFAULT_TIMEOUT
 from landed.postgres.server import DRIVER_ERRORS, keep_for_parent
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from landed.postgres.server import Connection, Patient, Server
+
+_holders = Holders()
 
 
 class PostgresMutex:
@@ -43,21 +47,23 @@ class PostgresMutex:
         self._forget_parents()
         return self._connection is not None and not self._connection.closed
 
-    def acquire(self, timeout: float = DEFAULT_TIMEOUT, *, owner: Hashable = None) -> None:  # noqa: ARG002 - of Lock
+    def acquire(self, timeout: float = DEFAULT_TIMEOUT, *, owner: Hashable = None) -> None:
         """Take the lock.
 
         Args:
             timeout: seconds to wait at most; 0 tries once.
-            owner: as in `landed.Lock`; the server knows its sessions apart.
+            owner: who asks, for telling a wait from a deadlock; the calling thread when None.
 
         Raises:
             LockTimeout: it was not free in time. Nothing was changed.
-            Refused: this object holds it already.
+            Refused: this object or owner holds it already.
             NotLanded: the server cannot be reached.
         """
         self._forget_parents()
         if self._connection is not None:
             raise Refused("this lock is held already and would wait for itself", path=self.path, step="lock")
+        owner = threading.get_ident() if owner is None else owner
+        _holders.check(self.path, owner)
         deadline = monotonic() + timeout
         connection = self._server.alone()
         try:
@@ -79,6 +85,7 @@ class PostgresMutex:
             connection.close()
             raise
         self._connection, self._pid = connection, os.getpid()
+        _holders.took(self.path, owner)
 
     def _wait(self, connection: Patient, deadline: float) -> None:
         milliseconds = max(1, int(1000 * (deadline - monotonic())))
@@ -94,6 +101,7 @@ class PostgresMutex:
         self._forget_parents()
         connection, self._connection = self._connection, None
         if connection is not None:
+            _holders.gave_back(self.path)
             connection.close()
 
     def _forget_parents(self) -> None:

@@ -98,6 +98,9 @@ class Threads:
             except OutcomeUnknown:
                 self.forget(name)  # a journal whose flush failed has to be opened again
                 raise
+            except NotLanded:
+                if self.find(name) is history:
+                    raise  # else it was removed under us, and the change has to see that
         raise NotLanded(f"compacted {REBUILDS} times under one change", path=self.journals.path, step="write")
 
     def forget(self, name: str) -> None:
