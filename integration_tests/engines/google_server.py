@@ -23,6 +23,7 @@ from xml.sax.saxutils import escape
 
 BUCKET = "bucket"
 CONDITION = "x-goog-if-generation-match"
+BUSY = b"The bucket is asked for too much; please reduce your request rate."
 
 
 class Stored:
@@ -43,10 +44,12 @@ class GoogleServer:
 
     Attributes:
         honest: whether it compares generations.
+        busy: how many of the next requests it answers with 503.
     """
 
     def __init__(self) -> None:
         self.honest = True
+        self.busy = 0
         self._objects: dict[str, Stored] = {}
         self._generation = 0
         self._guard = threading.Lock()
@@ -67,6 +70,13 @@ class GoogleServer:
             self._generation += 1
             self._objects[path] = Stored(data, self._generation)
             return self._objects[path]
+
+    def refuses(self) -> bool:
+        """Whether it is too busy for a request."""
+        with self._guard:
+            refused = self.busy > 0
+            self.busy -= refused
+            return refused
 
     def delete(self, path: str) -> bool:
         with self._guard:
@@ -103,6 +113,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         data = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.store.refuses():
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, data=BUSY)
+            return
         stored = self.store.put(self._path, data, self.headers.get(CONDITION))
         if stored is None:
             self._answer(HTTPStatus.PRECONDITION_FAILED)
@@ -110,6 +123,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.OK, stored.headers)
 
     def do_GET(self) -> None:
+        if self.store.refuses():
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, data=BUSY)
+            return
         if "/" not in self._path:
             self._list()
             return

@@ -44,6 +44,27 @@ else:
 """
 
 
+WRITE = """
+import os, runpy, sys
+del sys.argv[0]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+CONFLICTS_ARE_SUCCESS = """
+from landed.objects import group as puts
+from landed.postgres import group as statements
+
+def acknowledge(self, proof, name):
+    for commit, sequence in zip(self.landing, self._sequences):
+        commit.sequence, commit.position = sequence, (sequence, 0)
+    return []
+
+puts.Group.found = lambda self, head, objects: self.frames
+statements.Group.is_in = lambda self, proof: True
+statements.Group.acknowledge = acknowledge
+"""
+
+
 @pytest.fixture(scope="module")
 def network() -> Iterator[Network]:
     why = missing()
@@ -95,10 +116,14 @@ def place(request: pytest.FixtureRequest, network: Network) -> Iterator[Place]:
 
 
 class Hosts:
-    """Writers, one on each host, and their notes."""
+    """Writers, one on each host, and their notes.
 
-    def __init__(self, network: Network, place: Place, how: str, root: Path) -> None:
-        self._network, self._place, self._how = network, place, how
+    Args:
+        plant: what each does first: a bug.
+    """
+
+    def __init__(self, network: Network, place: Place, how: str, root: Path, plant: str = "") -> None:
+        self._network, self._place, self._how, self._plant = network, place, how, plant
         self._notes = root / "notes"
         self._notes.mkdir()
         self._stop = root / "stop"
@@ -108,9 +133,9 @@ class Hosts:
     def start(self, host: int) -> None:
         name = f"w{self._started}"
         self._started += 1
-        self.running[host] = self._program(
-            host, str(FAULTS / "writer.py"), name, self._how, self._url(host), str(self._notes / name), str(self._stop)
-        )
+        planted = ("-c", f"{self._plant}\n{WRITE}") if self._plant else ()
+        arguments = (name, self._how, self._url(host), str(self._notes / name), str(self._stop))
+        self.running[host] = self._program(host, *planted, str(FAULTS / "writer.py"), *arguments)
 
     def _url(self, host: int) -> str:
         return f"{self._place.url(host)}/{self._how}"
@@ -184,3 +209,17 @@ def test_what_hosts_were_told_is_what_is_kept(network: Network, place: Place, ho
         hosts.close()
     report = histories.check(attempts, stored)
     assert not report, report
+
+
+def test_a_planted_bug_is_seen(network: Network, place: Place, tmp_path: Path) -> None:
+    hosts = Hosts(network, place, "append", tmp_path, CONFLICTS_ARE_SUCCESS)
+    try:
+        for host in range(HOSTS):
+            hosts.start(host)
+        hosts.wait_for_everybody()
+        hosts.wait_for_more()
+        hosts.join()
+        report = histories.check(hosts.attempts(), hosts.stored())
+    finally:
+        hosts.close()
+    assert report.lost

@@ -17,6 +17,7 @@ from landed.errors import NotLanded, OutcomeUnknown
 pytest.importorskip("obstore", reason="obstore is not installed")
 
 from clients import Faulty, counted, lose_one_reply
+from google_server import GoogleServer
 from obstore.exceptions import GenericError, PermissionDeniedError
 from s3_server import S3Server, environment
 from wire import Wire
@@ -124,6 +125,24 @@ def test_lost_replies_in_a_race_double_nothing(s3: S3Server, s3_url: str, s3_wir
         thread.join()
     assert s3_wire.lost > 10
     assert [payload for payload in held(other) if payload != b"other"] == [b"mine %d" % number for number in range(20)]
+
+
+def test_a_store_that_is_asked_too_much_is_waited_for_and_then_quoted(google: GoogleServer, google_url: str) -> None:
+    log = ObjectLog(google_url)
+    append(log, b"one")
+    google.busy = 4
+    (commit,) = append(log, b"two", expect=1)
+    assert commit.error is None
+    google.busy = 1_000_000
+    try:
+        (commit,) = append(log, b"three", timeout=0.5)
+        assert isinstance(commit.error, OutcomeUnknown)  # a put that was answered so may have landed
+        assert "reduce your request rate" in str(commit.error)
+        with pytest.raises(NotLanded, match="reduce your request rate"):
+            log.objects.load(deadline=0.0)
+    finally:
+        google.busy = 0
+    assert held(log)[:2] == [b"one", b"two"]
 
 
 def test_a_store_out_of_reach_is_unknown_or_not_landed_in_time(s3: S3Server, s3_url: str, s3_wire: Wire) -> None:

@@ -69,11 +69,10 @@ def test_an_append_that_was_on_its_way_while_the_claim_changed_does_nothing(
     log = PostgresLog(postgres_url)
     append(log, b"one")
     group, _ = log._lay_out([Commit(b"two", 1, 1, inf)], log._state, sure=False)
-    owner = PostgresLog(postgres_url)
-    owner.claim()
-    assert log._append(group, time.monotonic() + TIMEOUT) is False
-    assert held(owner) == [b"one"]
-    owner.close()
+    with contextlib.closing(PostgresLog(postgres_url)) as owner:
+        owner.claim()
+        assert log._append(group, time.monotonic() + TIMEOUT) is False
+        assert held(owner) == [b"one"]
 
 
 # Forks.

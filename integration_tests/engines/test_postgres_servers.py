@@ -251,6 +251,35 @@ def opens(url: str) -> bool:
     return True
 
 
+def test_a_server_that_gives_no_connection_is_waited_for_and_then_quoted(
+    postgres: PostgresServer, sql: psycopg.Connection
+) -> None:
+    PostgresLog(postgres.url("few"))  # which makes the tables
+    sql.execute("CREATE ROLE few LOGIN CONNECTION LIMIT 1")
+    sql.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO few")
+    log = PostgresLog(postgres.url("few").replace("landed@", "few@"))
+    log._server.close()
+    log._server._pool = log._server._new_pool()
+    taken = connect_when_free(postgres.conninfo.replace("landed@", "few@"))
+    with pytest.raises(NotLanded, match="too many connections for role"):
+        append(log, b"one", timeout=1.0)
+    threading.Timer(1.0, taken.close).start()
+    assert append(log, b"two")[0].error is None
+    assert held(log) == [b"two"]
+    log._server.close()
+
+
+def connect_when_free(conninfo: str) -> psycopg.Connection:
+    """A connection; one that was just closed may still count."""
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            return psycopg.connect(conninfo)
+        except psycopg.OperationalError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
 def test_tables_of_another_format_are_refused(postgres: PostgresServer, sql: psycopg.Connection) -> None:
     PostgresLog(postgres.url("format"))
     sql.execute("UPDATE landed_format SET version = 99")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from psycopg.abc import PQGen
     from psycopg.pq.abc import PGconn
     from psycopg.rows import RowFactory
+    from typing_extensions import Self
 
     from landed.postgres.address import Address
 
@@ -79,6 +80,17 @@ class Patient(psycopg.Connection["tuple[Any, ...]"]):
     def __init__(self, pgconn: PGconn, row_factory: RowFactory[Any] = tuple_row) -> None:
         super().__init__(pgconn, row_factory)
         self.prepared: set[bytes] = set()
+
+    @classmethod
+    def connect(cls, conninfo: str = "", **settings: Any) -> Self:  # noqa: ANN401 - those of the driver
+        """As the driver's; of a pool that has no connection to give, it says later why not."""
+        try:
+            connection = super().connect(conninfo, **settings)
+        except psycopg.Error as error:
+            _refused[conninfo] = _words(error)
+            raise
+        _refused.pop(conninfo, None)
+        return connection
 
     @property
     def ended(self) -> bool:
@@ -249,7 +261,10 @@ class Server:
         self, kind: type[LandedError], error: BaseException, what: str, step: str, hint: str = ""
     ) -> LandedError:
         """An error of ours, with the server's words and without the connection's secrets."""
-        return kind(f"{what}: {_words(error)}", path=self.shown, step=step, hint=hint or _HINTS.get(kind, ""))
+        said = _words(error)
+        if isinstance(error, PoolTimeout):
+            said = _refused.get(self._address.conninfo, said)
+        return kind(f"{what}: {said}", path=self.shown, step=step, hint=hint or _HINTS.get(kind, ""))
 
     def close(self) -> None:
         """Close every connection."""
@@ -284,6 +299,8 @@ def _words(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+_refused: dict[str, str] = {}
+"""What was said to the last try to connect, by the connection's settings, as long as it failed."""
 _servers: dict[tuple[str, bool], Server] = {}
 _guard = threading.Lock()
 
