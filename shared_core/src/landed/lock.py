@@ -41,6 +41,9 @@ PRIVATE: Final = 0o600
 PAUSES: Final = (0.00005, 0.0001, 0.0002)
 """Seconds between the first attempts: most holders are done by then, and a thread to wait in costs as much. Few and
 short, so that whoever waits in the kernel's queue is not overtaken for long."""
+WATCHED_PAUSES: Final = (0.00005,) * 40
+"""The same for a lock that is held for microseconds, over and over: a hand-over in the kernel takes longer than it is
+held, and who looks again and again is served as fairly, by chance."""
 HOLDER_OFFSET: Final = 64
 """Where the holder's line starts; LockFileEx locks the first byte against reading as well."""
 WATCHED: Final = b"-"
@@ -293,8 +296,7 @@ class Lock:
         return True
 
     def _wait(self, slot: _Slot, deadline: float) -> None:
-        # Who waits for a watched lock queues at once: its holders are short, and come one after another.
-        for pause in () if self._watched else PAUSES:
+        for pause in WATCHED_PAUSES if self._watched else PAUSES:
             if _remaining(deadline) < pause:
                 break
             sleep(pause)
