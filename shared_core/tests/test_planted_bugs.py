@@ -19,7 +19,7 @@ from model_fs import Call, ModelFS
 from model_promise import History, Step
 from model_world import PATH, STATE, Program, content, foreign_write, new_disk
 
-from landed import _fs, artifact, files, process, publish, records
+from landed import _fs, artifact, files, memory, process, publish, records
 from landed.artifact import ABSENT
 from landed.errors import Bypassed, LandedError, LockTimeout, StaleWrite, VerifyFailed
 from landed.values import ANY
@@ -338,7 +338,7 @@ BUGS: dict[str, tuple[Plant, str]] = {
     "error of the mode swallowed": (_swallowing("fchmod"), "one failure: replace"),
     "short write taken for whole": (_replacing(_fs, "write_all", _write_once), "one failure: replace"),
     "temp file left after a failure": (_replacing(publish, "_discard", lambda *_: None), "one failure: replace"),
-    "no poison": (_replacing(files.Files, "_refuse_poisoned", lambda *_: None), "one failure: replace"),
+    "no poison": (_replacing(memory.Memory, "refuse_doubted", lambda *_: None), "one failure: replace"),
     "dead writer's temp file in the way": (
         _all_of(
             _replacing(artifact.Artifact, "_sweep", lambda *_: False), _replacing(publish, "_create", _create_once)

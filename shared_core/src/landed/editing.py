@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 
 from landed.artifact import Artifact, Locked
-from landed.files import check_arguments
+from landed.memory import check_arguments
 from landed.publish import refuse_hard_link
 from landed.values import SEEN, Draft, Receipt, to_bytes
 
@@ -32,7 +32,7 @@ class Edit:
     def __enter__(self) -> Draft:
         self._artifact = artifact = Artifact(self._path, self._files._fs)
         check_arguments(artifact.path, SEEN, self._verify)
-        self._files._refuse_poisoned(artifact.path)
+        self._files.memory.refuse_doubted(artifact.path)
         self._locked = Locked(artifact, self._timeout, self._actor, make=True)
         directory = self._locked.__enter__()
         try:
@@ -78,4 +78,4 @@ class Edit:
                 settled,
             )
             self._locked.landed = True
-        self._files._remember(artifact.path, version, self._actor)
+        self._files.memory.remember(artifact.path, version, self._actor)

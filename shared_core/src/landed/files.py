@@ -6,8 +6,6 @@ is refused before a byte moves.
 
 from __future__ import annotations
 
-import _thread
-import os
 from time import monotonic, time
 
 from landed import _fs
@@ -17,17 +15,16 @@ from landed.errors import (
     Bypassed,
     NotLanded,
     OutcomeUnknown,
-    Refused,
-    StaleWrite,
     VerifyFailed,
     from_os_error,
 )
 from landed.lock import DEFAULT_TIMEOUT
+from landed.memory import READ_AGAIN, Memory, check_arguments, this_thread, unmet
 from landed.process import me
-from landed.publish import DEVICE, LEVELS, READ, identity_of, publish, refuse_hard_link, remove
+from landed.publish import DEVICE, READ, identity_of, publish, refuse_hard_link, remove
 from landed.records import Record, Refusal, State, Write, next_write
 from landed.state import flush_ancestors
-from landed.values import SEEN, Any_, Receipt, Seen, Snapshot, to_bytes
+from landed.values import SEEN, Receipt, Snapshot, to_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,8 +37,8 @@ if TYPE_CHECKING:
 
 LOOKS: Final = 3
 """Lock-free attempts to see bytes and record together before a reader takes the lock."""
-SEEN_LIMIT: Final = 65_536
-"""Paths whose last seen version a program remembers; a forgotten one is refused, never overwritten."""
+DIRECTORIES: Final = 65_536
+"""Directories of which a program remembers that their names are flushed."""
 
 
 class Files:
@@ -53,8 +50,7 @@ class Files:
 
     def __init__(self, fs: _fs.FileOps = _fs.LOCAL) -> None:
         self._fs = fs
-        self._seen: dict[str, dict[Hashable, str | Absent]] = {}
-        self._poisoned: dict[str, str] = {}
+        self.memory = Memory()
         self._durable: set[tuple[int, int]] = set()
 
     # The public operations.
@@ -144,7 +140,7 @@ class Files:
 
             return remote.read(self, path, actor, DEFAULT_TIMEOUT)
         artifact = Artifact(path, self._fs)
-        if artifact.path in self._poisoned:
+        if self.memory.is_doubted(artifact.path):
             return self._read_again(artifact, actor)
         sight = artifact.look(access=True)
         record = artifact.shelf.load()
@@ -165,14 +161,14 @@ class Files:
         """Under the lock; from the device if an earlier outcome was unknown, and that is settled then."""
         with Locked(artifact, DEFAULT_TIMEOUT, actor) as directory:
             record, sight, _ = self._settle(artifact, directory)
-            if artifact.path in self._poisoned:
+            if self.memory.is_doubted(artifact.path):
                 sight = artifact.look(device=True)
-                del self._poisoned[artifact.path]
+                self.memory.settle(artifact.path)
         return self._snapshot(artifact, record, sight, actor)
 
     def _snapshot(self, artifact: Artifact, record: Record, sight: Sight | None, actor: Hashable) -> Snapshot:
         verdict = artifact.judge(record, sight)
-        self._remember(artifact.path, verdict.version, actor)
+        self.memory.remember(artifact.path, verdict.version, actor)
         if sight is None or isinstance(verdict.version, Absent):
             raise FileNotFoundError(2, "No such file", artifact.path)
         writer = describe(verdict.version, record) if verdict.origin == LANDED else ""
@@ -187,7 +183,7 @@ class Files:
         artifact = Artifact(path, self._fs)
         content = to_bytes(data, artifact.path)
         check_arguments(artifact.path, expect, verify)
-        self._refuse_poisoned(artifact.path)
+        self.memory.refuse_doubted(artifact.path)
         locked = Locked(artifact, timeout, actor, make=True)
         with locked as directory:
             record, sight, settled = self._settle(artifact, directory)
@@ -196,7 +192,7 @@ class Files:
             self._make_durable(artifact, directory, locked.created)
             written = self._publish(artifact, directory, record, sight, verdict, content, verify)
             locked.landed = True
-            self._remember(artifact.path, written.version, actor)
+            self.memory.remember(artifact.path, written.version, actor)
         return Receipt(
             artifact.path,
             written.version,
@@ -216,7 +212,7 @@ class Files:
         started = monotonic()
         artifact = Artifact(path, self._fs)
         check_arguments(artifact.path, expect, READ)
-        self._refuse_poisoned(artifact.path)
+        self.memory.refuse_doubted(artifact.path)
         with Locked(artifact, timeout, actor) as directory:
             record, sight, settled = self._settle(artifact, directory)
             verdict = artifact.judge(record, sight)
@@ -235,7 +231,7 @@ class Files:
                 )
 
             self._land(artifact, record, write, put, flush=True)
-            self._remember(artifact.path, ABSENT, actor)
+            self.memory.remember(artifact.path, ABSENT, actor)
         return Receipt(artifact.path, ABSENT, "", 0, READ, monotonic() - started, verdict.version, settled)
 
     def _verify(self, path: Path, level: str, timeout: float) -> Receipt:
@@ -274,7 +270,7 @@ class Files:
         try:
             return artifact.settle(directory)
         except OutcomeUnknown as error:
-            self._poisoned[artifact.path] = error.what
+            self.memory.doubt(artifact.path, error)
             raise
 
     # One write, once the path is locked and the expectation holds.
@@ -291,7 +287,7 @@ class Files:
             raise from_os_error(
                 NotLanded, error, "the directories above cannot be flushed", path=artifact.path, step="directory"
             ) from error
-        if len(self._durable) >= SEEN_LIMIT:
+        if len(self._durable) >= DIRECTORIES:
             self._durable.clear()
         self._durable.add(identity)
 
@@ -370,8 +366,7 @@ class Files:
                 error.hint = f"{error.hint} The record still says begun ({second.what}).".strip()
             raise
         except BaseException as error:
-            # Published or interrupted: nothing more is built on this path before it has been read again.
-            self._poisoned[artifact.path] = str(error) or type(error).__name__
+            self.memory.doubt(artifact.path, error)
             raise
 
     def _still_the_same(self, artifact: Artifact, directory: _fs.Directory, sight: Sight | None) -> None:
@@ -398,83 +393,19 @@ class Files:
                 "something that does not use landed changed the file while it was being written",
                 path=artifact.path,
                 step="fence",
-                hint=_READ_AGAIN,
+                hint=READ_AGAIN,
             )
 
     # Expectations.
 
     def _check(self, artifact: Artifact, record: Record, verdict: Verdict, expect: Expect, actor: Hashable) -> None:
-        met, wanted = self._compare(artifact.path, verdict.version, expect, actor)
+        met, wanted = self.memory.compare(artifact.path, verdict.version, expect, actor)
         if met:
             return
         writer = str(record.landed.owner) if record.landed is not None and record.landed.owner.pid else ""
-        stale = self._unmet(artifact.path, wanted, verdict, describe(verdict.version, record), writer)
+        stale = unmet(artifact.path, wanted, verdict, describe(verdict.version, record), writer)
         artifact.shelf.log_refusal(Refusal(stale.expected or "", str(verdict.version), me(), time()), record.counter)
         raise stale
-
-    def _compare(
-        self, path: str, current: str | Absent, expect: Expect, actor: Hashable
-    ) -> tuple[bool, str | Absent | None]:
-        """Whether an expectation is met, and which version it wants; None for one that this program has seen."""
-        if isinstance(expect, Any_):
-            return True, None
-        if isinstance(expect, Seen):
-            wanted: str | Absent | None = self._last_seen(path, actor)
-            if wanted is None and isinstance(current, Absent):
-                return True, None
-        else:
-            wanted = expect.version if isinstance(expect, (Snapshot, Receipt)) else expect
-        return wanted == current, wanted
-
-    @staticmethod
-    def _unmet(path: str, wanted: str | Absent | None, verdict: Verdict, there: str, writer: str) -> StaleWrite:
-        """The error for an expectation that is not met by what is `there`, in words."""
-        outside = verdict.origin == OUTSIDE
-        what = (
-            f"there is {there}, which this program has not seen"
-            if wanted is None
-            else f"expected {'no file' if isinstance(wanted, Absent) else f'version {wanted}'}, found {there}"
-        )
-        kind = Bypassed if outside else StaleWrite
-        error = kind(
-            what,
-            path=path,
-            step="compare",
-            expected=None if wanted is None else str(wanted),
-            found=str(verdict.version),
-            hint=_READ_AGAIN,
-        )
-        if not outside and writer:
-            error.writer = writer
-        return error
-
-    def _last_seen(self, path: str, actor: Hashable) -> str | Absent | None:
-        with _guard:
-            seen = self._seen.get(path, {})
-            return seen.get(actor, seen.get(None))
-
-    def _remember(self, path: str, version: str | Absent, actor: Hashable) -> None:
-        with _guard:
-            seen = self._seen.pop(path, {})  # to the end: the front is the longest unused
-            if len(seen) > SEEN_LIMIT:
-                seen.clear()
-            seen[actor] = seen[None] = version
-            self._seen[path] = seen
-            if len(self._seen) > SEEN_LIMIT:
-                del self._seen[next(iter(self._seen))]
-
-    def _refuse_poisoned(self, path: str) -> None:
-        why = self._poisoned.get(path)
-        if why is not None:
-            raise OutcomeUnknown(
-                f"an earlier write's outcome is unknown ({why})",
-                path=path,
-                step="poisoned",
-                hint="Read it again: that looks at the device and settles it.",
-            )
-
-
-_READ_AGAIN: Final = "Read it again, redo the change on what it holds now, then write."
 
 
 def _is_address(path: Path) -> bool:
@@ -489,44 +420,6 @@ def _is_address(path: Path) -> bool:
 
     return is_address(path)
 
-
-def this_thread() -> Hashable:
-    """A token of the calling thread that no other thread ever has: identifiers are given out again."""
-    token = getattr(_threads, "token", None)
-    if token is None:
-        token = _threads.token = object()
-    return token
-
-
-_threads = _thread._local()
-"""What `threading.local` is in CPython; importing threading for it would cost a third of what landed may."""
-
-
-def check_arguments(path: str, expect: object, verify: str) -> None:
-    """Refuse what is no verify level or no expectation.
-
-    Raises:
-        Refused: it is neither. Nothing was looked at.
-    """
-    if verify not in LEVELS:
-        raise Refused(f"verify is one of {', '.join(map(repr, LEVELS))}, not {verify!r}", path=path, step="argument")
-    if not isinstance(expect, (str, Absent, Any_, Seen, Snapshot, Receipt)):
-        raise Refused(
-            f"expect is a version, a Snapshot, a Receipt, ABSENT or ANY, not {expect!r}", path=path, step="argument"
-        )
-
-
-_guard = _thread.allocate_lock()
-"""For what the programs of this process have seen."""
-
-
-def _after_fork_in_child() -> None:
-    global _guard  # noqa: PLW0603 - another thread of the parent may have held it
-    _guard = _thread.allocate_lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 FILES: Final = Files()
 """The files of this program."""

@@ -104,6 +104,46 @@ def publish(  # noqa: PLR0913 - each says something else of the file
         VerifyFailed: after the rename the name does not lead to these bytes.
     """
     path = directory.join(name)
+    ours, tagged = _write_temp(directory, temp, path, data, replaced, tag=tag, mode=mode, size=size, piece=piece, fs=fs)
+    # 5. The name leads to the new bytes.
+    try:
+        if before_rename is not None:
+            before_rename()
+        _put_in_place(directory, temp, name, path, ours, replace=replaced is not None)
+    except OutcomeUnknown:
+        raise
+    except BaseException as error:
+        _discard(directory, temp, error)
+        raise
+    # From here on the new bytes may survive whatever happens.
+    # 6. The flush of the name. Without it a power cut brings the old file back.
+    try:
+        directory.sync()
+    except OSError as error:
+        raise _failed(OutcomeUnknown, error, path, "sync directory") from error
+    # 7. The proof.
+    verify_bytes(path, data, ours, verify, fs, size)
+    return tagged
+
+
+def _write_temp(  # noqa: PLR0913 - as `publish`
+    directory: _fs.Directory,
+    temp: str,
+    path: str,
+    data: bytes,
+    replaced: Replaced | None,
+    *,
+    tag: bytes | None,
+    mode: int | None,
+    size: int | None,
+    piece: int | None,
+    fs: _fs.FileOps,
+) -> tuple[os.stat_result, bool]:
+    """Write a temp file, whole and flushed; its status, and whether it carries its tag.
+
+    Raises:
+        NotLanded: it is removed.
+    """
     step = "temp"
     try:
         # 1. A temp file in the same directory: the rename stays within one file system.
@@ -127,12 +167,6 @@ def publish(  # noqa: PLR0913 - each says something else of the file
         finally:
             # 4. Some file systems report a failed write only here.
             fs.close(fd)
-        # 5. The name leads to the new bytes.
-        if before_rename is not None:
-            before_rename()
-        _put_in_place(directory, temp, name, path, ours, replace=replaced is not None)
-    except OutcomeUnknown:
-        raise
     except OSError as error:
         failed = _failed(NotLanded, error, path, step)
         if step != "temp":
@@ -141,16 +175,7 @@ def publish(  # noqa: PLR0913 - each says something else of the file
     except BaseException as error:
         _discard(directory, temp, error)
         raise
-
-    # From here on the new bytes may survive whatever happens.
-    # 6. The flush of the name. Without it a power cut brings the old file back.
-    try:
-        directory.sync()
-    except OSError as error:
-        raise _failed(OutcomeUnknown, error, path, "sync directory") from error
-    # 7. The proof.
-    verify_bytes(path, data, ours, verify, fs, size)
-    return tagged
+    return ours, tagged
 
 
 def _failed(kind: type[Kind], error: OSError, path: str, step: str) -> Kind:

@@ -18,6 +18,7 @@ from landed.cell import Unsure
 from landed.digest import sha256
 from landed.engines import open_cell
 from landed.errors import LockTimeout, NotLanded, OutcomeUnknown, Refused, VerifyFailed
+from landed.memory import unmet
 from landed.publish import DEVICE, READ
 from landed.records import Write, counter_of, next_write
 from landed.retries import pauses
@@ -95,8 +96,8 @@ def read(files: Files, path: Path, actor: Hashable, timeout: float) -> Snapshot:
     """As `Files.read`."""
     cell = open_cell(path, timeout)
     sight = Sight(cell.get(monotonic() + timeout))
-    files._poisoned.pop(cell.name, None)
-    files._remember(cell.name, sight.verdict.version, actor)
+    files.memory.settle(cell.name)
+    files.memory.remember(cell.name, sight.verdict.version, actor)
     if sight.data is None or isinstance(sight.verdict.version, Absent):
         raise FileNotFoundError(2, "No such file", cell.name)
     writer = sight.words if sight.verdict.origin == LANDED else ""
@@ -154,7 +155,7 @@ class RemoteEdit:
     def __enter__(self) -> Draft:
         cell = open_cell(self._path, self._timeout)
         _refuse_device(cell, self._verify)
-        self._files._refuse_poisoned(cell.name)
+        self._files.memory.refuse_doubted(cell.name)
         sight = Sight(cell.get(monotonic() + self._timeout))
         self._data = sight.data
         self._draft = Draft(sight.data or b"", sight.verdict.version, cell.name, sight.verdict.origin)
@@ -179,13 +180,13 @@ def _replace(
         NotLanded: the engine cannot be reached, or refuses. Nothing was written.
         OutcomeUnknown, VerifyFailed: as `Files.write`.
     """
-    files._refuse_poisoned(cell.name)
+    files.memory.refuse_doubted(cell.name)
     deadline = started + timeout
     for pause in pauses(deadline):
         sight = Sight(cell.get(max(deadline, monotonic() + LAST_LOOK)))
-        met, wanted = files._compare(cell.name, sight.verdict.version, expect, actor)
+        met, wanted = files.memory.compare(cell.name, sight.verdict.version, expect, actor)
         if not met:
-            raise files._unmet(cell.name, wanted, sight.verdict, sight.words, sight.writer)
+            raise unmet(cell.name, wanted, sight.verdict, sight.words, sight.writer)
         if content is None and sight.data is None:
             raise FileNotFoundError(2, "No such file", cell.name)
         new, body = _laid_out(content, sight)
@@ -193,7 +194,7 @@ def _replace(
             landed = _put(cell, body, new, sight, deadline)
         if landed:
             version: str | Absent = new.version if content is not None else ABSENT
-            files._remember(cell.name, version, actor)
+            files.memory.remember(cell.name, version, actor)
             seconds = monotonic() - started
             return Receipt(cell.name, version, new.digest, new.size, READ, seconds, sight.verdict.version, "")
         if pause is None:
@@ -226,7 +227,7 @@ def _poisoning(files: Files, cell: Cell) -> Iterator[None]:
     except NotLanded:
         raise
     except BaseException as error:
-        files._poisoned[cell.name] = str(error) or type(error).__name__
+        files.memory.doubt(cell.name, error)
         raise
 
 
