@@ -25,6 +25,7 @@ from crewai.flow.persistence.decorators import PersistenceDecorator
 from pydantic import Field, field_serializer, field_validator, model_validator
 
 from crewai_landed import states
+from crewai_landed.states import PENDING, RESUMED, STATE
 from landed import Journals, LandedError, OutcomeUnknown, Record, StaleWrite
 from landed.engines import absolute, below, without_password
 
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
 FLOWS: Final = "flows"
 """The part of the user's place that holds the journals."""
-STATE, PENDING, RESUMED = 1, 2, 3
-"""Kinds of record: a state; a state and the feedback that is waited for; that this feedback came."""
 HISTORY: Final = 100
 """States of a flow that stay readable behind the newest: some days of a chat, and a few MB at most."""
 REMEMBERED: Final = 4096

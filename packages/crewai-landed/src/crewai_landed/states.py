@@ -24,6 +24,8 @@ from landed import Corrupt, Refused
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+STATE, PENDING, RESUMED = 1, 2, 3
+"""Kinds of record: a state; a state and the feedback that is waited for; that this feedback came."""
 MARK: Final = "$landed"
 VALUE: Final = "value"
 

@@ -68,14 +68,14 @@ def latest(history: History) -> Stored | None:
 
 
 def _checkpoint(history: History, ns: str, stored: Stored) -> Checkpoint:
-    metadata = _plain(stored.metadata)
+    metadata = plain(stored.metadata)
     writes = len(history.writes_of(ns, stored.id))
     return Checkpoint(
         stored.id, stored.parent, metadata.get("source"), metadata.get("step"), writes, stored.time, stored.writer
     )
 
 
-def _plain(typed: Typed) -> dict[str, Any]:
+def plain(typed: Typed) -> dict[str, Any]:
     """Metadata without the saver's serializer, which may call whatever the store names; {} when it is encrypted."""
     kind, data = typed
     if kind == "json":
