@@ -13,7 +13,7 @@ export PATH := $(PATH)$(shell printf ':%s' "$${PYENV_ROOT:-$$HOME/.pyenv}"/versi
 # CrewAI does not run on Python 3.14 yet; there the demo leaves its two incidents out.
 DEMO = $(shell $(PYTHON) -c 'import sys; print("demo" if sys.version_info < (3, 14) else "demo-small")')
 
-.PHONY: demo test checks core-all core integration langgraph langgraph-all crewai claude-code engines faults crash soak survival docs bench clean
+.PHONY: demo test checks core-all core integration langgraph langgraph-all crewai claude-code engines faults crash soak survival mutants docs bench clean
 
 demo: $(TOX)
 	@test -d .tox/$(DEMO) || echo "Installing LangGraph, CrewAI and what they need into .tox/$(DEMO) (some 900 MB, once)"
@@ -57,6 +57,9 @@ soak: $(TOX)  # MINUTES=n
 
 survival: $(TOX)  # what survives what, ours and theirs
 	@$(TOX) run -qq -e survival
+
+mutants: $(TOX)  # which layer sees which planted bug; over an hour
+	@$(TOX) run -qq -e mutants
 
 crash: $(TOX)  # power cuts by the thousand; the seed is printed
 	@$(TOX) run -qq -e crash

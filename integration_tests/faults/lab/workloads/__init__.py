@@ -37,6 +37,7 @@ PEERS = {
     "LanceDB storage": "crews.LanceMemory",
     "SQLiteFlowPersistence": "crews.SqliteFlowStates",
     "JsonProvider": "crews.JsonCheckpoints",
+    "CoherentVolume": "plain.Coherent",
     "atomicwrites": "plain.AtomicWrites",
     "open and write": "plain.Plain",
 }
@@ -46,8 +47,11 @@ NEEDS = {
     "langgraphs": ("langgraph.checkpoint.landed", "langgraph.graph"),
     "crews": ("crewai_landed", "crewai"),
     "hooks": ("landed_claude_code",),
+    "langgraphs.SqliteWork": ("langgraph.checkpoint.sqlite",),
+    "plain.Coherent": ("ccs",),
+    "plain.AtomicWrites": ("atomicwrites",),
 }
-"""What a module here imports."""
+"""What a module here, or a class of it, imports."""
 
 
 class Workload:
@@ -80,6 +84,14 @@ class Workload:
 
     def examine(self, directory: Path, marks: list[Mark]) -> list[str]:
         """What is wrong in `directory`, given what was said; recovers what there is to recover."""
+        raise NotImplementedError
+
+    def add(self, number: int) -> None:
+        """Add a number to those that are there, as one of several processes do at once (`lab.rivals`)."""
+        raise NotImplementedError
+
+    def added(self) -> list[int]:
+        """The numbers that are there."""
         raise NotImplementedError
 
     def _prepare(self, directory: Path, say: Say, chance: Random) -> None:
@@ -119,7 +131,7 @@ class Workload:
 @cache
 def missing(name: str) -> str:
     """Why the workload cannot run here; "" when it can."""
-    for module in NEEDS.get(EVERY[name].partition(".")[0], ()):
+    for module in NEEDS.get(EVERY[name].partition(".")[0], ()) + NEEDS.get(EVERY[name], ()):
         try:
             found = importlib.util.find_spec(module)
         except ModuleNotFoundError:

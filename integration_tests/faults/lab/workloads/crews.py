@@ -22,7 +22,7 @@ with warnings.catch_warnings():
     from crewai.memory.types import MemoryRecord
     from crewai.state.provider.json_provider import JsonProvider
 from crewai_landed import LandedFlowPersistence, LandedJsonProvider, LandedStorage
-from lab.workloads.slots import Slots
+from lab.workloads.slots import NAMES, Slots
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +44,12 @@ class Memory(Slots):
     def get(self, name: str) -> list[str]:
         found = self._storage.get_record(name)
         return [] if found is None else [found.content]
+
+    def add(self, number: int) -> None:
+        self._storage.save([MemoryRecord(id=f"{number}", content="new", scope="/lab", embedding=[1.0, 2.0, 3.0])])
+
+    def added(self) -> list[int]:
+        return [int(record.id) for record in self._storage.list_records(limit=100_000)]
 
     def close(self) -> None:
         self._storage.close()
@@ -69,7 +75,13 @@ class FlowStates(Slots):
 
     def put(self, name: str, text: str) -> None:
         self._kept.load_state(name)
+        self._save(name, text)
+
+    def _save(self, name: str, text: str) -> None:
         self._kept.save_state(name, "step", {"id": name, "text": text})
+
+    def add(self, number: int) -> None:
+        self._save(NAMES[0], " ".join([*self.get(NAMES[0]), f"{number}"]))  # upon the state that was loaded
 
     def get(self, name: str) -> list[str]:
         found = self._kept.load_state(name)

@@ -55,6 +55,13 @@ class Work(Workload):
         assert draft.receipt is not None
         return draft.receipt.version
 
+    def add(self, number: int) -> None:
+        with landed.edit(os.path.join(self.directory, PATHS[0])) as draft:
+            draft.text += f"{number} "
+
+    def added(self) -> list[int]:
+        return [int(word) for word in landed.read(os.path.join(self.directory, PATHS[0])).text.split()]
+
     def examine(self, directory: Path, marks: list[Mark]) -> list[str]:
         problems: list[str] = []
         expected = self._expected(marks)

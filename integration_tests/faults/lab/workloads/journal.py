@@ -56,6 +56,12 @@ class Work(Workload):
         batch = [record(number, at, len(sizes), size) for at, size in enumerate(sizes)]
         self.say({"acked": number, "tail": journal.append(batch).tail})
 
+    def add(self, number: int) -> None:
+        self._handles[0].append([f"{number}".encode()])
+
+    def added(self) -> list[int]:
+        return [int(entry.data) for entry in self._handles[0].read()]
+
     def examine(self, directory: Path, marks: list[Mark]) -> list[str]:
         place = os.path.join(directory, "journal")
         if not marks:

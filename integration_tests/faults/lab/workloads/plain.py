@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from lab.workloads.slots import Slots
+from lab.workloads.slots import NAMES, Slots
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,3 +40,22 @@ class AtomicWrites(Plain):
 
         with atomic_write(str(self.path(name)), overwrite=True) as file:
             file.write(text)
+
+
+class Coherent(Plain):
+    """agent-coherence's volume. The first process that opens it serves those that come later."""
+
+    def start(self) -> None:
+        super().start()
+        from ccs.adapters.coherent_volume import CoherentVolume
+
+        self._volume = CoherentVolume(self._directory, managed=("*",))
+
+    def put(self, name: str, text: str) -> None:
+        self._volume.write(self.path(name), text.encode())
+
+    def add(self, number: int) -> None:
+        path = self.path(NAMES[0])
+        if not path.exists():
+            path.touch()
+        self._volume.write_cas(path, lambda data: data + f"{number} ".encode())

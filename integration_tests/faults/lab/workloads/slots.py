@@ -72,6 +72,15 @@ class Slots(Workload):
     def stop(self) -> None:
         self.close()
 
+    def add(self, number: int) -> None:
+        if self.keeps_all:
+            self.put(NAMES[0], f"{number}")
+        else:
+            self.put(NAMES[0], " ".join([*self.get(NAMES[0]), f"{number}"]))
+
+    def added(self) -> list[int]:
+        return [int(word) for text in self.get(NAMES[0]) for word in text.split()]
+
     def step(self) -> None:
         name, size = self.chance.choice(NAMES), self.chance.choice(SIZES)
         self.say({"begin": self.number, "name": name})
