@@ -138,7 +138,7 @@ class Hosts:
         self.running[host] = self._program(host, *planted, str(FAULTS / "writer.py"), *arguments)
 
     def _url(self, host: int) -> str:
-        return f"{self._place.url(host)}/{self._how}"
+        return f"{self._place.url(host)}/{self._how}{'-planted' if self._plant else ''}"
 
     def _program(self, host: int, *arguments: str, output: int | None = None) -> subprocess.Popen[bytes]:
         with self._network.inside(self._network.name(host)):
