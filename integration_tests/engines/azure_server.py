@@ -6,16 +6,17 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import os
 import shutil
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from email.utils import formatdate
 from pathlib import Path
+
+from environ import environ
 
 from landed import Lock
 
@@ -98,8 +99,7 @@ class AzureServer:
         self.process.kill()
         self.process.wait()
 
-    @contextlib.contextmanager
-    def environment(self) -> Iterator[None]:
+    def environment(self) -> AbstractContextManager[None]:
         """The environment in which the store is found."""
         settings = {
             "AZURE_STORAGE_ACCOUNT_NAME": ACCOUNT,
@@ -107,11 +107,4 @@ class AzureServer:
             "AZURE_STORAGE_ENDPOINT": self.endpoint,
             "AZURE_ALLOW_HTTP": "true",
         }
-        before = {name: os.environ.get(name) for name in settings}
-        os.environ.update(settings)
-        yield
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        return environ(settings)

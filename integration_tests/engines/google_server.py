@@ -9,17 +9,17 @@ Objects are put, got, deleted and listed as in the XML API. Each put has a new g
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import threading
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from environ import environ
 
 BUCKET = "bucket"
 CONDITION = "x-goog-if-generation-match"
@@ -91,19 +91,11 @@ class GoogleServer:
         self._server.shutdown()
         self._server.server_close()
 
-    @contextlib.contextmanager
-    def environment(self) -> Iterator[None]:
+    def environment(self) -> AbstractContextManager[None]:
         """The environment in which the store is found."""
         key = {"disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
         settings = {"GOOGLE_BASE_URL": self.endpoint, "GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(key)}
-        before = {name: os.environ.get(name) for name in settings}
-        os.environ.update(settings)
-        yield
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        return environ(settings)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+from environ import environ
 
 READY = 60.0
 """Seconds in which the server must answer."""
@@ -51,8 +52,7 @@ class S3Server:
         self.process.wait()
 
 
-@contextlib.contextmanager
-def environment(endpoint: str) -> Iterator[None]:
+def environment(endpoint: str) -> AbstractContextManager[None]:
     """The environment in which a store at `endpoint` is found."""
     settings = {
         "AWS_ENDPOINT_URL": endpoint,
@@ -61,14 +61,7 @@ def environment(endpoint: str) -> Iterator[None]:
         "AWS_REGION": "us-east-1",
         "AWS_ALLOW_HTTP": "true",
     }
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    yield
-    for name, value in before.items():
-        if value is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value
+    return environ(settings)
 
 
 def serve(listens: str, port: str) -> None:
