@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from logs import TIMEOUT, append, held
 
-from landed.errors import Claimed, Corrupt, LandedError, NotLanded
+from landed.errors import Claimed, Corrupt, LandedError, NotLanded, Refused
 
 pytest.importorskip("obstore", reason="obstore is not installed")
 
@@ -111,6 +111,8 @@ def test_a_lock_that_nobody_renews_is_taken_over(s3_url: str, monkeypatch: pytes
     monkeypatch.undo()
     with pytest.raises(LandedError):
         collection.lock("a").acquire(0.1, owner="a third")
+    with pytest.raises(Refused):  # it still has it, and would wait for itself
+        collection.lock("a").acquire(0.1, owner="another")
     other.release()
 
 

@@ -113,8 +113,10 @@ class Holders:
     def took(self, lock: str, owner: Hashable) -> None:
         self._owners[os.getpid(), lock] = owner
 
-    def gave_back(self, lock: str) -> None:
-        self._owners.pop((os.getpid(), lock), None)
+    def gave_back(self, lock: str, owner: Hashable) -> None:
+        """`owner` has given the lock back, or lost it: then another may have it by now, and keeps it."""
+        if self._owners.get((os.getpid(), lock)) == owner:
+            del self._owners[os.getpid(), lock]
 
 
 class Batch:

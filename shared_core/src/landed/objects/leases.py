@@ -67,6 +67,7 @@ class ObjectMutex:
         self._key = key
         self._guard = threading.Lock()
         self._tag: Tag | None = None
+        self._owner: Hashable = None
         self._renewal: Renewal | None = None
         self._nonce = ""
         self._written = 0
@@ -97,6 +98,7 @@ class ObjectMutex:
             held = self._look(timeout)
             if held is None or not held.data or time() - held.modified > LEASE:
                 if self._take(held.tag if held is not None else None):
+                    self._owner = owner
                     _holders.took(self.path, owner)
                     return
             else:
@@ -120,7 +122,7 @@ class ObjectMutex:
         with self._guard:
             tag, self._tag = self._tag, None
             if tag is not None:
-                _holders.gave_back(self.path)
+                _holders.gave_back(self.path, self._owner)
                 try:
                     self._store.put(self._key, b"", tag)
                 except ERRORS:
@@ -176,5 +178,5 @@ class ObjectMutex:
             except (NotLanded, *ERRORS):
                 return True  # the next renewal may get through
             if self._tag is None:  # another has taken it for abandoned
-                _holders.gave_back(self.path)
+                _holders.gave_back(self.path, self._owner)
             return self._tag is not None

@@ -40,6 +40,7 @@ class PostgresMutex:
         self._key = key
         self._connection: Connection | None = None
         self._pid = 0
+        self._owner: Hashable = None
 
     @property
     def held(self) -> bool:
@@ -84,7 +85,7 @@ class PostgresMutex:
         except BaseException:
             connection.close()
             raise
-        self._connection, self._pid = connection, os.getpid()
+        self._connection, self._pid, self._owner = connection, os.getpid(), owner
         _holders.took(self.path, owner)
 
     def _wait(self, connection: Patient, deadline: float) -> None:
@@ -101,7 +102,7 @@ class PostgresMutex:
         self._forget_parents()
         connection, self._connection = self._connection, None
         if connection is not None:
-            _holders.gave_back(self.path)
+            _holders.gave_back(self.path, self._owner)
             connection.close()
 
     def _forget_parents(self) -> None:
