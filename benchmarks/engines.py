@@ -213,10 +213,8 @@ def requests_of(report: Report, directory: str, history: int) -> None:
         [f"bytes of a chat of {CHAT} steps, local files", local],
     ]
     report.table("LangGraph and the journal on object storage", ["", "figure"], rows)
-    report.require("object storage: writes for a put", 1.0, writes)
-    report.require("object storage: reads for a put", 1.0, reads)
-    report.require("object storage: writes for a put, with segments", 1.1, writes + moves)
-    report.require("object storage: reads for a put, with segments", 1.1, reads + looks)
+    report.require("object storage: writes for a put", 1.1, writes + moves)
+    report.require("object storage: reads for a put", 1.0, reads + looks)
     report.require(f"object storage: requests for the latest of {history}", 4, cold)
     report.require("object storage: 64 appends together, over 64 alone", 0.1, together / (64 * alone), "x")
     report.require("object storage: bytes of a chat, over local files", 1.3, remote / local, "x")
