@@ -2,7 +2,7 @@
 
 A mutant has no text of its own to keep up to date: the rules below walk the modules that write (`MODULES`), and each
 site that they know gives a mutant or two. So a flush that is new has its mutant from the first day, and a test that
-must see it (`lab.mutants_table`).
+must see it (`lab.matrix`).
 """
 
 from __future__ import annotations
