@@ -16,7 +16,7 @@ from crewai_landed import LandedFlowPersistence, LandedStorage, reporting
 from landed.cli import main
 from landed.inspection import journals
 
-OK = 0
+OK, LOST = 0, 1
 
 
 def page_of(directory: Path, page: Path) -> str:
@@ -67,6 +67,23 @@ def test_another_journal_is_left_to_others(tmp_path: Path, kind: int, data: byte
         journal.append([landed.Record(data, kind=kind)])
     assert reporting.flows(str(tmp_path / "plain")) is None
     assert reporting.memory(str(tmp_path / "plain")) is None
+
+
+def test_damage_is_said_and_the_rest_is_told(tmp_path: Path) -> None:
+    store = LandedFlowPersistence(tmp_path / "crew")
+    for step in range(3):
+        store.save_state("one", f"step {step}", {"id": "one"})
+    (journal,) = journals(tmp_path)
+    (segment,) = Path(journal).glob("*.seg")
+    data = bytearray(segment.read_bytes())
+    data[data.index(b"step 0")] ^= 1
+    segment.write_bytes(data)
+    page = tmp_path / "page.html"
+    assert main(["report", str(tmp_path / "crew"), "--output", str(page)]) == LOST
+    text = page.read_text(encoding="utf-8")
+    assert "damaged journal" in text
+    assert "a state, after step 0" not in text
+    assert "a state, after step 2" in text
 
 
 def test_each_is_known_from_the_other(tmp_path: Path) -> None:

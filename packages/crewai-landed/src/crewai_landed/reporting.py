@@ -53,8 +53,9 @@ def memory(journal: str) -> list[Event] | None:
 
 
 def _told(journal: str, tell: Callable[[Entry], Event]) -> list[Event] | None:
+    entries = [entry for entry, _ in records_of(journal)]
     try:
-        return [tell(entry) for entry, _ in records_of(journal)] or None
+        return [tell(entry) for entry in entries] or None
     except (ValueError, KeyError, TypeError, AttributeError, Corrupt, struct.error):
         return None  # another kind of record
 
