@@ -1,4 +1,4 @@
-"""Who has a journal: claims, closing, descriptors, forks."""
+"""Who has a journal: claims, closing, descriptors."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_looking_for_a_claim_is_no_claim(path: Path, fs: Recording) -> None:
     assert errors == []
 
 
-# Closing, forking.
+# Closing.
 
 
 def test_closed(journal: Journal, path: Path) -> None:
@@ -108,51 +108,3 @@ def test_nothing_stays_open(path: Path) -> None:
         journal.compact(lambda _: True)
     lock_files = 3  # lock, compact, and claim if there were one: kept for the next time, in a bounded pool
     assert len(os.listdir("/proc/self/fd")) <= before + lock_files
-
-
-def in_child(action: object) -> int:
-    """Run it in a forked child; its exit status."""
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(20)
-        try:
-            action()  # type: ignore[operator]
-        except BaseException:  # noqa: BLE001 - reported by the status
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def test_fork_with_an_open_journal(journal: Journal) -> None:
-    journal.append([b"parent"])
-    assert in_child(lambda: journal.append([b"child"], expect=1)) == 0
-    assert journal.append([b"parent again"], expect=2).first == 3
-    assert data(journal) == [b"parent", b"child", b"parent again"]
-
-
-def test_fork_of_an_owner(journal: Journal) -> None:
-    """The claim is the parent's: the child, another process, is told."""
-    journal.claim()
-    journal.append([b"parent"])
-
-    def child() -> None:
-        with pytest.raises(Claimed):
-            Journal(journal.path)
-
-    assert in_child(child) == 0
-    journal.append([b"parent again"])
-    with pytest.raises(Claimed):
-        Journal(journal.path)
-
-
-def test_fork_while_a_thread_appends(path: Path, fs: Recording) -> None:
-    """The lock is the parent's, who waits for the child here: the child is told so in time, and does not hang."""
-    journal = Journal(path, timeout=0.5, log=LocalLog(str(path), fs=fs))
-    journal.append([b"one"])
-    statuses: list[int] = []
-    fs.before(
-        "pwrite", lambda _: statuses.append(in_child(lambda: (signal.alarm(3), journal.append([b"child"])))), on=".seg"
-    )
-    journal.append([b"two"])
-    assert statuses == [1]
-    assert data(journal) == [b"one", b"two"]

@@ -251,9 +251,15 @@ class Follower:
                 self.newest.close()
 
     def forked(self) -> None:
-        """In a forked child: another thread of the parent may have been at work in here, and lives on there only."""
+        """In a forked child: another thread of the parent may have been at work in here, and lives on there only.
+
+        The child's copy of the descriptor goes, or it would keep the space of what the parent compacts. Readers that
+        were begun before have descriptors of their own and go on.
+        """
         self.state = _thread.allocate_lock()
-        self.newest = None
+        newest, self.newest = self.newest, None
+        if newest is not None:
+            newest.forked()
         self._directory.forget()
 
     def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
             """Give the descriptor back until the next use; False while it is in use."""
             ...
 
+        def forked(self) -> None:
+            """In a forked child: give the descriptor back for good."""
+            ...
+
 
 OPEN_SEGMENTS: Final = 256
 """Descriptors that stay open, a quarter of the usual limit; the longest unused ones rest."""
@@ -47,6 +51,11 @@ def closed(holder: Rests) -> None:
 def _after_fork_in_child() -> None:
     global _guard  # noqa: PLW0603 - another thread of the parent may have held it
     _guard = _thread.allocate_lock()
+    holders = [holder() for holder in _open.values()]
+    _open.clear()
+    for holder in holders:
+        if holder is not None:
+            holder.forked()
 
 
 if hasattr(os, "register_at_fork"):

@@ -5,6 +5,7 @@ The layout is that of docs/reference/on-disk-format.md. Everything that decides 
 
 from __future__ import annotations
 
+import _thread
 import os
 
 from landed import _fs
@@ -159,7 +160,7 @@ class Segment:
         self._flags = (os.O_RDWR if writable else os.O_RDONLY) | _fs.NOFOLLOW
         self.fd = -1
         self.inode = 0
-        self._users = 0
+        self._users: list[int] = []
         self.running = frames.NO_BOOT
         self._retired = False
         self.header = self._open()
@@ -421,16 +422,21 @@ class Segment:
 
     def hold(self) -> None:
         """Keep the descriptor open, whoever closes the segment, until `let_go`."""
-        self._users += 1
+        self._users.append(_thread.get_ident())
 
     def let_go(self) -> None:
-        self._users -= 1
+        self._users.remove(_thread.get_ident())
         if self._retired:
             self.close()
 
     @property
     def in_use(self) -> bool:
-        return self._users > 0
+        return bool(self._users)
+
+    def forked(self) -> None:
+        """In a forked child: give back the descriptor. Of those who held it, only the thread that forked goes on."""
+        self._users = [user for user in self._users if user == _thread.get_ident()]
+        self.close()
 
     def close(self) -> None:
         """Give back the descriptor, as soon as nobody holds it."""
