@@ -13,6 +13,7 @@ A page that says ``<!-- needs: NAME -->`` is run where the package NAME can be i
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import doctest
 import importlib.util
@@ -29,6 +30,10 @@ FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w+)[^\n]*\n(?P<source>.*?)^(?P=indent)```[ ]*$", re.MULTILINE | re.DOTALL
 )
 NEEDS = re.compile(r"^<!-- needs: (\w+) -->$", re.MULTILINE)
+COMPOUND = (
+    ast.AsyncFor, ast.AsyncFunctionDef, ast.AsyncWith, ast.ClassDef, ast.For, ast.FunctionDef, ast.If, ast.Match,
+    ast.Try, ast.While, ast.With,
+)  # fmt: skip
 PAGE_TIMEOUT = 120
 """Seconds until a page counts as hung."""
 
@@ -63,6 +68,27 @@ def has_code(page: Path) -> bool:
 def missing(page: Path) -> list[str]:
     """The packages that a page needs and that are not installed here."""
     return [name for name in NEEDS.findall(page.read_text(encoding="utf-8")) if importlib.util.find_spec(name) is None]
+
+
+def untypable(page: Path) -> list[str]:
+    """The lines of its ``python`` blocks at which Python's prompt, up to 3.12, refuses what is typed or pasted.
+
+    It ends a compound statement at an empty line, and only there.
+    """
+    refused = []
+    for block in blocks_of(page):
+        if block.language != "python":
+            continue
+        lines = [*block.source.splitlines(), ""]
+        for statement in ast.parse(block.source).body:
+            if isinstance(statement, COMPOUND):
+                first = min(node.lineno for node in [statement, *getattr(statement, "decorator_list", [])])
+                assert statement.end_lineno is not None
+                numbers = [number for number in range(first, statement.end_lineno) if not lines[number].strip()]
+                if lines[statement.end_lineno].strip():
+                    numbers.append(statement.end_lineno)
+                refused += [f"{page.name}:{block.line + number}" for number in numbers]
+    return refused
 
 
 def check_page(page: Path, directory: Path) -> None:

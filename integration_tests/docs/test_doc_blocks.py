@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from blocks import blocks_of, check_page, has_code
+from blocks import blocks_of, check_page, has_code, untypable
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(page for page in (ROOT / "docs").rglob("*.md") if has_code(page))
@@ -15,6 +15,12 @@ PAGES = sorted(page for page in (ROOT / "docs").rglob("*.md") if has_code(page))
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT / "docs")))
 def test_page(page: Path, tmp_path: Path) -> None:
     check_page(page, tmp_path)
+
+
+def test_what_is_to_be_typed_can_be() -> None:
+    told = [page for page in PAGES if "Type the blocks below" in page.read_text(encoding="utf-8")]
+    assert len(told) >= 4
+    assert not [line for page in told for line in untypable(page)]
 
 
 def test_no_block_is_overlooked() -> None:
@@ -61,6 +67,19 @@ def test_other_output_of_a_command_than_shown_fails(tmp_path: Path) -> None:
 
 def test_a_command_that_fails_stops_the_page(tmp_path: Path) -> None:
     assert "status 3" in failing("```console\n$ exit 3\n```\n", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        ("for x in []:\n    pass\nprint()\n", 6),  # no empty line behind the loop
+        ("def f():\n    x = 1\n\n    return x\n", 6),  # an empty line inside the function
+    ],
+)
+def test_what_the_prompt_would_refuse_is_seen(code: str, line: int, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# Page\n\n```python\n{code}```\n")
+    assert untypable(page) == [f"page.md:{line}"]
 
 
 def test_blocks_share_a_namespace_and_dots_stand_for_what_differs(tmp_path: Path) -> None:
