@@ -131,11 +131,12 @@ def landed_reader(directory: str) -> None:
 
 
 def _read(opened: AbstractContextManager[Any]) -> None:
-    """Tell the turns in the thread's latest state, and how many checkpoints share a parent with an older one."""
+    """Tell the turns in the thread's latest state, and how many checkpoints begin where another began."""
     with opened as saver:
         found = _graph(saver).get_state(THREAD).values["turns"]
-        configs = [one.parent_config for one in saver.list(THREAD) if one.parent_config]
-    parents = [config["configurable"]["checkpoint_id"] for config in configs]
+        configs = [one.parent_config for one in saver.list(THREAD)]
+    # None is a parent as well: two workers that both find the thread empty begin it twice.
+    parents = [config["configurable"]["checkpoint_id"] if config else None for config in configs]
     tell(*found)
     tell(len(parents) - len(set(parents)))
 

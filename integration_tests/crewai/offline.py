@@ -8,6 +8,8 @@ import os
 import warnings
 from typing import Any
 
+from pydantic import BaseModel
+
 os.environ |= {
     "CREWAI_DISABLE_TELEMETRY": "true",
     "CREWAI_DISABLE_VERSION_CHECK": "true",
@@ -21,6 +23,16 @@ with warnings.catch_warnings():  # importing it brings several
     warnings.simplefilter("ignore")
     from crewai import LLM, Agent, Crew, Task  # noqa: F401
     from crewai.llms.base_llm import BaseLLM
+    from crewai.state.event_record import EventRecord
+
+
+def _dump_locked(record: Any, **options: Any) -> dict[str, Any]:
+    """CrewAI leaves the lock out, and panics when another thread adds an event meanwhile."""
+    with record._lock.r_locked():
+        return BaseModel.model_dump(record, **options)
+
+
+EventRecord.model_dump = _dump_locked  # type: ignore[method-assign]
 
 DIMENSION = 64
 LEARNED = ["the reactor runs at 40 degrees", "valve seven sticks in winter"]

@@ -166,9 +166,9 @@ TABLE: list[tuple[str, Plant, Callable[..., Any], dict[str, Any]]] = [
     ("objects: secrets", errors_name_the_environment, stores.test_credentials_are_nowhere_to_be_seen, {}),
     (
         "whole files: a lost answer",
-        replaced(remote, "base_version", lambda _: ""),
-        test_whole_files.test_a_lost_answer_and_another_write_on_top,
-        {},
+        replaced(remote, "overtaken", lambda *_: False),
+        test_whole_files.test_a_write_that_others_were_built_on_has_landed,
+        {"others": 2, "lost": True},
     ),
     (
         "whole files: a lie",

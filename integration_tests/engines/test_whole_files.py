@@ -19,10 +19,10 @@ from landed.files import Files
 pytest.importorskip("obstore", reason="obstore is not installed")
 
 from clients import Faulty, lose_one_reply
-from obstore.exceptions import GenericError
 
 from landed.engines import _cells, open_cell
 from landed.objects.cell import ObjectCell
+from landed.remote import LINEAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,36 +194,34 @@ def test_a_lost_answer_is_told_from_a_conflict(kind: str, answers: int, request:
     assert wire.lost == 1
 
 
-def test_a_lost_answer_and_another_write_on_top(s3_url: str) -> None:
-    """The other's says which write it was built on: it landed."""
+@pytest.mark.parametrize("lost", [False, True], ids=["acknowledged", "lost"])
+@pytest.mark.parametrize("others", [1, 2, LINEAGE])
+def test_a_write_that_others_were_built_on_has_landed(s3_url: str, others: int, lost: bool) -> None:
+    """What is there by the time that it is read back names the writes that it was built on."""
     plan = f"{s3_url}/plan.md"
     mine, theirs = Files(), Files()
     mine.write(plan, b"one")
-    client = faulty(plan, lose_and(lambda: theirs.write(plan, b"on top", expect=landed.ANY)))
+    client = followed(plan, others, theirs, lost=lost)
     receipt = mine.write(plan, b"two")
     client.mend()
-    assert theirs.read(plan).data == b"on top"
+    assert theirs.read(plan).data == b"%d on top" % others
     with pytest.raises(StaleWrite):
         mine.write(plan, b"three")
     assert receipt.size == 3
 
 
-def test_a_lost_answer_and_others_writes_is_unknown(s3_url: str) -> None:
+@pytest.mark.parametrize("lost", [False, True], ids=["acknowledged", "lost"])
+def test_a_write_that_more_others_followed_than_are_named_is_unknown(s3_url: str, lost: bool) -> None:
     plan = f"{s3_url}/plan.md"
     mine, theirs = Files(), Files()
     mine.write(plan, b"one")
-
-    def twice() -> None:
-        theirs.write(plan, b"on top", expect=landed.ANY)
-        theirs.write(plan, b"and again")
-
-    client = faulty(plan, lose_and(twice))
+    client = followed(plan, LINEAGE + 1, theirs, lost=lost)
     with pytest.raises(OutcomeUnknown):
         mine.write(plan, b"two")
     client.mend()
     with pytest.raises(OutcomeUnknown):
         mine.write(plan, b"three", expect=landed.ANY)  # until it has been read again
-    assert mine.read(plan).data == b"and again"
+    assert mine.read(plan).data == b"%d on top" % (LINEAGE + 1)
     mine.write(plan, b"three")
 
 
@@ -233,17 +231,22 @@ def faulty(plan: str, fault: Callable[[Callable[[], Any], str], Any]) -> Faulty:
     return Faulty(cell._store, fault)
 
 
-def lose_and(then: Callable[[], object]) -> Callable[[Callable[[], Any], str], Any]:
+def followed(plan: str, others: int, theirs: Files, *, lost: bool) -> Faulty:
+    """The next put there is followed by `others` more before its writer can look, and its answer may be lost."""
     lose = lose_one_reply()
+    armed = [True]
 
     def fault(put: Callable[[], Any], key: str) -> Any:
+        if not armed:
+            return put()
+        armed.clear()
         try:
-            return lose(put, key)
-        except GenericError:
-            then()
-            raise
+            return lose(put, key) if lost else put()
+        finally:
+            for number in range(1, others + 1):
+                theirs.write(plan, b"%d on top" % number, expect=landed.ANY)
 
-    return fault
+    return faulty(plan, fault)
 
 
 @pytest.mark.parametrize("kind", ["postgres", "s3"])

@@ -6,8 +6,10 @@ import importlib
 import os
 import tempfile
 import warnings
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 STORAGE = tempfile.TemporaryDirectory(prefix="crewai-")
 os.environ |= {
@@ -23,6 +25,16 @@ os.environ |= {
 with warnings.catch_warnings():  # importing it brings several
     warnings.simplefilter("ignore")
     importlib.import_module("crewai.memory.storage.lancedb_storage")
+    from crewai.state.event_record import EventRecord
+
+
+def _dump_locked(record: Any, **options: Any) -> dict[str, Any]:
+    """CrewAI leaves the lock out, and panics when another thread adds an event meanwhile."""
+    with record._lock.r_locked():
+        return BaseModel.model_dump(record, **options)
+
+
+EventRecord.model_dump = _dump_locked  # type: ignore[method-assign]
 
 
 def pytest_configure(config: pytest.Config) -> None:

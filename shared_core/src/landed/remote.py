@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 FIRST_LINE: Final = b"landed file 1 "
 LINE_LIMIT: Final = 2048
 """Bytes of the first line at most."""
+NO_LINEAGE: Final = "-"
+LINEAGE: Final = 16
+"""Versions before it that the first line of a write names: by so many others a write may be overtaken until its writer
+cannot tell any more that it landed."""
 LAST_LOOK: Final = 1.0
 """Seconds that a look may take at least whose answer decides what a caller is told."""
 
@@ -46,15 +50,17 @@ class Sight:
 
     Attributes:
         held: as the engine gives it; None for nothing.
+        lineage: the versions that the write was built on, the last first; at most `LINEAGE` of them.
         write: the write that the first line tells of, or None.
         data: the file's bytes; None when there is no file.
         verdict: which version that is, and where it comes from.
     """
 
-    __slots__ = ("data", "held", "verdict", "write")
+    __slots__ = ("data", "held", "lineage", "verdict", "write")
 
     def __init__(self, held: Held | None) -> None:
         self.held = held
+        self.lineage: list[str] = []
         self.write: Write | None = None
         self.data: bytes | None = None
         if held is None:
@@ -63,7 +69,9 @@ class Sight:
         self.data = held.data
         end = held.data.find(b"\n", 0, LINE_LIMIT)
         if end > 0 and held.data.startswith(FIRST_LINE):
-            self.write = Write.decode(held.data[len(FIRST_LINE) : end].decode("utf-8", "replace"))
+            lineage, _, line = held.data[len(FIRST_LINE) : end].decode("utf-8", "replace").partition(" ")
+            self.write = Write.decode(line)
+            self.lineage = lineage.split(",") if lineage != NO_LINEAGE else []
         if self.write is not None:
             self.data = held.data[end + 1 :]
             if not self.write.digest and not self.data:
@@ -216,7 +224,9 @@ def _laid_out(content: bytes | None, sight: Sight) -> tuple[Write, bytes]:
         base = f"{before.version}+absent" if before is not None else ""
     digest = sha256(content) if content is not None else ""
     new = next_write(counter_of(before.version) if before is not None else 0, digest, len(content or b""), base)
-    return new, FIRST_LINE + new.encode().encode() + b"\n" + (content or b"")
+    # Whatever came between from outside: what counts is which of landed's writes were seen.
+    lineage = ",".join([before.version, *sight.lineage][:LINEAGE]) if before is not None else NO_LINEAGE
+    return new, FIRST_LINE + f"{lineage} {new.encode()}\n".encode() + (content or b"")
 
 
 @contextmanager
@@ -235,10 +245,10 @@ def _put(cell: Cell, body: bytes, new: Write, sight: Sight, deadline: float) -> 
     """Put a body in the place of what was seen, and read it back; False when another was first.
 
     An answer that was lost is told by the nonce: the same body is put again, under the same condition, as long as what
-    was seen is still there. When another write is there by now, it says whether it was built on this one.
+    was seen is still there. When another write is there by now, its lineage says whether it was built on this one.
 
     Raises:
-        OutcomeUnknown: the engine does not say; or others wrote meanwhile, and whether on top of this one is not known.
+        OutcomeUnknown: the engine does not say; or more than `LINEAGE` others wrote meanwhile.
         VerifyFailed: the engine acknowledged it, and gives back something else.
         NotLanded: nothing was written.
     """
@@ -261,8 +271,8 @@ def _put(cell: Cell, body: bytes, new: Write, sight: Sight, deadline: float) -> 
             raise _unknown(cell, lost or error) from error
         if now.held is not None and now.held.data == body:
             return True
-        if now.write is not None and base_version(now.write) == new.version:
-            return True  # it landed, and another has written on top of it since
+        if overtaken(now, new):
+            return True
         if done:
             raise _lied(cell, new, now)
         if _changed(now, sight) or pause is None:
@@ -272,9 +282,9 @@ def _put(cell: Cell, body: bytes, new: Write, sight: Sight, deadline: float) -> 
     raise _unknown(cell, lost)
 
 
-def base_version(write: Write) -> str:
-    """The landed version that a write was built on, whatever came between from outside."""
-    return write.base.partition("+")[0]
+def overtaken(now: Sight, new: Write) -> bool:
+    """Whether a write landed, and what is there by now was written on top of it."""
+    return new.version in now.lineage
 
 
 def _changed(now: Sight, before: Sight) -> bool:
