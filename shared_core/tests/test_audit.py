@@ -25,9 +25,11 @@ from landed.audit import (
     UNREADABLE,
     audit,
     examine,
+    keys,
     standing,
     stores,
 )
+from landed.cli.status import state_of
 from landed.records import SLOT_SIZE
 from landed.sharing import share
 from landed.state import user_store
@@ -210,7 +212,11 @@ def test_an_unfinished_write_on_top_of_a_loss(work):
     assert verdicts() == {"a": [UNFINISHED, LOST]}
 
 
-def test_an_unknown_outcome_of_a_living_owner_is_neither_bad_nor_told(work):
+@pytest.mark.parametrize("alive", [True, None], ids=["living", "unreachable"])
+def test_an_unknown_outcome_is_neither_bad_nor_told_unless_its_owner_is_dead(work, monkeypatch, alive):
+    if alive is None:
+        monkeypatch.setattr(process, "_me", process.Owner(os.getpid(), "-", process.me().host, "in a container"))
+
     class FailsAfterRename(_fs.FileOps):
         renamed = False
 
@@ -227,7 +233,9 @@ def test_an_unknown_outcome_of_a_living_owner_is_neither_bad_nor_told(work):
     with pytest.raises(landed.OutcomeUnknown, match="sync directory"):
         landed.Files(FailsAfterRename()).write(work / "a", b"two", expect=landed.ANY)
     finding = only()
-    assert (finding.verdict, finding.owner_alive, finding.bad, finding.told) == (UNFINISHED, True, False, False)
+    assert (finding.verdict, finding.owner_alive, finding.bad, finding.told) == (UNFINISHED, alive, False, False)
+    (seen,) = (standing(store, key) for store in stores() for key in keys(store))
+    assert state_of(seen) == "unknown"
 
 
 def test_a_held_lock_is_in_progress_and_not_a_loss(work, programs):

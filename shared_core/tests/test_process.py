@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -45,8 +46,9 @@ def test_what_is_no_owner_is_none(line: str) -> None:
 
 @linux
 def test_a_number_that_was_given_out_again_is_another_process() -> None:
-    again = Owner(os.getpid(), "00000000.1", me().host, "an earlier one")
-    assert again.alive() is False
+    here, _, _ = me().started.rpartition(".")
+    assert Owner(os.getpid(), f"{here}.1", me().host, "an earlier one").alive() is False
+    assert Owner(os.getpid(), "00000000.4026531836.1", me().host, "of an earlier boot").alive() is False
 
 
 def test_another_host_cannot_be_told() -> None:
@@ -89,7 +91,67 @@ def test_the_name_of_a_program_may_hold_anything(programs: Programs) -> None:
     """
     alive, started, ticks = programs.run(source)[0].split()
     assert alive == "True"
-    assert started == f"{boot_id()[:8]}.{ticks}"
+    assert started == f"{boot_id()[:8]}.{os.stat('/proc/self/ns/pid').st_ino}.{ticks}"
+
+
+@linux
+def test_without_a_boot_id_nothing_is_called_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = me()
+    monkeypatch.setattr(process, "_boot_id", "")
+    assert start_token(owner.pid) == "-"
+    assert owner.alive() is None
+    assert not owner.before_this_boot()
+
+
+@linux
+@pytest.mark.parametrize("line", ["-", "", ".4026531836.1"])
+def test_who_was_recorded_without_a_start_time_is_not_called_dead(line: str) -> None:
+    owner = Owner.decode(Owner(2**22 - 1, line, me().host, "p").encode())
+    assert owner is not None
+    assert owner.alive() is None
+    assert not owner.before_this_boot()
+
+
+@linux
+def test_a_process_that_proc_hides_is_not_called_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, real = Owner(1, start_token(1), me().host, "p"), os.open
+
+    def hide(path: str, *args: int) -> int:
+        if path == "/proc/1/stat":
+            raise FileNotFoundError
+        return real(path, *args)
+
+    monkeypatch.setattr(os, "open", hide)
+    assert owner.alive() is None
+
+
+INSIDE = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
+"""Runs a program in a namespace of process ids of its own, as a container does."""
+WITHIN = """
+    import subprocess, sys
+    source = "import sys; from landed.process import me; print(me().encode(), flush=True); sys.stdin.readline()"
+    inside = subprocess.Popen([*sys.argv[1:], sys.executable, "-c", source], stdin=subprocess.PIPE)
+    sys.stdin.readline()
+    inside.communicate(b"\\n")
+"""
+
+
+@linux
+@pytest.mark.parametrize("own_proc", [True, False], ids=["its own proc", "the proc of its host"])
+def test_a_process_in_a_container_is_not_called_dead(programs: Programs, own_proc: bool) -> None:
+    command = [*INSIDE, *(["--mount-proc"] if own_proc else [])]
+    try:
+        subprocess.run([*command, "true"], capture_output=True, timeout=60, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no namespace of process ids can be made here: {error}")
+    program = programs.start(WITHIN, *command)
+    owner = Owner.decode(program.hear())
+    assert owner is not None
+    assert owner.host == me().host
+    assert (owner.pid, owner.started == "-") == (1, not own_proc)
+    assert owner.alive() is None
+    program.say()
+    program.finish()
 
 
 @linux

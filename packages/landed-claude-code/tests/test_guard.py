@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pytest
 from recorded import PAYLOADS
 
 import landed
-from landed.process import Owner, me
+from landed.process import Owner, me, start_token
 from landed_claude_code import guard
 
 if TYPE_CHECKING:
@@ -24,11 +25,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def dead() -> Owner:
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
-    return Owner(pid, "long-ago", me().host, "agent dead")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as program:  # which ends with its input
+        return Owner(program.pid, start_token(program.pid), me().host, "agent dead")
 
 
 def test_who_has_seen_the_bytes_may_write(work: Path, actor) -> None:

@@ -81,6 +81,12 @@ def test_what_a_living_twin_of_the_session_saw_is_its_own() -> None:
     assert make().load().of("/a").seen is not None, "a session that is resumed goes on from there"
 
 
+def test_what_a_process_that_cannot_be_asked_saw_is_its_own() -> None:
+    elsewhere = Owner(os.getpid(), start_token(os.getpid()), "another-host", "perhaps a twin")
+    make(elsewhere).add(Fact(SEEN, "/a", digest="d1"))
+    assert make().load().of("/a").seen is None
+
+
 def test_old_sessions_go(state_dir: Path) -> None:
     make().add(Fact(SEEN, "/a"))
     other = make(agent=Agent("other", "", "", "", ""))

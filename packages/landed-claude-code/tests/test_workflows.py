@@ -58,11 +58,23 @@ def test_a_dead_session(journal, tmp_path: Path, pid_in_use: bool) -> None:
 def test_a_session_of_which_only_the_ledger_knows(journal, tmp_path: Path) -> None:
     journal("s1", STARTED)
     agent = Agent("s1", "", "", "/project", "")
-    Ledger(agent, Owner(2**22 - 1, "1", me().host, "gone"), agents_directory()).add(Fact(SEEN, "/a"))
+    gone = Owner(2**22 - 1, me().started.rpartition(".")[0] + ".1", me().host, "gone")
+    Ledger(agent, gone, agents_directory()).add(Fact(SEEN, "/a"))
     (found,) = workflows.frozen()
-    assert found.owner is not None
-    assert found.owner.pid == 2**22 - 1
+    assert found.owner == gone
     assert found.directory == "/project"
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["in Claude Code's list", "in the ledger alone"])
+def test_a_session_in_a_container_is_not_called_dead(journal, tmp_path: Path, listed: bool) -> None:
+    journal("s1", STARTED)
+    boot, _, _ = me().started.split(".")
+    inside = Owner(2**22 - 1, f"{boot}.4026539999.77", me().host, "in a container")
+    Ledger(Agent("s1", "", "", "/project", ""), inside, agents_directory()).add(Fact(SEEN, "/a"))
+    if listed:
+        runs(tmp_path, "s1", inside.pid, "77")
+    (found,) = workflows.journals()
+    assert (found.owner, found.alive, found.is_frozen) == (inside, None, False)
 
 
 def test_a_workflow_that_ended(journal) -> None:

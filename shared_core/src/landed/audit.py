@@ -65,7 +65,7 @@ class Finding:
         hint: the next step; "" where there is nothing to do.
         write: the write that the verdict is about, or None.
         found: the version that is there now ("" for no file, None where it was not looked at).
-        owner_alive: of an unfinished write, whether its process still runs; None when this host cannot tell.
+        owner_alive: of an unfinished write, whether its process still runs; None when that cannot be told.
     """
 
     __slots__ = ("detail", "found", "hint", "owner_alive", "path", "verdict", "write")
@@ -92,7 +92,7 @@ class Finding:
     def bad(self) -> bool:
         """Whether an acknowledged write is gone or changed, or a writer died and left one unfinished."""
         if self.verdict == UNFINISHED:
-            return self.owner_alive is not True
+            return self.write is None or self.owner_alive is False
         return self.verdict in {LOST, BYPASSED, DAMAGED_JOURNAL}
 
     @property

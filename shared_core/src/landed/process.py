@@ -22,7 +22,8 @@ class Owner:
 
     Attributes:
         pid: process id, in the process-id namespace of `host`.
-        started: start time as an opaque token; equal tokens of equal pids on one host mean the same process.
+        started: start time as an opaque token; equal tokens of equal pids on one host mean the same process. On Linux
+            ``<boot>.<namespace of process ids>.<clock ticks since the boot>``; "-" when it cannot be told.
         host: node name.
         program: what it runs, for people.
     """
@@ -51,16 +52,25 @@ class Owner:
         return cls(int(parts[0]), parts[1], parts[2], parts[3])
 
     def alive(self) -> bool | None:
-        """Whether the process still runs; None when this host cannot tell."""
-        if self.host != me().host:
+        """Whether the process still runs; None when that cannot be told from here.
+
+        So of another host, of another namespace of process ids (a container's), and where it was not, or cannot now
+        be, told when processes start.
+        """
+        if self.host != me().host or self.started in {"", _CANNOT_TELL}:
+            return None
+        if self.before_this_boot():
+            return False
+        if sys.platform == "linux" and not self.started.startswith(_here() or " "):
             return None
         token = start_token(self.pid)
         return None if token == _CANNOT_TELL else token == self.started
 
     def before_this_boot(self) -> bool:
         """Whether this host was started again since the process was; False where that cannot be told."""
-        boot, dot, _ = self.started.partition(".")
-        return sys.platform == "linux" and self.host == me().host and bool(dot) and boot != boot_id()[:BOOT_SHOWN]
+        boot, _, rest = self.started.partition(".")
+        now = boot_id()[:BOOT_SHOWN]
+        return bool(sys.platform == "linux" and self.host == me().host and boot and rest and now and boot != now)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Owner) and self.encode() == other.encode()
@@ -99,24 +109,51 @@ def _program() -> str:
 def start_token(pid: int) -> str:
     """When process `pid` started, as an opaque token; "" when there is no such process, "-" when it cannot be told."""
     if sys.platform == "linux":
-        try:
-            fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return "" if os.path.exists("/proc/self/stat") else _CANNOT_TELL
-        except OSError:
-            return _CANNOT_TELL
-        try:
-            text = os.read(fd, 4096)
-        except ProcessLookupError:
-            return ""
-        finally:
-            os.close(fd)
-        # Field 22, counted after the program name, which is in parentheses and may hold anything.
-        fields = text[text.rindex(b")") + 2 :].split()
-        if fields[0] == b"Z":
-            return ""  # a zombie runs no more and holds nothing
-        return f"{boot_id()[:BOOT_SHOWN]}.{fields[19].decode()}"
+        here = _here()
+        ticks = _start_ticks(pid) if here else None
+        return _CANNOT_TELL if ticks is None else ticks and here + ticks
     return _start_token_elsewhere(pid)  # pragma: no cover - run on macOS and Windows only
+
+
+def _here() -> str:
+    """What the start tokens of this boot and this namespace of process ids begin with; "" when that cannot be told."""
+    boot = boot_id()[:BOOT_SHOWN]
+    try:
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+        own = os.readlink("/proc/self") == str(os.getpid())  # else /proc shows the processes of another namespace
+    except OSError:
+        return ""
+    return f"{boot}.{namespace}." if boot and own else ""
+
+
+def _start_ticks(pid: int) -> str | None:
+    """The clock ticks from the boot to the start of `pid`; "" when there is no such process, None when hidden."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None if _answers(pid) else ""
+    except OSError:
+        return None
+    try:
+        text = os.read(fd, 4096)
+    except ProcessLookupError:
+        return ""
+    finally:
+        os.close(fd)
+    # Field 22, counted after the program name, which is in parentheses and may hold anything.
+    fields = text[text.rindex(b")") + 2 :].split()
+    return "" if fields[0] == b"Z" else fields[19].decode()  # a zombie runs no more and holds nothing
+
+
+def _answers(pid: int) -> bool:
+    """Whether there is a process `pid`, also where /proc hides those of other users (its option hidepid)."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def locker(inode: int) -> Owner | None:

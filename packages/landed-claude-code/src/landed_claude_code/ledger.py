@@ -153,7 +153,7 @@ class Ledger:
         self.known: dict[str, Known] = {}
         self.stories: list[Fact] = []
         self.processes: list[Owner] = []
-        self._alive: dict[int, bool] = {}
+        self._foreign: dict[int, bool] = {}
         self._lock = Lock(self.path.removesuffix(SUFFIX) + ".lock")
         self._size = 0
 
@@ -199,13 +199,13 @@ class Ledger:
             self._note(fact)
 
     def _ours(self, fact: Fact) -> bool:
-        """Whether a fact is this process's, or one that it continues."""
+        """Whether a fact is this process's, or that of a dead one, which it continues; who may live is another."""
         number = fact.process
-        if number not in self._alive:
+        if number not in self._foreign:
             owner = self.processes[number] if number < len(self.processes) else None
             other = owner is not None and owner != self.owner and not self._same(owner)
-            self._alive[number] = other and owner is not None and owner.alive() is True and self.owner.pid > 0
-        return not self._alive[number]
+            self._foreign[number] = other and owner is not None and owner.alive() is not False and self.owner.pid > 0
+        return not self._foreign[number]
 
     def _same(self, owner: Owner) -> bool:
         return (owner.pid, owner.started, owner.host) == (self.owner.pid, self.owner.started, self.owner.host)

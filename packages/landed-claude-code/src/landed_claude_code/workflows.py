@@ -10,7 +10,7 @@ from __future__ import annotations
 import glob
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from landed.audit import IN_PROGRESS, INTACT, LOST, Finding
 from landed.process import Owner, me, start_token
@@ -122,9 +122,16 @@ def _agents(path: str) -> tuple[set[str], set[str]]:
     return started, started - ended
 
 
-def _sessions(home: str) -> dict[str, tuple[Owner, str]]:
-    """The process and the directory of each session, from Claude Code's own list of those that run."""
-    found = {}
+class _Session(NamedTuple):
+    """What Claude Code's own list of those that run says of a session."""
+
+    owner: Owner
+    directory: str
+    alive: bool | None
+
+
+def _sessions(home: str) -> dict[str, _Session]:
+    found: dict[str, _Session] = {}
     for path in glob.glob(os.path.join(glob.escape(home), "sessions", "*.json")):
         try:
             with open(path, encoding="utf-8") as file:
@@ -134,24 +141,27 @@ def _sessions(home: str) -> dict[str, tuple[Owner, str]]:
         except (OSError, ValueError, KeyError, TypeError):
             continue
         now = start_token(pid)
-        same = not started or now == "-" or now.endswith(f".{started}")
-        owner = Owner(pid, now if same else "another", me().host, f"Claude Code session {session[:8]}")
-        if session not in found or owner.alive():
-            found[session] = (owner, directory)
+        alive = None if now == "-" else bool(now) and (not started or now.endswith(f".{started}"))
+        owner = Owner(pid, started, me().host, f"Claude Code session {session[:8]}")
+        if session not in found or alive:
+            found[session] = _Session(owner, directory, alive)
     return found
 
 
-def _find_owner(workflow: Workflow, sessions: dict[str, tuple[Owner, str]]) -> None:
-    """From Claude Code's list, else from our ledger."""
-    if workflow.session in sessions:
-        workflow.owner, workflow.directory = sessions[workflow.session]
-        workflow.alive = bool(start_token(workflow.owner.pid)) and workflow.owner.alive()
-        return
-    path = ledgers.path_of(workflow.session, "", ledgers.agents_directory())
-    ledger = ledgers.read(path)
-    workflow.directory = ledger.agent.directory
-    if ledger.processes:
-        workflow.owner = ledger.processes[-1]
-        workflow.alive = workflow.owner.alive()
+def _find_owner(workflow: Workflow, sessions: dict[str, _Session]) -> None:
+    """From Claude Code's list, and from our ledger, which says also in which namespace the process is."""
+    ledger = ledgers.read(ledgers.path_of(workflow.session, "", ledgers.agents_directory()))
+    last = ledger.processes[-1] if ledger.processes else None
+    session = sessions.get(workflow.session)
+    workflow.directory = session.directory if session is not None else ledger.agent.directory
+    if session is not None and not (last is not None and _same(last, session.owner)):
+        workflow.owner, workflow.alive = session.owner, session.alive
+    elif last is not None:
+        workflow.owner, workflow.alive = last, last.alive()
     else:
         workflow.alive = False  # a session that runs is in the list
+
+
+def _same(recorded: Owner, listed: Owner) -> bool:
+    """Whether our ledger and Claude Code's list, which knows the ticks of a start alone, mean one process."""
+    return recorded.pid == listed.pid and recorded.started.rpartition(".")[2] == listed.started

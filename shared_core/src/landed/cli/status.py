@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Show who holds which file, since when, and the writes that were begun and never ended: `aborted` if
-their owner is dead, `unknown` if it runs on and let go of the file. A file is `leased` to an agent
-whose tool may be writing it. For one file also its version.
+their owner is dead, `unknown` if it runs on and let go of the file, or runs where it cannot be
+asked. A file is `leased` to an agent whose tool may be writing it. For one file also its version.
 Without PATH, all files in this user's records and in the shared directory that this one lies in.
 Exits with 1 when a dead owner left something unfinished.
 """
@@ -59,7 +59,7 @@ def state_of(seen: Standing) -> str:
     if seen.held:
         return WRITING if seen.begun is not None else HELD
     if seen.begun is not None:
-        return UNKNOWN if seen.begun.owner.alive() else ABORTED
+        return ABORTED if seen.begun.owner.alive() is False else UNKNOWN
     if seen.lease is not None:
         return LEASED
     return FREE if seen.held is not None else UNTRIED
