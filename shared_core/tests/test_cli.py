@@ -98,6 +98,16 @@ def test_usage(words, work):
     assert os.listdir(work) == []
 
 
+def test_without_a_command_it_lists_them(work):
+    assert "    journal  " in run(cwd=work).err
+
+
+def test_a_command_of_a_package_that_is_missing_says_what_brings_it(work, monkeypatch, capsys):
+    monkeypatch.setattr("landed.cli._entry_points", list)
+    assert main(["import-sqlite", "a.sqlite", str(work)]) == USAGE
+    assert 'pip install "landed[langgraph]"' in capsys.readouterr().err
+
+
 def test_write_whose_outcome_is_unknown(work, monkeypatch, capsys):
     def sync(directory: _fs.Directory) -> None:
         if (work / "a").exists():
@@ -151,6 +161,13 @@ def test_verify(work):
     assert ended.code == BAD_NEWS
     assert [file["ok"] for file in ended.document["files"]] == [True, False]
     assert ended.document["files"][1]["error"]["type"] == "VerifyFailed"
+
+
+def test_verify_says_what_to_do_about_a_file_that_is_not_there(work):
+    landed.write(work / "a", b"one")
+    (work / "a").unlink()
+    assert "It is gone: write it again" in run("verify", work / "a").err
+    assert "Check the path." in run("verify", work / "never").err
 
 
 # status, log

@@ -201,6 +201,12 @@ def test_a_report_is_replaced_and_nothing_else(work: Path, capsys: pytest.Captur
     assert "no report" in capsys.readouterr().err
 
 
+def test_of_what_never_was_no_page_is_made(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(work / "misspelt")]) == 1
+    assert "landed has no record of it" in capsys.readouterr().err
+    assert not (work / "landed-report.html").exists()
+
+
 def test_it_prints_and_it_is_for_machines(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     landed.write(work / "plan.md", "one")
     assert main(["report", str(work), "--output", "-"]) == console.OK

@@ -438,3 +438,10 @@ def describe(version: str | Absent, record: Record) -> str:
         if write is not None and write.version == version:
             return f"version {write}"
     return f"version {version}"
+
+
+def verify_hint(version: str | Absent, last: Write | None) -> str:
+    """What to do about a file that is not what landed wrote last."""
+    if not isinstance(version, Absent):
+        return "Read it to adopt what is there."
+    return "Check the path." if last is None else "It is gone: write it again, with expect=ABSENT."

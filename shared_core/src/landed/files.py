@@ -9,7 +9,7 @@ from __future__ import annotations
 from time import monotonic, time
 
 from landed import _fs
-from landed.artifact import ABSENT, LANDED, OUTSIDE, Absent, Artifact, Locked, Sight, Verdict, describe
+from landed.artifact import ABSENT, LANDED, OUTSIDE, Absent, Artifact, Locked, Sight, Verdict, describe, verify_hint
 from landed.digest import sha256
 from landed.errors import (
     Bypassed,
@@ -258,7 +258,7 @@ class Files:
                 step="verify",
                 expected=f"version {last}" if last is not None else None,
                 found=describe(verdict.version, record),
-                hint="Read it to adopt what is there.",
+                hint=verify_hint(verdict.version, last),
             )
             error.state = f"There is {error.found}." + (f" landed wrote {error.expected}." if last is not None else "")
             raise error

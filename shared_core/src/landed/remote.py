@@ -13,7 +13,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from time import monotonic, sleep
 
-from landed.artifact import ABSENT, DIGEST_SHOWN, LANDED, OUTSIDE, Absent, Verdict
+from landed.artifact import ABSENT, DIGEST_SHOWN, LANDED, OUTSIDE, Absent, Verdict, verify_hint
 from landed.cell import Unsure
 from landed.digest import sha256
 from landed.engines import open_cell
@@ -143,7 +143,7 @@ def verify(path: Path, level: str, timeout: float) -> Receipt:
             step="verify",
             expected=f"version {last}" if last is not None else None,
             found=sight.words,
-            hint="Read it to adopt what is there.",
+            hint=verify_hint(sight.verdict.version, last),
         )
         error.state = f"There is {error.found}." + (f" landed wrote {error.expected}." if last is not None else "")
         raise error

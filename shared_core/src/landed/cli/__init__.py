@@ -23,6 +23,7 @@ from landed.errors import LandedError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from importlib.metadata import EntryPoint
     from types import ModuleType
     from typing import Final
 
@@ -42,6 +43,8 @@ COMMANDS: Final = {
 """The core's commands, in the order in which the help lists them."""
 GROUP: Final = "landed.commands"
 """The entry-point group through which other packages add commands."""
+ELSEWHERE: Final = dict.fromkeys(("threads", "thread", "prune-threads", "import-sqlite"), "langgraph")
+"""Commands that the documentation names and other packages add, and the extra that brings each."""
 
 EPILOG: Final = """\
 exit codes:
@@ -72,7 +75,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if argv is None else list(argv)
     output.survive_any_name()
-    args = build_parser(words[0] if words else None).parse_args(words)
+    parser = build_parser(words[0] if words else None)
+    if not words:
+        parser.print_help(sys.stderr)
+        return output.USAGE
+    if words[0] in ELSEWHERE and not any(entry.name == words[0] for entry in _entry_points()):
+        output.note(f'`landed {words[0]}` comes with another package. Run pip install "landed[{ELSEWHERE[words[0]]}]".')
+        return output.USAGE
+    args = parser.parse_args(words)
     try:
         code: int = args.run(args)
         sys.stdout.flush()
@@ -123,10 +133,8 @@ def _modules(wanted: str | None, *, added: bool) -> list[ModuleType]:
 
 def _added() -> list[ModuleType]:
     """The commands of other packages. One that cannot be loaded must not take the others with it."""
-    from importlib.metadata import entry_points
-
     modules = []
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+    for entry in _entry_points():
         if entry.name in COMMANDS:
             continue  # the core's commands mean the same on every machine
         try:
@@ -134,3 +142,9 @@ def _added() -> list[ModuleType]:
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it
             print(f"landed: the command {entry.name!r} ({entry.value}) cannot be loaded: {error}", file=sys.stderr)
     return modules
+
+
+def _entry_points() -> list[EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return sorted(entry_points(group=GROUP), key=lambda entry: entry.name)

@@ -52,6 +52,9 @@ def run(args: argparse.Namespace) -> int:
         found = list(inspection.journals(scope.under))
         sections.append(journals(output.progress(found, "journals")))
     made = report(scope.words, sections)
+    if not made.total and args.target and not os.path.lexists(args.target):
+        hint = "Check the path."
+        raise Refused("it is not there, and landed has no record of it", path=scope.words, step="report", hint=hint)
     page = render(made)
     if path == "-":
         print(page, end="")

@@ -40,7 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: 2, the command line cannot be understood; 0 after ``--help`` and ``--version``.
     """
     output.survive_any_name()
-    args = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    parser = build_parser()
+    if not words:
+        parser.print_help(sys.stderr)
+        return output.USAGE
+    args = parser.parse_args(words)
     try:
         code: int = args.run(args)
         sys.stdout.flush()
