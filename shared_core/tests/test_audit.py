@@ -25,13 +25,13 @@ from landed.audit import (
     UNREADABLE,
     audit,
     examine,
-    keys,
-    standing,
     stores,
 )
 from landed.cli.status import state_of
+from landed.inventory import keys
 from landed.records import SLOT_SIZE
 from landed.sharing import share
+from landed.standing import standing
 from landed.state import user_store
 
 DIES = """

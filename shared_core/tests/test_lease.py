@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 from time import monotonic, time
 from typing import TYPE_CHECKING
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 import landed
-from landed.audit import BYPASSED, IN_PROGRESS, INTACT, audit, standing, stores
+from landed.audit import BYPASSED, IN_PROGRESS, INTACT, audit, stores
 from landed.desk import Desk
 from landed.lease import Lease
 from landed.process import Owner, me, start_token
+from landed.standing import standing
 from landed.state import user_store
 
 if TYPE_CHECKING:
@@ -37,12 +39,8 @@ def give_back(path: Path, *, agent: str = "a") -> None:
 
 
 def dead() -> Owner:
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    token = start_token(pid) or "never"
-    os.waitpid(pid, 0)
-    return Owner(pid, token, me().host, "an agent")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as program:  # which ends with its input
+        return Owner(program.pid, start_token(program.pid), me().host, "an agent")
 
 
 def write(path: Path) -> None:

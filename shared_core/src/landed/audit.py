@@ -20,18 +20,20 @@ from landed import _fs
 from landed.artifact import OUTSIDE, Absent, Artifact, Sight
 from landed.digest import sha256
 from landed.errors import Corrupt, LandedError, LockTimeout, NotLanded, Refused
+from landed.inventory import START_AGAIN, kept_elsewhere, keys, load, load_unsettled, within
 from landed.lock import Lock
 from landed.publish import DEVICE, READ
-from landed.records import Record, Shelf, Write, counter_of, read_record
-from landed.state import STORE_NAME, Store, store_for, user_store
+from landed.records import Shelf, Write, counter_of
+from landed.state import STORE_NAME, store_for, user_store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Final
 
-    from landed.holder import Holder
     from landed.inspection import Report
+    from landed.records import Record
+    from landed.state import Store
 
 INTACT: Final = "intact"
 """Verdict: the file holds what landed acknowledged last."""
@@ -104,30 +106,6 @@ class Finding:
         return f"<Finding {self.verdict}: {self.path}: {self.detail}>"
 
 
-class Standing:
-    """Who is at one file, as `standing` saw it.
-
-    Attributes:
-        path: the file, or None when its first write has not got as far as a record.
-        landed: the last acknowledged write, or None.
-        begun: a write without an end, or None.
-        held: whether somebody holds the lock; None when it cannot be tried.
-        holder: who says so, or None.
-        lease: the agent that may write it now, or None.
-    """
-
-    __slots__ = ("begun", "held", "holder", "landed", "lease", "path")
-
-    def __init__(self, path: str | None, record: Record | None, held: bool | None, holder: Holder | None) -> None:  # noqa: FBT001 - a field
-        self.path = path
-        self.landed = record.landed if record is not None else None
-        self.begun = record.begun if record is not None else None
-        lease = record.lease if record is not None else None
-        self.lease = lease if lease is not None and not lease.over else None
-        self.held = held
-        self.holder = holder
-
-
 def stores(directory: str | None = None, fs: _fs.FileOps = _fs.LOCAL) -> list[Store]:
     """The stores that keep files in or below `directory`.
 
@@ -164,16 +142,6 @@ def _stores_below(directory: str, fs: _fs.FileOps) -> Iterator[Store]:
                 waiting.append(path)
             elif (store := store_for(above, fs)).root == path:
                 yield store
-
-
-def keys(store: Store, fs: _fs.FileOps = _fs.LOCAL) -> list[str]:
-    """The keys of all files that `store` has locked, logged or recorded, in the order of their keys."""
-    try:
-        names = fs.listdir(store.artifacts)
-    except FileNotFoundError:
-        return []
-    stems = (name.rpartition(".") for name in names)
-    return sorted({stem for stem, _, kind in stems if kind in {"record", "lock", "log"}})
 
 
 def audit(
@@ -213,10 +181,10 @@ def examine(
     try:
         if not _has_history(stem, fs):
             return []
-        record = _load_unsettled(store, key, fs)
+        record = load_unsettled(store, key, fs)
         if record is not None:
             path = store.path_of(record.name)
-            if not _within(path, under) or _kept_elsewhere(path, store, fs):
+            if not within(path, under) or kept_elsewhere(path, store, fs):
                 return []
             if record.begun is None:
                 findings = _compare(path, store, record, level, fs)
@@ -279,7 +247,7 @@ _OTHER_USER: Final = "Run the audit as a user who may read the file and open its
 
 
 def _examine_locked(store: Store, key: str, level: str, fs: _fs.FileOps) -> list[Finding]:
-    record = _load(store, key, fs)
+    record = load(store, key, fs)
     if record is None:
         return _without_record(store, key, fs)
     path = store.path_of(record.name)
@@ -385,81 +353,7 @@ def _without_record(store: Store, key: str, fs: _fs.FileOps) -> list[Finding]:
     if all(counter_of(write.version) == 1 for write in writes):
         return []  # refused, or dead before the record: who gets further gives out 2 next
     what = f"its record is missing; its log tells of writes up to version {writes[-1].version}"
-    return [Finding(DAMAGED, path, what, hint=_START_AGAIN)]
-
-
-_START_AGAIN: Final = (
-    "Read the file before the next write: landed starts again from the version that the file itself carries."
-)
-
-
-def standing(store: Store, key: str, *, under: str = "", fs: _fs.FileOps = _fs.LOCAL) -> Standing | None:
-    """Who is at one file now. Tries its lock for an instant, which no writer notices.
-
-    Returns:
-        None where it is not `under`, another store keeps it, nothing was ever begun, or its record is damaged.
-
-    Raises:
-        OSError: as the system does.
-    """
-    record = _load_unsettled(store, key, fs)
-    path = store.path_of(record.name) if record is not None else None
-    if path is not None and (not _within(path, under) or _kept_elsewhere(path, store, fs)):
-        return None
-    lock = Lock(os.path.join(store.artifacts, key + ".lock"), mode=store.mode, fs=fs)
-    try:
-        fs.stat(lock.path, follow_symlinks=False)
-        lock.acquire(0, owner=object())
-    except FileNotFoundError:
-        return Standing(path, record, held=False, holder=None) if record is not None else None
-    except LockTimeout:
-        return Standing(path, record, held=True, holder=lock.holder())
-    except NotLanded:
-        return Standing(path, record, held=None, holder=lock.holder())
-    try:
-        record = _load_unsettled(store, key, fs)  # what was begun a moment ago may have ended
-    finally:
-        lock.release()
-    return Standing(store.path_of(record.name), record, held=False, holder=None) if record is not None else None
-
-
-def _load_unsettled(store: Store, key: str, fs: _fs.FileOps) -> Record | None:
-    """The record as it is now, without the lock: one that is being created reads like a damaged one, so as none."""
-    try:
-        return _load(store, key, fs)
-    except Corrupt:
-        return None
-
-
-def _load(store: Store, key: str, fs: _fs.FileOps) -> Record | None:
-    """The record under `key`; None when there is none.
-
-    Raises:
-        Corrupt: it cannot be read, or it is another file's. Conclusive under the lock only.
-        OSError: as the system does.
-    """
-    path = os.path.join(store.artifacts, key + ".record")
-    try:
-        record = read_record(path, fs)
-    except FileNotFoundError:
-        return None
-    if record is None and _never_written(path, fs):
-        return None
-    if record is None:
-        raise Corrupt("neither of its two copies can be read", path=path, step="record", hint=_START_AGAIN)
-    if sha256(os.fsencode(record.name)) != key:
-        what = f"it stands under another file's key and says {record.name!r}"
-        raise Corrupt(what, path=path, step="record", hint=f"Move it away. {_START_AGAIN}")
-    return record
-
-
-def _never_written(path: str, fs: _fs.FileOps) -> bool:
-    """Whether a record was created, and its first state never reached it: the disk was full, or the writer died."""
-    fd = fs.open(path, os.O_RDONLY | _fs.NOFOLLOW)
-    try:
-        return not any(_fs.read_all(fs, fd, fs.fstat(fd).st_size))
-    finally:
-        _fs.close_read(fs, fd)
+    return [Finding(DAMAGED, path, what, hint=START_AGAIN)]
 
 
 def _clean(findings: list[Finding]) -> bool:
@@ -468,7 +362,7 @@ def _clean(findings: list[Finding]) -> bool:
 
 def _unchanged(store: Store, key: str, record: Record, fs: _fs.FileOps) -> bool:
     """Whether nobody wrote between the reading of `record` and now, so that what was seen meanwhile belongs to it."""
-    now = _load_unsettled(store, key, fs)
+    now = load_unsettled(store, key, fs)
     return now is not None and now.sequence == record.sequence
 
 
@@ -482,19 +376,9 @@ def _has_history(stem: str, fs: _fs.FileOps) -> bool:
     return False
 
 
-def _within(path: str, under: str) -> bool:
-    return not under or path == under or path.startswith(under.rstrip(os.sep) + os.sep)
-
-
 def _in_question(path: str, store: Store, under: str, fs: _fs.FileOps) -> bool:
     """Whether an audit of `under` is to speak of it: always where it is only known by its record."""
-    return os.path.dirname(path) == store.artifacts or (_within(path, under) and not _kept_elsewhere(path, store, fs))
-
-
-def _kept_elsewhere(path: str, store: Store, fs: _fs.FileOps) -> bool:
-    """Whether a shared store nearer to `path` took it over; what `store` says of it is the past then."""
-    nearest = store_for(os.path.dirname(path), fs)
-    return bool(nearest.base) and nearest.root != store.root
+    return os.path.dirname(path) == store.artifacts or (within(path, under) and not kept_elsewhere(path, store, fs))
 
 
 # Words.

@@ -12,10 +12,10 @@ import stat
 
 from landed import _fs
 from landed.artifact import Artifact
-from landed.audit import keys
 from landed.digest import sha256
 from landed.engines import refuse_address
 from landed.errors import NotLanded, Refused, from_os_error
+from landed.inventory import keys
 from landed.lock import DEFAULT_TIMEOUT, Lock
 from landed.records import Record, Shelf, read_record
 from landed.state import ARTIFACTS, STORE_NAME, Store, store_for, user_store

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from landed.audit import standing
 from landed.cli import output
 from landed.cli.scope import scope_of
 from landed.history import Line, history
+from landed.standing import standing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

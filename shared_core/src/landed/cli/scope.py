@@ -6,7 +6,8 @@ import os
 
 from landed import _fs
 from landed.artifact import Artifact
-from landed.audit import keys, stores
+from landed.audit import stores
+from landed.inventory import keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from landed import _fs
 from landed.artifact import Artifact
-from landed.audit import Standing, command, standing
+from landed.audit import command
 from landed.cli import output
 from landed.cli.scope import scope_of
 from landed.holder import Holder
+from landed.standing import Standing, standing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
