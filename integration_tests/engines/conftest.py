@@ -75,6 +75,28 @@ def sql(postgres: PostgresServer) -> Iterator[psycopg.Connection]:
         yield connection
 
 
+@pytest.fixture
+def risky(postgres: PostgresServer, sql: psycopg.Connection) -> Iterator[str]:
+    """A role whose settings a test may change, as no pool of another test connects with it."""
+    from landed.engines import open_log
+
+    open_log(postgres.url("first"))  # which makes the tables, and owns them
+    sql.execute("CREATE ROLE risky LOGIN SUPERUSER")
+    yield "risky"
+    sql.execute("DROP ROLE risky")
+
+
+@pytest.fixture(scope="session")
+def restarting() -> Iterator[PostgresServer]:
+    """A server for the tests that kill it and start it again."""
+    programs = binaries()
+    if programs is None:
+        pytest.skip("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
+    server = PostgresServer(programs)
+    yield server
+    server.remove()
+
+
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3Server]:
     pytest.importorskip("obstore", reason="obstore is not installed")

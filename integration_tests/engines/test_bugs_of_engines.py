@@ -21,9 +21,9 @@ import test_postgres_servers
 import test_whole_files
 
 from landed import remote
+from landed.objects import compaction, probe, segments, store
 from landed.objects import group as puts
 from landed.objects import log as heads
-from landed.objects import probe, segments, store
 from landed.postgres import group as statements
 from landed.postgres import schema, server
 from landed.postgres.exchange import Statement
@@ -162,6 +162,12 @@ TABLE: list[tuple[str, Plant, Callable[..., Any], dict[str, Any]]] = [
         segments_are_not_read_back,
         stores.test_a_segment_that_is_not_there_is_named_by_no_head,
         {**NOTHING_PUT, "how": "append"},
+    ),
+    (
+        "objects: compaction",
+        replaced(compaction, "_named", lambda _: set()),
+        away.test_a_compaction_whose_first_reply_is_lost_deletes_nothing_that_is_named,
+        {"overtaken": False},
     ),
     ("objects: secrets", errors_name_the_environment, stores.test_credentials_are_nowhere_to_be_seen, {}),
     (

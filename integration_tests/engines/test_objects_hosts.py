@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
-from logs import TIMEOUT, append, held
-
-from landed.errors import Claimed, Corrupt, LandedError, NotLanded, Refused
 
 pytest.importorskip("obstore", reason="obstore is not installed")
 
+from clients import Faulty, lose_one_reply
+from logs import TIMEOUT, append, held
+
+from landed.errors import Claimed, Corrupt, LandedError, NotLanded, Refused
 from landed.objects import leases
 from landed.objects.collection import ObjectCollection
 from landed.objects.log import ObjectLog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from landed.engine import Batch
+
+SEGMENT = re.compile("segments/[0-9a-f]+/")
 
 
 def test_an_owner_that_was_away_is_refused_when_it_is_back(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +166,50 @@ def test_a_compaction_gets_through_while_others_append(s3_url: str, monkeypatch:
     found = held(ObjectLog(s3_url))
     assert found[0] == b"old"
     assert sorted(found[1:]) == sorted(written)
+
+
+def test_a_compaction_is_not_starved_by_who_appends_faster(s3_url: str) -> None:
+    """Another appends as often as the compaction puts a segment: it is not to begin anew each time."""
+    log, compactor = ObjectLog(s3_url), ObjectLog(s3_url)
+    append(log, b"drop", b"old")
+    appended: list[bytes] = []
+
+    def overtaken(put: Callable[[], Any], key: str) -> Any:
+        answer = put()
+        if SEGMENT.match(key):
+            appended.append(b"%d" % len(appended))
+            append(log, appended[-1])
+        return answer
+
+    Faulty(compactor, overtaken)
+    compactor.rewrite(lambda batch: None if batch.payload == b"drop" else batch.payload, TIMEOUT)
+    assert len(appended) == 2, "what the head held, and what was made of it"
+    assert held(ObjectLog(s3_url)) == [b"old", *appended]
+
+
+@pytest.mark.parametrize("overtaken", [False, True], ids=["alone", "while another moves the same batches"])
+def test_a_compaction_whose_first_reply_is_lost_deletes_nothing_that_is_named(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch, overtaken: bool
+) -> None:
+    monkeypatch.setattr("landed.objects.compaction.MERGED_BYTES", 1)  # a segment that nothing changes in stays
+    log, compactor = ObjectLog(s3_url), ObjectLog(s3_url)
+    expected = [b"first", b"second"]
+    append(log, *expected)
+    lose = lose_one_reply()
+
+    def fault(put: Callable[[], Any], key: str) -> Any:
+        if key == "head":
+            return lose(put, key)
+        answer = put()
+        if overtaken and SEGMENT.match(key) and len(expected) == 2:
+            expected.extend(b"%d" % number for number in range(70))
+            for payload in expected[2:]:
+                append(log, payload)
+        return answer
+
+    Faulty(compactor, fault)
+    compactor.rewrite(lambda batch: batch.payload, TIMEOUT)
+    assert held(ObjectLog(s3_url)) == expected
 
 
 def test_an_object_that_is_no_journals_is_corrupt_and_named(s3_url: str) -> None:

@@ -6,7 +6,7 @@ import os
 from time import monotonic, time
 
 from landed.errors import LandedError, NotLanded, StaleWrite
-from landed.objects.head import Frame, Listed
+from landed.objects.head import Frame, Head, Listed
 from landed.objects.leases import ObjectMutex
 from landed.objects.store import ERRORS
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from typing import Final, TypeAlias
 
     from landed.engine import Rewrite
-    from landed.objects.head import Head
     from landed.objects.log import ObjectLog
     from landed.objects.segments import Objects
 
@@ -67,11 +66,13 @@ def _write(objects: Objects, head: Head, frames: list[Frame], deadline: float) -
     return Listed.of(segment, frames)
 
 
-def sweep(objects: Objects, head: Head) -> None:
-    """Delete what no head has named for a while; the head that is about to be put forgets it."""
+def sweep(objects: Objects, head: Head) -> list[str]:
+    """Delete what no head has named for a while; the head that is about to be put forgets it. Returns their ids."""
     old = [name for name, since in head.garbage if time() - since > GRACE]
-    if old and objects.discard(head, old):
-        head.garbage = [each for each in head.garbage if each[0] not in old]
+    if not old or not objects.discard(head, old):
+        return []
+    head.garbage = [each for each in head.garbage if each[0] not in old]
+    return old
 
 
 def compact(log: ObjectLog, rewrite: Rewrite, timeout: float) -> tuple[int, int]:
@@ -87,7 +88,7 @@ def compact(log: ObjectLog, rewrite: Rewrite, timeout: float) -> tuple[int, int]
     turn = ObjectMutex(objects.store, f"{objects.prefix}compaction", f"{log.name} (compaction)")
     turn.acquire(timeout)
     try:
-        head = log.replace(lambda head: _settle(objects, head), monotonic() + objects.timeout, "compact").head
+        head = _settle(log)
         before, old = head.size, [*head.segments]
         new = _rewritten(objects, head, rewrite)
 
@@ -123,19 +124,40 @@ def _sweep_orphans(objects: Objects) -> None:
         found = [(key.removeprefix(folder), modified) for key, _, modified in objects.store.list(folder)]
     except (LandedError, *ERRORS):
         return  # the next compaction looks again
-    named = {each.id for each in head.segments} | {each[0] for each in head.garbage}
+    named = _named(head)
     objects.discard(
         head, [name for name, modified in found if name not in named and known.modified - modified > ORPHANED]
     )
 
 
-def _settle(objects: Objects, head: Head) -> None:
-    """Move the newest batches into a segment, so that all there is to rewrite is segments."""
-    sweep(objects, head)
-    if head.frames:
-        head.segments.append(_write(objects, head, head.frames, monotonic() + objects.timeout))
-        head.frames = []
-    head.compacting = head.tail
+def _named(head: Head) -> set[str]:
+    """The ids of the segments that a head names, those included that it names as garbage."""
+    return {each.id for each in head.segments} | {each[0] for each in head.garbage}
+
+
+def _settle(log: ObjectLog) -> Head:
+    """Move the newest batches into a segment, so that all there is to rewrite is segments; returns the head.
+
+    What takes requests of its own is done before the head is looked at to be replaced. Were it done in between, those
+    who append all the time would be faster, again and again. What they append meanwhile stays in the head.
+    """
+    objects = log.objects
+    known = objects.load()
+    seen = known.head if known is not None else Head("")  # removed: it cannot be replaced
+    swept = sweep(objects, seen)
+    settled = [(frame.nonce, *frame.position) for frame in seen.frames]
+    moved = [_write(objects, seen, seen.frames, monotonic() + objects.timeout)] if settled else []
+
+    def change(head: Head) -> None:
+        head.garbage = [each for each in head.garbage if each[0] not in swept]
+        if [(frame.nonce, *frame.position) for frame in head.frames[: len(settled)]] == settled:
+            head.segments += moved
+            head.frames = head.frames[len(settled) :]
+        head.compacting = head.segments[-1].last if head.segments else 0
+
+    head = log.replace(change, monotonic() + objects.timeout, "compact").head
+    objects.discard(head, [each.id for each in moved if each.id not in _named(head)])  # others had moved the batches
+    return head
 
 
 def _rewritten(objects: Objects, head: Head, rewrite: Rewrite) -> list[Listed]:
