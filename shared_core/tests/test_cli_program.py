@@ -44,6 +44,7 @@ def plugin(directory: Path, body: str) -> str:
     (metadata / "entry_points.txt").write_text(
         "[landed.commands]\ngreet = greeting_landed\ncat = greeting_landed\n"
         "[landed.audits]\ngreetings = greeting_landed:audit\n"
+        "[landed.reports]\ngreetings = greeting_landed:events\n"
     )
     return str(directory)
 
@@ -88,6 +89,30 @@ def test_another_package_adds_to_the_audit(tmp_path, work):
         ("greeting", "Greet again."),
     ]
     assert run("audit", "--json", cwd=work, PYTHONPATH=path).document["findings"][1]["path"] == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            "return [Event(LANDED, 'alice', 'sent %d' % len(list(records(journal))))]",
+            ("alice", "sent 1"),
+        ),
+        ("return None", ()),
+        ("raise OSError('out of order')", ("greetings", "cannot tell who put what: OSError: out of order")),
+    ],
+    ids=["its own", "of another", "failing"],
+)
+def test_another_package_tells_of_its_journals(tmp_path, work, body, words):
+    head = "from landed.inspection import records\nfrom landed.report.model import LANDED, Event\n"
+    path = plugin(tmp_path, f"{head}def events(journal):\n    {body}\n")
+    with landed.Journal(work / "inbox") as journal:
+        journal.append([b"hello"])
+    (told,) = run("report", work, "--json", PYTHONPATH=path).document["sections"][0]["timelines"]
+    assert told["verdict"] == "good"
+    shown = [text for event in told["events"] for text in (event["who"], event["what"])]
+    assert set(words) <= {*shown, *(text for fact in told["facts"] for text in fact)}
+    assert ("alice" in shown, len(told["events"])) == (("alice" in words), 1 + ("alice" in words))
 
 
 @pytest.mark.parametrize(

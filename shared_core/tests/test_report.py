@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -100,6 +101,14 @@ def test_bad_news_come_first_and_count(work: Path) -> None:
     assert "bypassed: 5 bytes that something outside landed put there" in page.text
     assert "1 kept" in page.text
     assert "2 not kept" in page.text
+
+
+def test_what_changed_last_comes_first(work: Path) -> None:
+    for name in ("c", "a", "b"):
+        landed.write(work / name, "one")
+        time.sleep(0.01)  # the log knows milliseconds
+    text = page_of(work)[1].text
+    assert sorted("abc", key=lambda name: text.index(f"{work}/{name}")) == ["b", "a", "c"]
 
 
 def test_a_writer_that_died(work: Path) -> None:
@@ -227,9 +236,24 @@ def test_a_refusal_is_logged(work: Path, capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(landed.StaleWrite):
         landed.delete(path, expect=landed.ABSENT)
     landed.write(path, "two")
+    landed.delete(path)
+    with pytest.raises(landed.StaleWrite):
+        landed.write(path, "three", expect="9-abc")
     assert main(["log", str(path)]) == console.OK
-    outcomes = [line.split()[2] for line in capsys.readouterr().out.splitlines()[1:]]
-    assert outcomes == ["landed", "refused", "refused", "refused", "landed"]
+    logged = capsys.readouterr().out
+    outcomes = [line.split()[2] for line in logged.splitlines()[1:]]
+    assert outcomes == ["landed", "refused", "refused", "refused", "landed", "landed", "refused"]
+    told = page_of(work)[1].text
+    assert "expected no file, found 1-" in told
+    assert "expected 9-abc, found no file" in told
+    assert "ABSENT" not in logged + told
+
+
+def test_a_report_does_not_tell_of_itself(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    landed.write(work / "plan.md", "one")
+    for _ in range(2):
+        assert main(["report", str(work), "--output", str(work / "page.html")]) == console.OK
+        assert capsys.readouterr().out.startswith("1 artifact in ")
 
 
 def test_a_writer_that_does_not_give_up_fills_no_disk(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

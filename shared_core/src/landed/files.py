@@ -404,7 +404,9 @@ class Files:
             return
         writer = str(record.landed.owner) if record.landed is not None and record.landed.owner.pid else ""
         stale = unmet(artifact.path, wanted, verdict, describe(verdict.version, record), writer)
-        artifact.shelf.log_refusal(Refusal(stale.expected or "", str(verdict.version), me(), time()), record.counter)
+        expected = wanted if isinstance(wanted, str) else ""
+        found = verdict.version if isinstance(verdict.version, str) else ""
+        artifact.shelf.log_refusal(Refusal(expected, found, me(), time()), record.counter)
         raise stale
 
 

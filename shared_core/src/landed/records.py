@@ -103,8 +103,8 @@ class Refusal:
     """A write that was not begun, because what was there was not what its writer expected.
 
     Attributes:
-        expected: the version that it was to replace; "" where the writer had seen none.
-        found: the version that was there.
+        expected: the version that it was to replace; "" for no file, and where the writer had seen none.
+        found: the version that was there; "" for no file.
         owner: the process that was refused.
         at: when, in seconds since the epoch.
     """

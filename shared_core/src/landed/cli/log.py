@@ -55,7 +55,7 @@ def _document(line: Line) -> dict[str, Any]:
         "path": line.path,
         "outcome": line.outcome,
         "at": output.stamp(line.at) if line.at is not None else None,
-        "version": line.version,
+        "version": line.version or None,
         "expected": line.over or None,
         "owner": output.owner_document(line.owner) if line.owner is not None else None,
         "write": output.write_document(line.write),
@@ -67,4 +67,4 @@ def _row(line: Line) -> tuple[str, ...]:
     if line.owner is None:
         return at, line.outcome, line.version, "-", "-", "something that does not use landed", output.shown(line.path)
     size = "-" if line.write is None else str(line.write.size) if line.write.digest else "deleted"
-    return at, line.outcome, line.version, line.over or "-", size, str(line.owner), output.shown(line.path)
+    return at, line.outcome, line.version or "-", line.over or "-", size, str(line.owner), output.shown(line.path)

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     path = args.output if args.output == "-" else os.path.abspath(args.output)
     replaced = None if path == "-" else _replaceable(path)
     scope = scope_of(args.target)
-    sections = [files(output.progress(scope.entries, "files"), scope.under)]
+    sections = [files(output.progress(scope.entries, "files"), scope.under, page=os.path.realpath(path))]
     if scope.under:
         found = list(inspection.journals(scope.under))
         sections.append(journals(output.progress(found, "journals")))

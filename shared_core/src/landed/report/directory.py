@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from landed import inspection
 from landed.audit import INTACT, LOST, UNREADABLE, Finding, examine, judge_journal
+from landed.cli.output import count
 from landed.errors import LandedError
 from landed.history import BEGUN, NOT_LANDED, OUTSIDE_CHANGE, history
 from landed.history import LANDED as WRITTEN
@@ -54,17 +55,18 @@ NOTES: Final = (
 )
 
 
-def files(entries: Iterable[tuple[Store, str]], under: str) -> Section:
+def files(entries: Iterable[tuple[Store, str]], under: str, *, page: str = "") -> Section:
     """The whole files.
 
     Args:
         entries: each a store and the key of a file in it.
         under: only files in or below this directory (resolved, absolute); "" for all.
+        page: the report itself (resolved, absolute), which is left out.
     """
     section = Section("Files", "Each file that landed wrote, held against its last acknowledged write.")
     for store, key in entries:
         findings = examine(store, key, under=under, patience=PATIENCE)
-        if not findings:
+        if not findings or findings[0].path == page:
             continue
         try:
             events = [_event_of(line) for line in history(store, key, findings[0].path)]
@@ -113,11 +115,15 @@ def _owner(finding: Finding) -> str:
 def _event_of(line: Line) -> Event:
     size = f"{line.write.size} bytes" if line.write is not None and line.write.digest else "a delete"
     over = f" over {line.over}" if line.over else ", the first"
+    wanted = line.over or "no file"
     kind, what = {
         WRITTEN: (model.LANDED, f"version {line.version}, {size}{over}"),
         NOT_LANDED: (model.FAILED, f"version {line.version}, {size}: the old state counts"),
         BEGUN: (model.FAILED, f"version {line.version}, {size}: it has no end yet"),
-        NOT_BEGUN: (model.REFUSED, f"expected {line.over or 'no file'}, found {line.version}; nothing was written"),
+        NOT_BEGUN: (
+            model.REFUSED,
+            f"expected {wanted}, found {line.version or 'no file'}; nothing was written",
+        ),
         OUTSIDE_CHANGE: (model.OUTSIDE, f"left {line.version}"),
     }[line.outcome]
     who = str(line.owner) if line.owner is not None else "something that does not use landed"
@@ -133,9 +139,10 @@ def _journal(path: str, readers: list[tuple[str, Reader]]) -> Timeline:
     finding = judge_journal(found)
     records = sum(segment.records for segment in found.segments)
     size = sum(segment.size for segment in found.segments)
+    segments = count(len(found.segments), "segment")
     facts = [
         ("in", path),
-        ("holds", f"{records} records up to number {found.tail}, {size} bytes in {len(found.segments)} segments"),
+        ("holds", f"{count(records, 'record')} up to number {found.tail}, {count(size, 'byte')} in {segments}"),
     ]
     if found.claim.held:
         facts.append(("owned by", str(found.claim.holder or "a program that does not say who it is")))

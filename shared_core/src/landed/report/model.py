@@ -29,6 +29,8 @@ KINDS: Final = {
     CHECKED: "held against the disk",
 }
 """Each kind of event in words."""
+FOUND: Final = frozenset({CHECKED, LOST})
+"""The kinds of what is found when somebody looks, which may be long after it happened."""
 
 GOOD: Final = "good"
 BAD: Final = "bad"
@@ -79,8 +81,8 @@ class Timeline:
 
     @property
     def last(self) -> float:
-        """When something happened to it last; 0 where that is not known."""
-        return max((event.at for event in self.events if event.at is not None), default=0.0)
+        """When something happened to it last; 0 where that is not known. What this report found is no such thing."""
+        return max((event.at for event in self.events if event.at and event.kind not in FOUND), default=0.0)
 
     def cut(self) -> Timeline:
         """Keep the latest events, and say how many were left out."""
