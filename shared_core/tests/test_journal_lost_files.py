@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from handmade import ID, Handmade, boots, path, read, sealed
 from programs import Programs
-from recording import Recording
+from recording import Call, Recording
 
 from landed.errors import Corrupt, LandedError, NotLanded, OutcomeUnknown
 from landed.journal import Journal
+from landed.local import directory
 from landed.local.frames import HEADER, PAGE, Header
 from landed.local.log import LocalLog
 from landed.local.segments import name_of
@@ -204,6 +205,58 @@ def test_path_that_changes_during_the_flush_raises_in_the_writer(
     assert told.value.step == "verify"
     with pytest.raises(LandedError):
         journal.append([b"more"])
+
+
+def mark_suspect(path: Path) -> None:
+    (path / "suspect").touch()
+
+
+def replace_lock_file(path: Path) -> None:
+    (path / "other").touch()
+    (path / "other").replace(path / "lock")
+
+
+def claim(path: Path) -> None:
+    Journal(path).claim()
+
+
+@pytest.mark.parametrize("change", [unlink_segment, replace_segment, mark_suspect, replace_lock_file, claim])
+def test_change_within_a_tick_of_the_clock(
+    opened: Journal, path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
+) -> None:
+    """It leaves the directory's time as it was: so as long as that is young, the entries themselves are compared."""
+    monkeypatch.setattr(directory, "TICK", 3600)
+    with Journal(path).claim():
+        pass  # which leaves the file
+    for _ in range(3):
+        opened.append([b"more"])
+    before = path.stat().st_mtime_ns
+    change(path)
+    os.utime(path, ns=(before, before))
+    with pytest.raises(LandedError):
+        opened.append([b"lost"])
+
+
+def test_directory_that_changes_while_it_is_looked_at(
+    path: Path, fs: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is put to sleep after reading the entries, for longer than a tick, has not seen what changed then."""
+    now = [0.0]
+    monkeypatch.setattr(directory, "time", lambda: now[0])
+    looked_at = LocalLog(str(path), fs=fs).directory
+    os.utime(path, (100, 100))
+    now[0] = 100 + directory.TICK / 2
+
+    def change(_: Call) -> None:
+        mark_suspect(path)
+        os.utime(path, (100, 100))
+        now[0] += 3600
+
+    fs.after("scandir", change)
+    assert "suspect" not in looked_at.names()
+    assert not looked_at.unchanged()
+    assert "suspect" in looked_at.names()
+    assert looked_at.unchanged()
 
 
 def test_replaced_lock_file(opened: Journal, path: Path) -> None:

@@ -56,6 +56,8 @@ class Follower:
         self._lock = lock
         self._doubt = doubt
         self._boot = boot
+        self._swept: dict[str, int] = {}
+        """The directory's entries when they were last gone through under the lock."""
 
     def view(self) -> tuple[list[Range], Segment]:
         """The live segments and the newest one, with all that is acknowledged; exact for a moment."""
@@ -115,6 +117,10 @@ class Follower:
             raise
 
     def _load(self, names: dict[str, int], empty: bytes, *, locked: bool) -> Segment:
+        if names == self._swept and self.newest is not None and self.newest.fd >= 0:
+            if CLAIM in names:
+                self.claim.refuse_if_taken()
+            return self.newest  # what changed a moment ago is looked at again and again until a tick has passed
         if SUSPECT in names:
             raise self._doubt.poison("a flush failed in another process")
         try:
@@ -133,6 +139,8 @@ class Follower:
             self._directory.sweep(names, spans)
         segment = self._open_newest(names, spans, empty)
         self.spans, self.newest = spans, segment
+        if locked:
+            self._swept = names
         if not locked and any(name.startswith(TEMP_PREFIX) for name in names):
             self._directory.forget()  # the next appender sweeps what a dead one left
         pool.opened(self)
