@@ -62,6 +62,21 @@ def files() -> landed.Files:
 
 
 @pytest.fixture
+def recorded_files(fs: Recording) -> landed.Files:
+    """A program whose file operations are recorded."""
+    return landed.Files(fs)
+
+
+@pytest.fixture
+def target(work: Path, recorded_files: landed.Files, fs: Recording) -> Path:
+    """A file that such a program wrote, with the record of its writing forgotten."""
+    path = work / "a.txt"
+    recorded_files.write(path, b"old")
+    fs.forget()
+    return path
+
+
+@pytest.fixture
 def work(tmp_path: Path) -> Path:
     """A directory to write in."""
     path = tmp_path / "work"

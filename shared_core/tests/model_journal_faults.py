@@ -72,6 +72,12 @@ def nothing(process: Process, expected: Expectation) -> None:
 def torn(process: Process, expected: Expectation) -> None:
     """A writer that was killed in the middle of a frame."""
     grown(process, expected)
+    killed_in_a_frame(process)
+    _killed(process)
+
+
+def killed_in_a_frame(process: Process) -> None:
+    """Let a process die in the next frame that it writes, at the end of the frame's first page."""
 
     def die(call: Call) -> Fault | None:
         if call.name != "pwrite" or call.node is None or len(call.node.now.data) < PAGE:
@@ -82,7 +88,6 @@ def torn(process: Process, expected: Expectation) -> None:
         return Fault(short=PAGE - process.log.follower.newest.end % PAGE)
 
     process.fs.fault = die
-    _killed(process)
 
 
 def crashed(process: Process, expected: Expectation) -> Disk:

@@ -32,6 +32,7 @@ from model_journal import (
     rebooted,
 )
 from model_journal_crashes import COMPACT, JournalHistory, append, group
+from model_journal_faults import killed_in_a_frame
 from model_journal_faults import problems_of as faults_of
 from model_journal_pairs import problems_of as pairs_of
 from model_world import Killed
@@ -42,7 +43,7 @@ from landed.local import compaction, doubt, frames, reading, recovery, segments
 from landed.local.directory import JournalDirectory
 from landed.local.doubt import Doubt
 from landed.local.follower import Follower
-from landed.local.frames import FRAME_MAGIC, PAGE
+from landed.local.frames import FRAME_MAGIC
 from landed.local.log import LocalLog
 
 __all__ = ["model_machine"]
@@ -279,16 +280,7 @@ def torn_beside_another() -> list[str]:
     other = Process(process.fs.disk)
     assert len(other.read()) == len(expected.acknowledged)
     expected.acknowledged[6] = process.append(6, 1, 100)  # so that the torn frame is not the first that is new
-
-    def die(call: Call) -> Fault | None:
-        if call.name != "pwrite" or call.node is None or len(call.node.now.data) < PAGE:
-            return None  # the lock file
-        if process.log.follower.newest.filled < process.log.follower.newest.end + 3000:
-            return None  # zeros for what follows
-        process.fs.fault = lambda _: Fault(Killed())
-        return Fault(short=PAGE - process.log.follower.newest.end % PAGE)
-
-    process.fs.fault = die
+    killed_in_a_frame(process)
     with pytest.raises(Killed):
         process.append(7, 1, 3000)
     process.die()

@@ -27,17 +27,8 @@ TEMP = ".tmp"
 
 
 @pytest.fixture
-def files(fs: Recording) -> landed.Files:
-    return landed.Files(fs)
-
-
-@pytest.fixture
-def target(work: Path, files: landed.Files, fs: Recording) -> Path:
-    """A file that landed wrote, with the record of its writing forgotten."""
-    path = work / "a.txt"
-    files.write(path, b"old")
-    fs.forget()
-    return path
+def files(recorded_files: landed.Files) -> landed.Files:
+    return recorded_files
 
 
 def only(directory: Path) -> list[str]:
