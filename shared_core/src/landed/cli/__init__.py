@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 
 from landed.cli import output
-from landed.errors import LandedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,24 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] in ELSEWHERE and not any(entry.name == words[0] for entry in _entry_points()):
         output.note(f'`landed {words[0]}` comes with another package. Run pip install "landed[{ELSEWHERE[words[0]]}]".')
         return output.USAGE
-    args = parser.parse_args(words)
-    try:
-        code: int = args.run(args)
-        sys.stdout.flush()
-    except LandedError as error:
-        return output.fail(args, error)
-    except BrokenPipeError:
-        # The reader of our output has gone. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return output.BROKEN_PIPE
-    except FileNotFoundError as error:
-        return output.fail_plainly(args, error, output.BAD_NEWS)
-    except OSError as error:
-        return output.fail_plainly(args, error, output.CANNOT_TELL)
-    except KeyboardInterrupt:
-        print("landed: interrupted", file=sys.stderr)
-        return output.INTERRUPTED
-    return code
+    return output.run("landed", parser.parse_args(words), output.BAD_NEWS)
 
 
 def build_parser(wanted: str | None = None, *, added: bool = True) -> argparse.ArgumentParser:

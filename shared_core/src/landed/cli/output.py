@@ -261,6 +261,36 @@ class Meter:
 # Failures.
 
 
+def run(program: str, args: argparse.Namespace, missing: int) -> int:
+    """Run the command that was parsed, and say on standard error what went wrong.
+
+    Args:
+        program: the name that it was called by.
+        args: what was parsed; its ``run`` does it.
+        missing: the exit code where a file that is needed is not there.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except LandedError as error:
+        return fail(args, error)
+    except BrokenPipeError:
+        # The reader of our output has gone. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except FileNotFoundError as error:
+        return fail_plainly(args, error, missing)
+    except OSError as error:
+        return fail_plainly(args, error, CANNOT_TELL)
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return code
+
+
 def fail(args: argparse.Namespace, error: LandedError, next_step: str = "") -> int:
     """Say what landed raised, and return the exit code for it."""
     code = exit_code(error)

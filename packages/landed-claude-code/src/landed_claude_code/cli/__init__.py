@@ -7,7 +7,6 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from landed.cli import output
-from landed.errors import LandedError
 from landed_claude_code import __version__
 from landed_claude_code.cli import doctor, install, status
 
@@ -45,18 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words:
         parser.print_help(sys.stderr)
         return output.USAGE
-    args = parser.parse_args(words)
-    try:
-        code: int = args.run(args)
-        sys.stdout.flush()
-    except LandedError as error:
-        return output.fail(args, error)
-    except OSError as error:
-        return output.fail_plainly(args, error, output.CANNOT_TELL)
-    except KeyboardInterrupt:
-        print("landed-hook: interrupted", file=sys.stderr)
-        return output.INTERRUPTED
-    return code
+    return output.run("landed-hook", parser.parse_args(words), output.CANNOT_TELL)
 
 
 def build_parser() -> argparse.ArgumentParser:
