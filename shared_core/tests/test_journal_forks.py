@@ -73,15 +73,15 @@ def test_fork_while_a_thread_appends(path: Path, fs: Recording) -> None:
     assert data(journal) == [b"one", b"two"]
 
 
-def open_segments() -> list[str]:
-    """The segments that this process has open, by the kernel's word."""
+def open_segments(directory: Path) -> list[str]:
+    """The segments below a directory that this process has open, by the kernel's word."""
     links = []
     for fd in os.listdir("/proc/self/fd"):
         try:
             links.append(os.readlink(f"/proc/self/fd/{fd}"))
         except FileNotFoundError:
             continue  # of the listing itself
-    return [link for link in links if ".seg" in link]
+    return [link for link in links if ".seg" in link and link.startswith(f"{directory}/")]
 
 
 def test_a_child_keeps_no_segment_open(journal: Journal, tmp_path: Path) -> None:
@@ -89,21 +89,21 @@ def test_a_child_keeps_no_segment_open(journal: Journal, tmp_path: Path) -> None
     journals = Journals(tmp_path / "many")
     for each in (journal, journals.open("a"), journals.open("b")):
         each.append([b"one"])
-    assert len(open_segments()) == 3
+    assert len(open_segments(tmp_path)) == 3
 
     def child() -> None:
-        assert open_segments() == []
+        assert open_segments(tmp_path) == []
         assert journal.append([b"child"]).first == 2
         assert journals.open("a").append([b"child"]).first == 2
-        assert len(open_segments()) == 2
+        assert len(open_segments(tmp_path)) == 2
 
     assert in_child(child) == 0
-    assert len(open_segments()) == 3
+    assert len(open_segments(tmp_path)) == 3
     assert journal.append([b"parent"]).first == 3
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # forking with threads is what is tried here
-def test_a_child_keeps_no_segment_of_a_flush_that_its_parent_is_at(path: Path, fs: Recording) -> None:
+def test_a_child_keeps_no_segment_of_a_flush_that_its_parent_is_at(path: Path, tmp_path: Path, fs: Recording) -> None:
     journal = Journal(path, log=LocalLog(str(path), fs=fs))
     flushing, go_on = threading.Event(), threading.Event()
     fs.before("fdatasync", lambda _: (flushing.set(), go_on.wait(20)), on=".seg")
@@ -112,11 +112,11 @@ def test_a_child_keeps_no_segment_of_a_flush_that_its_parent_is_at(path: Path, f
     assert flushing.wait(20)
 
     def child() -> None:
-        assert open_segments() == []
+        assert open_segments(tmp_path) == []
         assert journal.append([b"child"]).first == 2  # it was written, and not acknowledged yet
 
     try:
-        assert len(open_segments()) == 1
+        assert len(open_segments(tmp_path)) == 1
         assert in_child(child) == 0
     finally:
         go_on.set()
