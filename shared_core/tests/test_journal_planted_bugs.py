@@ -39,11 +39,12 @@ from model_world import Killed
 from test_journal_damage import RIGHT, TOLD, Victim, flips, frames_end, outcomes
 
 from landed.errors import LandedError, OutcomeUnknown, StaleWrite
-from landed.local import compaction, doubt, frames, reading, recovery, segments
+from landed.local import doubt, frames, reading, recovery, segments
 from landed.local.directory import JournalDirectory
 from landed.local.doubt import Doubt
 from landed.local.follower import Follower
 from landed.local.frames import FRAME_MAGIC
+from landed.local.full import FullSegment
 from landed.local.log import LocalLog
 
 __all__ = ["model_machine"]
@@ -419,9 +420,7 @@ BUGS: dict[str, Bug] = {
     "seal not heeded": Bug((Follower, "catch_up"), "not segment.sealed", "True", missing_newest),
     "claim not looked for": Bug((Follower, "_load"), "CLAIM in names", "False", claimed),
     "refusal counts as a look": Bug((Follower, "reload"), "self._directory.forget()", "pass", claimed),
-    "compaction not flushed": Bug(
-        (compaction._Output, "finish"), "self._log.fs.fsync(self._fd)", "pass", power_cuts_in_compaction
-    ),
+    "compaction not flushed": Bug((FullSegment, "finish"), "self._fs.fsync(self.fd)", "pass", power_cuts_in_compaction),
     "compaction removes the old first": Bug(
         (LOG, "replace_segments"),
         "publish()",
@@ -432,7 +431,7 @@ BUGS: dict[str, Bug] = {
         (JournalDirectory, "sweep"), "self.sync()", "pass", dead_compaction_then_a_power_cut
     ),
     "compaction gives new numbers": Bug(
-        (compaction._Output, "add"), "sequence=head.sequence", "sequence=head.sequence + 1", power_cuts_in_compaction
+        (FullSegment, "add"), "sequence=head.sequence", "sequence=head.sequence + 1", power_cuts_in_compaction
     ),
     "reader stops where it likes": Bug((reading, "_frames"), "reached != stop", "False", flips_in_the_same_boot),
 }

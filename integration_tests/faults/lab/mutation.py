@@ -26,7 +26,8 @@ SHARED = ("_fs", "lock", "publish", "state")
 """Those that whole files and journals have in common."""
 JOURNAL = (
     *("local/claim", "local/collection", "local/compaction", "local/directory", "local/doubt", "local/follower"),
-    *("local/frames", "local/log", "local/permissions", "local/reading", "local/recovery", "local/segments"),
+    *("local/frames", "local/full", "local/log", "local/permissions", "local/reading", "local/recovery"),
+    "local/segments",
 )
 MODULES = (*SHARED, *FILES, *JOURNAL)
 FLUSHES = ("fsync", "fdatasync", "sync", "flush", "flush_ancestors", "_flush_names")

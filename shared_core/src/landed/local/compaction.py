@@ -12,8 +12,8 @@ import os
 from landed import _fs
 from landed.errors import LandedError, NotLanded, VerifyFailed, from_os_error
 from landed.local import frames, reading, segments
-from landed.local.frames import BATCH, HEADER, Head, Header
-from landed.local.permissions import PRIVATE
+from landed.local.frames import HEADER
+from landed.local.full import FullSegment
 from landed.lock import Lock
 from landed.publish import put_in_place
 
@@ -22,13 +22,12 @@ if TYPE_CHECKING:
     from typing import Final
 
     from landed.engine import Rewrite
+    from landed.local.frames import Head
     from landed.local.log import LocalLog
     from landed.local.segments import Range
 
 LOCK: Final = "compact"
 TEMP: Final = ".compacting-"
-WRITE_SIZE: Final = 1 << 20
-"""Bytes collected before they are written."""
 
 
 def compact(log: LocalLog, rewrite: Rewrite, timeout: float) -> tuple[int, int]:
@@ -86,68 +85,37 @@ class _Output:
         self._replaces = len(old) == 1
         last = log.follower.open_segment(old[-1])
         last.close()
-        self._id = last.header.id  # the next segment names it
         self._temp = f"{TEMP}{os.urandom(6).hex()}"
         self._path = os.path.join(log.name, self._temp)
-        self._fd = log.fs.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _fs.NOFOLLOW, log.directory.mode)
-        if log.directory.mode != PRIVATE:
-            log.fs.fchmod(self._fd, log.directory.mode)  # the umask's part as well
-        self._parts: list[bytes] = [bytes(HEADER.size)]
-        self._collected = HEADER.size
-        self._offset = HEADER.size
-        self._back = 0
+        self._segment = FullSegment(self._path, self._span, last.header.id, log.directory.mode, log.fs)
 
     def add(self, head: Head, payload: bytes) -> None:
-        moved = Head(
-            self._offset,
-            BATCH,
-            len(payload),
-            count=head.count,
-            sequence=head.sequence,
-            flushed=0,
-            back=self._back,
-            boot=frames.NO_BOOT,
-        )
-        data = moved.encode(self._id, payload)
-        self._parts.append(data)
-        self._collected += len(data)
-        self._offset += len(data)
-        self._back = len(data)
-        if self._collected >= WRITE_SIZE:
-            self._drain()
-
-    def _drain(self) -> None:
-        _fs.write_all(self._log.fs, self._fd, b"".join(self._parts))
-        self._parts, self._collected = [], 0
+        self._segment.add(head, payload)
 
     @property
     def size(self) -> int:
         """Bytes of the file."""
-        return self._offset
+        return self._segment.size
 
     def finish(self) -> None:
-        """Header, flush, and the proof that it reads back: what it replaces goes when it gets its name."""
-        self._drain()
-        header = Header(self._offset, *self._span, self._id, 0, compacted=True).encode()
-        _fs.pwrite_all(self._log.fs, self._fd, header, 0)
-        self._log.fs.fsync(self._fd)
-        if self._log.fs.pread(self._fd, HEADER.size, 0) != header or not self._reads_back():
+        """Flush it, and prove that it reads back: what it replaces goes when it gets its name."""
+        header = self._segment.finish()
+        if self._read(0, HEADER.size) != header or not self._reads_back():
             raise NotLanded("the compacted segment reads back otherwise", path=self._path, step="verify")
-        fd, self._fd = self._fd, -1
-        self._log.fs.close(fd)
+        self._segment.close()
 
     def _reads_back(self) -> bool:
         offset = HEADER.size
-        while offset < self._offset:
-            head = frames.decode_head(self._id, offset, self._read(offset, frames.FRAME_HEADER))
+        while offset < self.size:
+            head = frames.decode_head(self._segment.id, offset, self._read(offset, frames.FRAME_HEADER))
             if head is None or frames.decode_body(head, self._read(offset, head.end - offset), 0) is None:
                 return False
             offset = head.end
-        return offset == self._offset
+        return offset == self.size
 
     def _read(self, offset: int, size: int) -> bytes:
-        data = b""
-        while len(data) < size and (more := self._log.fs.pread(self._fd, size - len(data), offset + len(data))):
+        data, fd = b"", self._segment.fd
+        while len(data) < size and (more := self._log.fs.pread(fd, size - len(data), offset + len(data))):
             data += more
         return data
 
@@ -165,13 +133,12 @@ class _Output:
         except (LandedError, OSError) as error:
             raise self._not_proved() from error
         segment.close()
-        if not segment.header.compacted or segment.header.size != self._offset:
+        if not segment.header.compacted or segment.header.size != self.size:
             raise self._not_proved()
 
     def _not_proved(self) -> VerifyFailed:
         return VerifyFailed("the name does not lead to the compacted segment", path=self._log.name, step="verify")
 
     def discard(self) -> None:
-        if self._fd >= 0:
-            _fs.close_read(self._log.fs, self._fd)
+        self._segment.abandon()
         self._log.directory.remove(self._temp)

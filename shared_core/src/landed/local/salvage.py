@@ -11,8 +11,9 @@ import os
 
 from landed import _fs
 from landed.errors import NotLanded, OutcomeUnknown, Refused, from_os_error
-from landed.local import frames, segments
-from landed.local.frames import BATCH, HEADER, SEAL, Frame, Head, Header
+from landed.local import segments
+from landed.local.frames import SEAL, Frame, Header
+from landed.local.full import FullSegment
 from landed.local.survey import Survey
 from landed.local.walk import Damage, Moved, Tail, walk
 from landed.lock import PRIVATE
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 FULL: Final = (1, 1)
 EMPTY: Final = (2, 2)
 """The segments of the new journal."""
-WRITE_SIZE: Final = 1 << 20
-"""Bytes collected before they are written."""
 
 
 class Skipped:
@@ -172,62 +171,37 @@ class _Writer:
 
     Attributes:
         path: that directory.
-        size: bytes of the full segment.
     """
 
     def __init__(self, target: str, fs: _fs.FileOps) -> None:
         self._fs = fs
         self._target = target
         self.path = os.path.join(os.path.dirname(target), temp_name(os.urandom(6).hex()))
-        self._id = os.urandom(8)
-        self._parts = [bytes(HEADER.size)]
-        self._collected = 0
-        self.size = HEADER.size
-        self._back = 0
         try:
             fs.mkdir(self.path, 0o700)
-            self._fd = fs.open(os.path.join(self.path, segments.name_of(FULL)), os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            self._full = FullSegment(os.path.join(self.path, segments.name_of(FULL)), FULL, os.urandom(8), PRIVATE, fs)
         except OSError as error:
             raise self._failed(error) from error
 
-    def add(self, frame: Frame) -> None:
-        head, payload = frame.head, frame.payload
-        moved = Head(
-            self.size,
-            BATCH,
-            len(payload),
-            count=head.count,
-            sequence=head.sequence,
-            flushed=0,
-            back=self._back,
-            boot=frames.NO_BOOT,
-        )
-        data = moved.encode(self._id, payload)
-        self._parts.append(data)
-        self._collected += len(data)
-        self.size += len(data)
-        self._back = len(data)
-        if self._collected >= WRITE_SIZE:
-            self._drain()
+    @property
+    def size(self) -> int:
+        """Bytes of the full segment."""
+        return self._full.size
 
-    def _drain(self) -> None:
-        data, self._parts, self._collected = b"".join(self._parts), [], 0
+    def add(self, frame: Frame) -> None:
         try:
-            _fs.write_all(self._fs, self._fd, data)
+            self._full.add(frame.head, frame.payload)
         except OSError as error:
             raise self._failed(error) from error
 
     def finish(self, base: int) -> None:
-        """Header, flush, close; then the empty segment."""
-        self._drain()
-        header = Header(self.size, *FULL, self._id, 0, compacted=True)
+        """The full segment, then the empty one."""
         try:
-            _fs.pwrite_all(self._fs, self._fd, header.encode(), 0)
-            self._fs.fsync(self._fd)
-            self._close()
+            self._full.finish()
+            self._full.close()
         except OSError as error:
             raise self._failed(error) from error
-        following = Header(segments.FIRST_SIZE, *EMPTY, os.urandom(8), base, self._id, self.size)
+        following = Header(segments.FIRST_SIZE, *EMPTY, os.urandom(8), base, self._full.id, self.size)
         segments.create(self.path, following, PRIVATE, self._fs)
 
     def rename(self) -> None:
@@ -249,7 +223,7 @@ class _Writer:
 
     def discard(self) -> None:
         """Remove what was made."""
-        self._close()
+        self._full.abandon()
         try:
             for name in self._fs.listdir(self.path):
                 self._fs.unlink(os.path.join(self.path, name))
@@ -258,11 +232,6 @@ class _Writer:
             raise from_os_error(
                 NotLanded, error, "what was begun cannot be removed", path=self.path, step="clean"
             ) from error
-
-    def _close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            self._fs.close(fd)
 
     def _failed(self, error: OSError) -> NotLanded:
         return from_os_error(NotLanded, error, "the new journal cannot be written", path=self._target, step="write")
