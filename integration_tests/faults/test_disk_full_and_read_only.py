@@ -19,6 +19,7 @@ import pytest
 import landed
 import landed.audit
 from landed.artifact import Artifact
+from landed.log import writes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +78,7 @@ class Disk:
         return [name for name in os.listdir(self.path.parent) if name.startswith(".landed-")]
 
     def history(self) -> list[tuple[str, bool]]:
-        return [(write.version, landed) for write, landed in Artifact(self.path).shelf.history()]
+        return [(write.version, landed) for write, landed in writes(Artifact(self.path).shelf)]
 
     def verdicts(self) -> dict[str, str]:
         findings = landed.audit.audit(*landed.audit.stores(str(self.mountpoint)))

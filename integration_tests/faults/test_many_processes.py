@@ -18,6 +18,7 @@ from results import note
 
 import landed
 from landed.artifact import Artifact
+from landed.log import writes
 from landed.records import counter_of
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Crowd:
         attempts = self.attempts()
         report = histories.check(attempts, self.stored())
         assert not report, report
-        log = {write.version: landed for write, landed in Artifact(self.path).shelf.history()}
+        log = {write.version: landed for write, landed in writes(Artifact(self.path).shelf)}
         oldest = counter_of(next(iter(log)))  # the log forgets its older half when it grows
         acked = [one.more["version"] for one in attempts.values() if one.how == histories.ACKED]
         assert [version for version in acked if counter_of(version) >= oldest and not log.get(version)] == []

@@ -12,6 +12,7 @@ import sys
 import landed
 import landed.audit
 from landed.artifact import Artifact
+from landed.log import writes
 from landed.records import Record, Write
 
 NEXT = b"the next writer's bytes\n"
@@ -78,7 +79,7 @@ def main() -> None:
     receipt = landed.write(path, NEXT, timeout=0)
     artifact = Artifact(path)
     report["next"] = [receipt.version, words(record_of(path).landed), bytes_of(path) == NEXT.decode()]
-    report["history"] = [[write.version, landed_] for write, landed_ in artifact.shelf.history()]
+    report["history"] = [[write.version, landed_] for write, landed_ in writes(artifact.shelf)]
     report["left"] = names_in(path)
     report["audit_at_last"] = audit(path)
     print(json.dumps(report))

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, NamedTuple, TypeAlias
 
+from model_calls import Call, Fault
 from model_crash import crash_states, fingerprint, survivor
 from model_disk import Disk
-from model_fs import Call, Fault, oserror
+from model_fs import oserror
 from model_world import PATH, WORK, Killed, Program, content, litter, new_disk
 
 from landed.errors import LandedError, NotLanded, OutcomeUnknown

@@ -1,19 +1,18 @@
 """`ModelFS`: landed's file operations over a `Disk` in memory, as one process sees it.
 
-It has its own descriptors, logs every call, and lets a test fail any of them. Nothing here reaches the operating
-system. `model_crash` turns a disk into what a power cut may leave of it.
+It has its own descriptors, and nothing here reaches the operating system. `model_calls` records its calls and lets a
+test fail any of them; `model_crash` turns a disk into what a power cut may leave of it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import os
 import stat
 from collections.abc import Callable
-from typing import Any, TypeVar
 
+from model_calls import Call, Fault, system_call
 from model_disk import Data, Disk, Entries, Meta, Node, Saved, Size
 
 from landed._fs import DIRECTORY, NOFOLLOW, FileOps
@@ -24,8 +23,6 @@ PAGE = 4096
 FIRST_FD = 1_000_000
 """Far above every real descriptor, so that a model descriptor that escapes to the operating system is an error."""
 ACCESS_MODES = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def oserror(code: int, name: str | None = None) -> OSError:
@@ -47,80 +44,6 @@ class _Description:
         self.node = node
         self.flags = flags
         self.offset = 0
-
-
-class Fault:
-    """What to do with one call instead of, or on top of, carrying it out.
-
-    Args:
-        error: raised in the caller.
-        after: carry the call out first (a lost reply; a signal that arrives just as the call returns).
-        short: for writes: write this many bytes and raise nothing.
-    """
-
-    __slots__ = ("after", "error", "short")
-
-    def __init__(self, error: BaseException | None = None, *, after: bool = False, short: int | None = None) -> None:
-        self.error = error
-        self.after = after
-        self.short = short
-
-
-class Call:
-    """One call as it was made.
-
-    Attributes:
-        number: counted from 1.
-        path: what it is about, or "" when that is an open file.
-        node: the open file, or None.
-        owed: whether that file had anything to flush.
-        lost: whether a failed flush of that file dropped anything that no later flush made good.
-        error: what was raised.
-    """
-
-    __slots__ = ("error", "lost", "name", "node", "number", "owed", "path")
-
-    def __init__(self, number: int, name: str, path: str, node: Node | None) -> None:
-        self.number = number
-        self.name = name
-        self.path = path
-        self.node = node
-        self.owed = node is not None and bool(node.pending)
-        self.lost = node is not None and bool(node.lost)
-        self.error: BaseException | None = None
-
-    def __repr__(self) -> str:
-        about = self.path or (f"#{self.node.number}" if self.node else "")
-        return f"{self.number}:{self.name}({about})" + (f" -> {self.error!r}" if self.error else "")
-
-
-def _system_call(method: F) -> F:
-    """Count and record the call, let a test fail it, and tell the test when it is over."""
-    name = method.__name__
-
-    @functools.wraps(method)
-    def call(self: ModelFS, *args: Any, **kwargs: Any) -> Any:
-        with self.disk.mutex:
-            first = args[0]
-            if isinstance(first, int):
-                entry = self._fds.get(first)
-                made = Call(len(self.log) + 1, name, "", entry.node if entry is not None else None)
-            else:
-                made = Call(len(self.log) + 1, name, first, None)
-            self.log.append(made)
-            fault = self.fault(made) if self.fault is not None else None
-            try:
-                if fault is None:
-                    return method(self, *args, **kwargs)
-                return self._faulty(method, made, fault, *args, **kwargs)
-            except BaseException as error:
-                made.error = error
-                raise
-            finally:
-                if self.boundary is not None:
-                    self.boundary(made)
-
-    return call  # type: ignore[return-value]
 
 
 class ModelFS(FileOps):
@@ -149,19 +72,6 @@ class ModelFS(FileOps):
         self.fault = self.boundary = None
         for fd in list(self._fds):
             self.close(fd)
-
-    def _faulty(self, method: Callable[..., Any], made: Call, fault: Fault, *args: Any, **kwargs: Any) -> Any:
-        if fault.short is not None:
-            fd, data, *rest = args
-            return method(self, fd, bytes(data)[: fault.short], *rest, **kwargs)
-        assert fault.error is not None
-        if isinstance(fault.error, OSError) and made.name in {"fsync", "fdatasync"} and made.node is not None:
-            made.node.forget()
-        # Linux frees the descriptor of a close that fails.
-        elif fault.after or made.name == "close":
-            with contextlib.suppress(OSError):  # what comes after the call covers what it answered
-                method(self, *args, **kwargs)
-        raise fault.error
 
     # Paths.
 
@@ -225,7 +135,7 @@ class ModelFS(FileOps):
 
     # Descriptors.
 
-    @_system_call
+    @system_call
     def open(self, path: str, flags: int, mode: int = 0o600, *, dir_fd: int | None = None) -> int:
         directory, name, node = self._locate(path, dir_fd, follow=not flags & (NOFOLLOW | os.O_EXCL))
         if node is None:
@@ -249,7 +159,7 @@ class ModelFS(FileOps):
         node.opens += 1
         return fd
 
-    @_system_call
+    @system_call
     def close(self, fd: int) -> None:
         description = self._description(fd)
         del self._fds[fd]
@@ -272,18 +182,18 @@ class ModelFS(FileOps):
             raise oserror(errno.EBADF)
         return description
 
-    @_system_call
+    @system_call
     def read(self, fd: int, size: int) -> bytes:
         description = self._readable(fd)
         data = description.node.now.data[description.offset : description.offset + size]
         description.offset += len(data)
         return data
 
-    @_system_call
+    @system_call
     def pread(self, fd: int, size: int, offset: int) -> bytes:
         return self._readable(fd).node.now.data[offset : offset + size]
 
-    @_system_call
+    @system_call
     def write(self, fd: int, data: bytes | memoryview) -> int:
         description = self._writable(fd)
         if description.flags & os.O_APPEND:
@@ -292,11 +202,11 @@ class ModelFS(FileOps):
         description.offset += written
         return written
 
-    @_system_call
+    @system_call
     def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
         return self._put(self._writable(fd).node, bytes(data), offset)
 
-    @_system_call
+    @system_call
     def lseek(self, fd: int, offset: int, whence: int) -> int:
         node = self._description(fd).node
         size = len(node.now.data)
@@ -314,35 +224,35 @@ class ModelFS(FileOps):
             self.disk.touch(node, data=True)
         return len(data)
 
-    @_system_call
+    @system_call
     def ftruncate(self, fd: int, size: int) -> None:
         node = self._writable(fd).node
         node.do(Size(size))
         self.disk.touch(node, data=True)
 
-    @_system_call
+    @system_call
     def fsync(self, fd: int) -> None:
         self._description(fd).node.persist()
 
-    @_system_call
+    @system_call
     def fdatasync(self, fd: int) -> None:
         self._description(fd).node.persist(metadata=False)
 
-    @_system_call
+    @system_call
     def drop_cache(self, fd: int) -> None:
         self._description(fd).node.evict()
 
     # Status, names.
 
-    @_system_call
+    @system_call
     def fstat(self, fd: int) -> os.stat_result:
         return _status(self._description(fd).node)
 
-    @_system_call
+    @system_call
     def stat(self, path: str, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> os.stat_result:
         return _status(self._existing(path, dir_fd, follow=follow_symlinks))
 
-    @_system_call
+    @system_call
     def rename(self, source: str, target: str, *, dir_fd: int | None = None) -> None:
         directory, old, node = self._locate(source, dir_fd, follow=False)
         other, new, replaced = self._locate(target, dir_fd, follow=False)
@@ -360,7 +270,7 @@ class ModelFS(FileOps):
         if replaced is not None:
             self._unlinked(replaced)
 
-    @_system_call
+    @system_call
     def link(self, source: str, target: str, *, dir_fd: int | None = None) -> None:
         node = self._existing(source, dir_fd, follow=False)
         directory, name, found = self._locate(target, dir_fd, follow=False)
@@ -371,7 +281,7 @@ class ModelFS(FileOps):
         self._enter(directory, name, node)
         self.disk.touch(node, data=False)
 
-    @_system_call
+    @system_call
     def unlink(self, path: str, *, dir_fd: int | None = None) -> None:
         directory, name, node = self._locate(path, dir_fd, follow=False)
         if node is None:
@@ -382,14 +292,14 @@ class ModelFS(FileOps):
         self.disk.touch(directory, data=True)
         self._unlinked(node)
 
-    @_system_call
+    @system_call
     def mkdir(self, path: str, mode: int = 0o777) -> None:
         directory, name, found = self._locate(path, follow=False)
         if found is not None:
             raise oserror(errno.EEXIST, path)
         self._enter(directory, name, self.disk.new(stat.S_IFDIR, mode & ~0o022))
 
-    @_system_call
+    @system_call
     def rmdir(self, path: str) -> None:
         directory, name, node = self._locate(path, follow=False)
         if node is None:
@@ -402,21 +312,21 @@ class ModelFS(FileOps):
         self.disk.touch(directory, data=True)
         self._unlinked(node)
 
-    @_system_call
+    @system_call
     def listdir(self, path: str) -> list[str]:
         node = self._existing(path)
         if node.kind != stat.S_IFDIR:
             raise oserror(errno.ENOTDIR, path)
         return list(node.entries)
 
-    @_system_call
+    @system_call
     def scandir(self, path: str) -> dict[str, int]:
         node = self._existing(path)
         if node.kind != stat.S_IFDIR:
             raise oserror(errno.ENOTDIR, path)
         return {name: entry.number for name, entry in node.entries.items()}
 
-    @_system_call
+    @system_call
     def readlink(self, path: str) -> str:
         node = self._existing(path, follow=False)
         if node.kind != stat.S_IFLNK:
@@ -436,11 +346,11 @@ class ModelFS(FileOps):
         node.do(Meta(change))
         self.disk.touch(node, data=False)
 
-    @_system_call
+    @system_call
     def fchmod(self, fd: int, mode: int) -> None:
         self._change(fd, lambda saved: setattr(saved, "mode", mode))
 
-    @_system_call
+    @system_call
     def fchown(self, fd: int, uid: int, gid: int) -> None:
         def change(saved: Saved) -> None:
             saved.uid = uid if uid != -1 else saved.uid
@@ -448,23 +358,23 @@ class ModelFS(FileOps):
 
         self._change(fd, change)
 
-    @_system_call
+    @system_call
     def listxattr(self, fd: int) -> list[str]:
         return list(self._xattrs(fd))
 
-    @_system_call
+    @system_call
     def getxattr(self, fd: int, name: str) -> bytes:
         try:
             return self._xattrs(fd)[name]
         except KeyError:
             raise oserror(errno.ENODATA, name) from None
 
-    @_system_call
+    @system_call
     def setxattr(self, fd: int, name: str, value: bytes) -> None:
         self._xattrs(fd)
         self._change(fd, lambda saved: saved.xattrs.__setitem__(name, value))
 
-    @_system_call
+    @system_call
     def removexattr(self, fd: int, name: str) -> None:
         if name not in self._xattrs(fd):
             raise oserror(errno.ENODATA, name)
@@ -478,7 +388,7 @@ class ModelFS(FileOps):
 
     # Locks.
 
-    @_system_call
+    @system_call
     def flock(self, fd: int, *, blocking: bool, shared: bool = False) -> None:
         description = self._description(fd)
         node = description.node
@@ -491,7 +401,7 @@ class ModelFS(FileOps):
         else:
             node.locked_by = description
 
-    @_system_call
+    @system_call
     def funlock(self, fd: int) -> None:
         self._unlock(self._description(fd))
 

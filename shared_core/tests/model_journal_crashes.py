@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from random import Random
 from typing import NamedTuple
 
+from model_calls import Call
 from model_crash import crash_states, fingerprint, survivor
 from model_disk import Disk
-from model_fs import Call
 from model_journal import BOOT, DIFFERENT, Expectation, Process, batch_of, commit_of, examine, fresh_disk, keep_odd
 from model_world import LOOKS
 

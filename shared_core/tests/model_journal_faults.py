@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, NamedTuple
 
+from model_calls import Call, Fault
 from model_crash import crash_states, survivor
 from model_disk import Disk
 from model_faults import faults
-from model_fs import Call, Fault, oserror
+from model_fs import oserror
 from model_journal import BOOT, DIFFERENT, Expectation, Process, batch_of, examine, fresh_disk, keep_odd
 from model_journal_crashes import next_boot
 from model_world import Killed

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
+from model_calls import Call
 from model_crash import crash_states, survivor
 from model_disk import Disk
-from model_fs import Call
 from model_journal import Expectation, Process, batch_of, commit_of, examine, fresh_disk, keep_odd
 from model_journal_crashes import next_boot
 

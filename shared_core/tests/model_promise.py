@@ -6,9 +6,10 @@ import errno
 from random import Random
 from typing import NamedTuple
 
+from model_calls import Fault
 from model_crash import crash_states
 from model_disk import Disk
-from model_fs import Fault, oserror
+from model_fs import oserror
 from model_world import Killed, Program, content, deaths, litter, new_disk, power_cuts
 
 from landed.artifact import LANDED

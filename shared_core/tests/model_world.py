@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from random import Random
 from typing import Any
 
+from model_calls import Call, Fault
 from model_crash import crash_states, fingerprint, survivor
 from model_disk import Disk
-from model_fs import Call, Fault, ModelFS
+from model_fs import ModelFS
 
 from landed import lock, state
 from landed.files import Files

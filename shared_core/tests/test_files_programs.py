@@ -11,6 +11,7 @@ import pytest
 import landed
 from landed import Files, StaleWrite, records
 from landed.artifact import Artifact
+from landed.log import writes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +78,7 @@ def test_programs_in_turn_see_each_others_records_and_keep_one_log(
         other.say(f"{turn} by the other")
         assert other.hear() == ours.version
         theirs = landed.read(work / "a").version
-    told = Artifact(work / "a").shelf.history()
+    told = writes(Artifact(work / "a").shelf)
     counters = [records.counter_of(write.version) for write, _ in told]
     assert counters == list(range(2 * records.LOG_CHECKS, 2 * turns + 1))
     assert all(on_chain for _, on_chain in told)

@@ -20,7 +20,7 @@ EXPENSIVE = {
 
 LATER = {
     "landed.aside", "landed.audit", "landed.cli", "landed.editing", "landed.engines", "landed.holder",
-    "landed.journal", "landed.remote", "landed.waiting",
+    "landed.journal", "landed.log", "landed.remote", "landed.waiting",
 }  # fmt: skip
 """Of landed itself, what a write that nobody disputes does not need."""
 

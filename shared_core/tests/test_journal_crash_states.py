@@ -11,8 +11,8 @@ import itertools
 from random import Random
 
 import pytest
+from model_calls import Fault
 from model_crash import crash_states, survivor
-from model_fs import Fault
 from model_journal import (
     PATH,
     Boot,

@@ -15,9 +15,10 @@ from random import Random
 from typing import Any, NamedTuple
 
 import pytest
+from model_calls import Call, Fault
 from model_crash import crash_states, survivor
 from model_disk import Disk
-from model_fs import Call, Fault, oserror
+from model_fs import oserror
 from model_journal import (
     BOOT,
     PATH,

@@ -62,6 +62,9 @@ def test_the_pool_holds_for_ten_thousand(monkeypatch: pytest.MonkeyPatch) -> Non
             Holder.open -= 1
             return True
 
+        def forked(self) -> None:
+            raise AssertionError("nothing forks here")
+
     monkeypatch.setattr(pool, "_open", {})
     holders = []
     for _ in range(JOURNALS):

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from model_calls import Fault
 from model_crash import crash_states
-from model_fs import Fault, oserror
+from model_fs import oserror
 from model_journal import (
     BOOT,
     Boot,

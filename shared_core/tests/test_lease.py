@@ -14,6 +14,7 @@ import landed
 from landed.audit import BYPASSED, IN_PROGRESS, INTACT, audit, stores
 from landed.desk import Desk
 from landed.lease import Lease
+from landed.log import writes
 from landed.process import Owner, me, start_token
 from landed.standing import standing
 from landed.state import user_store
@@ -152,7 +153,7 @@ def test_what_the_tool_wrote_is_the_agents_write(work: Path) -> None:
     with pytest.raises(landed.StaleWrite, match="Claude Code, agent 7"):
         landed.write(path, "three", expect=first.version, timeout=20)
     with Desk(str(path), "a") as desk:
-        assert [done.version for done, on_chain in desk._artifact.shelf.history() if on_chain][-2:] == [
+        assert [done.version for done, on_chain in writes(desk._artifact.shelf) if on_chain][-2:] == [
             first.version,
             written.version,
         ]

@@ -17,6 +17,7 @@ from recording import Recording, failing
 
 from landed import Lock, LockTimeout, NotLanded, Refused, aside
 from landed import lock as lock_module
+from landed.lock import StoreLock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -275,7 +276,7 @@ def test_timeout_does_not_name_a_dead_process(programs: Programs, path: str, mon
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's list of locks is read from /proc")
 def test_timeout_names_a_holder_that_wrote_nothing_down(programs: Programs, path: str) -> None:
     """It signed long ago, or never did: the kernel knows it."""
-    with Lock(path, watched=True):
+    with StoreLock(path, watched=True):
         pass
     sleeper = programs.start(FOREIGN, path)
     assert sleeper.hear() == "held"

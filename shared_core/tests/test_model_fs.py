@@ -9,9 +9,10 @@ import threading
 from random import Random
 
 import pytest
+from model_calls import Fault
 from model_crash import crash_states, survivor
 from model_disk import Disk
-from model_fs import Fault, ModelFS, oserror
+from model_fs import ModelFS, oserror
 from model_world import WORK, content, new_disk
 
 from landed._fs import DIRECTORY, NOFOLLOW, FileOps

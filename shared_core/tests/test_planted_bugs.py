@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from model_calls import Call
 from model_faults import KINDS, NEW, OLD, old_file, problems_of
-from model_fs import Call, ModelFS
+from model_fs import ModelFS
 from model_promise import History, Step
 from model_world import PATH, STATE, Program, content, foreign_write, new_disk
 

@@ -15,6 +15,7 @@ from recording import Call, Recording
 import landed
 from landed import records
 from landed.lease import Lease
+from landed.log import writes
 from landed.process import Owner, me
 from landed.records import SLOT_SIZE, Record, Shelf, Write, read_record
 from landed.state import Store
@@ -31,7 +32,7 @@ programs_ = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=
 owners = st.builds(Owner, st.integers(0, 2**22), st.just("boot.12"), st.just("host"), programs_)
 digests = st.sampled_from(["", "a" * 64, "0123456789abcdef" * 4])
 versions = st.integers(1, 10**9).map(lambda count: f"{count}-0123456789ab")
-writes = st.builds(
+a_written = st.builds(
     Write,
     versions,
     digests,
@@ -50,8 +51,8 @@ leases = st.builds(
 @st.composite
 def whole_records(draw: st.DrawFn) -> Record:
     record = Record(draw(names))
-    record.landed = draw(st.none() | writes)
-    record.begun = draw(st.none() | writes)
+    record.landed = draw(st.none() | a_written)
+    record.begun = draw(st.none() | a_written)
     record.lease = draw(st.none() | leases)
     record.counter = draw(st.integers(0, 10**12))
     record.sequence = draw(st.integers(1, 10**12))
@@ -107,7 +108,7 @@ def test_records_come_back(record: Record) -> None:
 
 
 @quick
-@given(writes)
+@given(a_written)
 def test_writes_come_back(write: Write) -> None:
     decoded = Write.decode(write.encode())
     assert decoded is not None
@@ -296,7 +297,7 @@ def chain(shelf: Shelf, *numbers: int) -> None:
 
 
 def history(shelf: Shelf) -> list[tuple[int, bool]]:
-    return [(int(write.version.split("-")[0]), landed_) for write, landed_ in shelf.history()]
+    return [(int(write.version.split("-")[0]), landed_) for write, landed_ in writes(shelf)]
 
 
 def test_the_log_tells_what_landed_and_what_did_not(shelf: Shelf) -> None:
@@ -312,7 +313,7 @@ def test_the_log_tells_what_landed_and_what_did_not(shelf: Shelf) -> None:
 
 
 def test_no_log_is_no_history(shelf: Shelf) -> None:
-    assert shelf.history() == []
+    assert writes(shelf) == []
 
 
 def test_the_log_of_real_writes(files: landed.Files, work: Path) -> None:
@@ -320,7 +321,7 @@ def test_the_log_of_real_writes(files: landed.Files, work: Path) -> None:
 
     versions = [files.write(work / "a", b"%d" % number).version for number in range(5)]
     files.delete(work / "a")
-    told = Artifact(work / "a").shelf.history()
+    told = writes(Artifact(work / "a").shelf)
     assert [write.version for write, _ in told[:5]] == versions
     assert [landed_ for _, landed_ in told] == [True] * 6
     assert told[-1][0].digest == ""
@@ -379,11 +380,3 @@ def test_a_garbage_log_over_the_limit_does_not_stop_writes(shelf: Shelf) -> None
 def test_counters_and_bases() -> None:
     assert [records.counter_of(text) for text in ("12-ab", "12-ab+cd", "0+cd", "", "x", "-")] == [12, 12, 0, 0, 0, 0]
     assert [records.base_of(text) for text in ("12-ab", "12-ab+cd", "0+cd")] == ["12-ab", "12-ab", "0"]
-
-
-def test_shelves_are_listed_by_key(shelf: Shelf) -> None:
-    assert list(records.shelves(shelf.store, Recording())) == []
-    saved(shelf, 1)
-    log(shelf, a_write(1))
-    assert list(records.shelves(shelf.store, Recording())) == ["key"]
-    assert list(records.shelves(Store("/nowhere"), Recording())) == []

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import landed
-from landed import records
+from landed import log, records
 from landed.cli import main
 from landed.cli import output as console
 from landed.report import model
@@ -257,14 +257,15 @@ def test_a_report_does_not_tell_of_itself(work: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_writer_that_does_not_give_up_fills_no_disk(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "LOG_LIMIT", 2000)
+    for module in (records, log):
+        monkeypatch.setattr(module, "LOG_LIMIT", 2000)
     path = work / "plan.md"
     landed.write(path, "one")
     for _ in range(100):
         with pytest.raises(landed.StaleWrite):
             landed.write(path, "two", expect="9-abc")
-    (log,) = (work.parent / "state" / "artifacts").glob("*.log")
-    assert log.stat().st_size < 2500
+    (path_of_log,) = (work.parent / "state" / "artifacts").glob("*.log")
+    assert path_of_log.stat().st_size < 2500
     landed.write(path, "two")
 
 

@@ -18,6 +18,7 @@ from landed import _fs
 from landed.artifact import Artifact
 from landed.audit import INTACT, audit, stores
 from landed.lock import _slots
+from landed.log import writes
 from landed.records import counter_of
 from landed.sharing import share
 from landed.state import store_for
@@ -89,7 +90,7 @@ def test_what_is_known_comes_along(work):
     fresh = landed.Files()
     snapshot = fresh.read(work / "a")
     assert (snapshot.version, snapshot.origin) == (last.version, "landed")
-    assert [landed_ for _, landed_ in Artifact(work / "a").shelf.history()] == [True, True]
+    assert [landed_ for _, landed_ in writes(Artifact(work / "a").shelf)] == [True, True]
     third = fresh.write(work / "a", b"3", expect=last.version)
     assert counter_of(str(third.version)) == 3
     assert {finding.verdict for finding in audit(*stores(str(work)))} == {INTACT}
@@ -196,7 +197,7 @@ share({str(work)!r}, fs=Dies())
     (work / "b").rename(work.parent / "b")  # its record comes along all the same
     assert sorted(share(str(work)).carried) == [str(work / "a"), str(work / "b")]
     assert landed.Files().read(work / "a").data == b"2"
-    assert len(Artifact(work / "a").shelf.history()) == 2
+    assert len(writes(Artifact(work / "a").shelf)) == 2
     assert sorted(os.listdir(work / ".landed")) == [".gitignore", "artifacts", "init.lock"]
 
 

@@ -16,7 +16,7 @@ import shlex
 import stat
 from time import localtime, strftime
 
-from landed import _fs
+from landed import _fs, log
 from landed.artifact import OUTSIDE, Absent, Artifact, Sight
 from landed.digest import sha256
 from landed.errors import Corrupt, LandedError, LockTimeout, NotLanded, Refused
@@ -299,7 +299,7 @@ def _compare(path: str, store: Store, record: Record, level: str, fs: _fs.FileOp
     if last is None:
         return []  # bytes that were there before the first write, which did not land
     shelf = Shelf(store, record.name, sha256(os.fsencode(record.name)), fs)
-    same = [write for write, _ in shelf.history() if sight is not None and write.digest == sight.digest]
+    same = [write for write, _ in log.writes(shelf) if sight is not None and write.digest == sight.digest]
     if same and counter_of(same[-1].version) > record.counter:  # without extended attributes, after a power cut
         what = f"{_said(same[-1])}: it is in place, and its record is older"
         return [Finding(UNFINISHED, path, what, hint=_decide(path, found), write=same[-1], found=found)]
@@ -341,10 +341,10 @@ def _change(sight: Sight | None) -> str:
 def _without_record(store: Store, key: str, fs: _fs.FileOps) -> list[Finding]:
     """A log without a record: nothing came of its first write, or a power cut took the record, or somebody did."""
     shelf = Shelf(store, "", key, fs)
-    writes = [write for write, _ in shelf.history()]
+    writes = [write for write, _ in log.writes(shelf)]
     if not writes:
         return []  # nothing was begun
-    name = shelf.logged_name()
+    name = log.name_in(shelf)
     path = store.path_of(name) if sha256(os.fsencode(name)) == key else shelf.record_path
     sight = Artifact(path, fs).look(device=True) if path != shelf.record_path else None
     if sight is not None and counter_of(sight.tag) >= counter_of(writes[-1].version):

@@ -22,7 +22,7 @@ from landed.lock import DEFAULT_TIMEOUT
 from landed.memory import READ_AGAIN, Memory, check_arguments, this_thread, unmet
 from landed.process import me
 from landed.publish import DEVICE, READ, identity_of, publish, refuse_hard_link, remove
-from landed.records import Record, Refusal, State, Write, next_write
+from landed.records import Record, State, Write, next_write
 from landed.state import flush_ancestors
 from landed.values import SEEN, Receipt, Snapshot, to_bytes
 
@@ -404,9 +404,11 @@ class Files:
             return
         writer = str(record.landed.owner) if record.landed is not None and record.landed.owner.pid else ""
         stale = unmet(artifact.path, wanted, verdict, describe(verdict.version, record), writer)
+        from landed.log import Refusal, refuse  # most writes are not refused
+
         expected = wanted if isinstance(wanted, str) else ""
         found = verdict.version if isinstance(verdict.version, str) else ""
-        artifact.shelf.log_refusal(Refusal(expected, found, me(), time()), record.counter)
+        refuse(artifact.shelf, Refusal(expected, found, me(), time()), record.counter)
         raise stale
 
 

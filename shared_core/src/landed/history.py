@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 
-from landed import _fs
+from landed import _fs, log
 from landed.artifact import OUTSIDE, Absent, Artifact
 from landed.errors import LandedError
-from landed.records import Record, Refusal, Shelf, Write, base_of, read_record
+from landed.records import Record, Shelf, Write, base_of, read_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,12 +87,12 @@ def history(store: Store, key: str, path: str, fs: _fs.FileOps = _fs.LOCAL) -> l
     record = read_record(os.path.join(store.artifacts, key + ".record"), fs) or Record("")
     shelf = Shelf(store, record.name, key, fs)
     lines = []
-    writes = shelf.history()
+    writes = log.writes(shelf)
     stands = {write.version for write, landed in writes if landed}
     deletes = {write.version for write, _ in writes if not write.digest}
-    for entry in shelf.entries():  # in the log's order: its clock may stand still, or go back
+    for entry in log.entries(shelf):  # in the log's order: its clock may stand still, or go back
         at, owner = entry.at, entry.owner
-        if isinstance(entry, Refusal):
+        if isinstance(entry, log.Refusal):
             lines.append(Line(path, REFUSED, at, at, entry.found, over=entry.expected, owner=owner))
             continue
         landed, base = entry.version in stands, base_of(entry.base)

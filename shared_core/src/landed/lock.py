@@ -93,16 +93,15 @@ class Lock:
     Args:
         path: the lock file; created when missing, never removed. Its directory must exist.
         mode: permission bits for a lock file that is created.
-        watched: the caller itself notices when the lock file is unlinked or replaced; spares every look but the first.
         fs: the file operations to use.
     """
 
     __slots__ = ("_fs", "_generation", "_held", "_mode", "_seen", "_watched", "path")
 
-    def __init__(self, path: str, *, mode: int = PRIVATE, watched: bool = False, fs: _fs.FileOps = LOCAL) -> None:
+    def __init__(self, path: str, *, mode: int = PRIVATE, fs: _fs.FileOps = LOCAL) -> None:
         self.path = path if path.startswith(os.sep) else os.path.abspath(path)
         self._mode = mode
-        self._watched = watched
+        self._watched = False
         self._seen = (0, 0)
         self._fs = fs
         self._held: _Turn | None = None
@@ -144,12 +143,6 @@ class Lock:
             self._release()  # an interrupt must not leave it half given back
             raise
 
-    def abandon(self) -> None:
-        """After an interrupt, which may have struck just before `release`: give back what this thread still has."""
-        turn = self._held
-        if turn is not None and turn.owner == _thread.get_ident():
-            self.release()
-
     def _release(self) -> None:
         turn = self._held
         if turn is not None and self._generation == _generation:
@@ -161,57 +154,6 @@ class Lock:
                 closed = True  # which gives the lock back as well
             _end(self.path, turn, self._fs, close=closed)
         self._held = None
-
-    def forget_file(self) -> None:
-        """Close the held lock file, which gives the lock back; the next acquisition opens what is at the path then."""
-        if self._held is not None and self._held.slot is not None:
-            with _guard:
-                _close(self._fs, self._held.slot)
-
-    def beside(self, path: str, flags: int, edition: int = 0) -> int:
-        """The descriptor of a file that the lock guards. Needs the lock. It stays open as long as the lock file's own.
-
-        Args:
-            edition: if it is not that of the last time, the file is opened anew.
-
-        Raises:
-            OSError: as the system does.
-        """
-        slot = self._slot
-        fd, opened = slot.beside.get(path, (-1, 0))
-        if fd >= 0 and opened != edition:
-            self.close_beside(path)
-            fd = -1
-        if fd < 0:
-            with _guard:
-                fd = self._fs.open(path, flags | _fs.NOFOLLOW, self._mode)
-                _descriptors.add(fd)
-                slot.beside[path] = (fd, edition)
-            if self._mode != PRIVATE:
-                self._give_bits(fd, self._fs.fstat(fd))
-        return fd
-
-    def close_beside(self, path: str) -> None:
-        """Close the file beside the lock; the next use opens what is there then."""
-        slot = self._slot
-        with _guard:
-            fd, _ = slot.beside.pop(path, (-1, 0))
-            _discard(self._fs, fd)
-
-    @property
-    def known(self) -> object:
-        """What this process knows of the files beside the lock since it had it last. Needs the lock."""
-        return self._slot.known
-
-    @known.setter
-    def known(self, known: object) -> None:
-        self._slot.known = known
-
-    @property
-    def _slot(self) -> _Slot:
-        if self._held is None or self._held.slot is None or self._generation != _generation:
-            raise NotLanded("the lock is not held", path=self.path, step="lock")
-        return self._held.slot
 
     def still_ours(self) -> bool:
         """Whether this process holds the lock, and the lock file is still the one that others will lock.
@@ -350,6 +292,80 @@ class Lock:
         )
         error.holder = str(holder) if holder else None
         return error
+
+
+class StoreLock(Lock):
+    """The lock of a store or a journal, with the files that it guards. For landed's own modules.
+
+    Args:
+        path: as of `Lock`.
+        mode: permission bits for a lock file, and files beside it, that are created.
+        watched: the caller itself notices when the lock file is unlinked or replaced; spares every look but the first.
+        fs: the file operations to use.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, path: str, *, mode: int = PRIVATE, watched: bool = False, fs: _fs.FileOps = LOCAL) -> None:
+        super().__init__(path, mode=mode, fs=fs)
+        self._watched = watched
+
+    def abandon(self) -> None:
+        """After an interrupt, which may have struck just before `release`: give back what this thread still has."""
+        turn = self._held
+        if turn is not None and turn.owner == _thread.get_ident():
+            self.release()
+
+    def forget_file(self) -> None:
+        """Close the held lock file, which gives the lock back; the next acquisition opens what is at the path then."""
+        if self._held is not None and self._held.slot is not None:
+            with _guard:
+                _close(self._fs, self._held.slot)
+
+    def beside(self, path: str, flags: int, edition: int = 0) -> int:
+        """The descriptor of a file that the lock guards. Needs the lock. It stays open as long as the lock file's own.
+
+        Args:
+            edition: if it is not that of the last time, the file is opened anew.
+
+        Raises:
+            OSError: as the system does.
+        """
+        slot = self._slot
+        fd, opened = slot.beside.get(path, (-1, 0))
+        if fd >= 0 and opened != edition:
+            self.close_beside(path)
+            fd = -1
+        if fd < 0:
+            with _guard:
+                fd = self._fs.open(path, flags | _fs.NOFOLLOW, self._mode)
+                _descriptors.add(fd)
+                slot.beside[path] = (fd, edition)
+            if self._mode != PRIVATE:
+                self._give_bits(fd, self._fs.fstat(fd))
+        return fd
+
+    def close_beside(self, path: str) -> None:
+        """Close the file beside the lock; the next use opens what is there then."""
+        slot = self._slot
+        with _guard:
+            fd, _ = slot.beside.pop(path, (-1, 0))
+            _discard(self._fs, fd)
+
+    @property
+    def known(self) -> object:
+        """What this process knows of the files beside the lock since it had it last. Needs the lock."""
+        return self._slot.known
+
+    @known.setter
+    def known(self, known: object) -> None:
+        self._slot.known = known
+
+    @property
+    def _slot(self) -> _Slot:
+        if self._held is None or self._held.slot is None or self._generation != _generation:
+            raise NotLanded("the lock is not held", path=self.path, step="lock")
+        return self._held.slot
 
 
 _signed: tuple[Owner, bytes] | None = None

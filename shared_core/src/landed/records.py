@@ -18,13 +18,12 @@ from time import time
 from landed import _fs
 from landed._fs import LOCAL
 from landed.errors import Corrupt, NotLanded, from_os_error
-from landed.lock import Lock
+from landed.lock import StoreLock
 from landed.process import Owner, me
 from landed.state import flush_ancestors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Final
 
     from landed.lease import Lease
@@ -99,47 +98,6 @@ class Write:
         return f"{self.version} by {self.owner}, {max(0.0, time() - self.at):.0f} s ago"
 
 
-class Refusal:
-    """A write that was not begun, because what was there was not what its writer expected.
-
-    Attributes:
-        expected: the version that it was to replace; "" for no file, and where the writer had seen none.
-        found: the version that was there; "" for no file.
-        owner: the process that was refused.
-        at: when, in seconds since the epoch.
-    """
-
-    __slots__ = ("at", "expected", "found", "owner")
-
-    def __init__(self, expected: str, found: str, owner: Owner, at: float) -> None:
-        self.expected = expected
-        self.found = found
-        self.owner = owner
-        self.at = at
-
-    def encode(self) -> str:
-        """As one line; `Refusal.decode` reads it."""
-        expected, found = (version.replace(" ", "_").replace("\n", "_") for version in (self.expected, self.found))
-        return f"{_REFUSED}{expected or '-'} {found or '-'} {self.at:.3f} {self.owner.encode()}"
-
-    @classmethod
-    def decode(cls, line: str) -> Refusal | None:
-        """The refusal that `line` tells of, or None when it is not such a line."""
-        parts = line[len(_REFUSED) :].split(" ", 3) if line.startswith(_REFUSED) else []
-        owner = Owner.decode(parts[3]) if len(parts) == 4 else None  # noqa: PLR2004 - the fields above
-        if owner is None:
-            return None
-        expected, found, at = parts[:3]
-        try:
-            return cls("" if expected == "-" else expected, "" if found == "-" else found, owner, float(at))
-        except ValueError:
-            return None
-
-
-_REFUSED: Final = "refused "
-"""How the line of a refusal begins; that of a write begins with its version, a number."""
-
-
 class Record:
     """The state of one artifact.
 
@@ -187,11 +145,11 @@ class Record:
         return copy
 
     def encode(self) -> bytes:
-        text = f"sequence={self.sequence}\ncounter={self.counter}\nname={_escape(self.name)}"
+        text = f"sequence={self.sequence}\ncounter={self.counter}\nname={escape(self.name)}"
         if self.named:
             text += "\nnamed=1"
         if self.moved:
-            text += f"\nmoved={_escape(self.moved)}"
+            text += f"\nmoved={escape(self.moved)}"
         if self.landed is not None:
             text += f"\nlanded={self.landed.encode()}"
         if self.begun is not None:
@@ -215,7 +173,7 @@ class Record:
             return None
         try:
             fields = dict(line.split("=", 1) for line in body.decode("utf-8", "surrogateescape").split("\n"))
-            record = cls(_unescape(fields["name"]))
+            record = cls(unescape(fields["name"]))
             record.landed = Write.decode(fields.get("landed", ""))
             record.begun = Write.decode(fields.get("begun", ""))
             if "lease" in fields:
@@ -225,7 +183,7 @@ class Record:
             record.counter = int(fields["counter"])
             record.sequence = int(fields["sequence"])
             record.named = fields.get("named") == "1"
-            record.moved = _unescape(fields.get("moved", ""))
+            record.moved = unescape(fields.get("moved", ""))
         except (KeyError, ValueError):
             return None
         return record
@@ -257,15 +215,15 @@ class Shelf:
     Record and log stay open as long as the lock file does, and what was saved last is remembered as long.
     """
 
-    __slots__ = ("_fs", "_stem", "lock", "name", "record_path", "store")
+    __slots__ = ("_stem", "fs", "lock", "name", "record_path", "store")
 
     def __init__(self, store: Store, name: str, key: str, fs: _fs.FileOps = LOCAL) -> None:
         self.store = store
         self.name = name
-        self._fs = fs
+        self.fs = fs
         self._stem = f"{store.artifacts}{os.sep}{key}"
         self.record_path = self._stem + ".record"
-        self.lock = Lock(self._stem + ".lock", mode=store.mode, fs=fs)
+        self.lock = StoreLock(self._stem + ".lock", mode=store.mode, fs=fs)
 
     def load(self) -> Record:
         """The artifact's record; an empty one when there is none that can be read. Needs no lock.
@@ -317,9 +275,9 @@ class Shelf:
             state.record.named = True  # said only once it is so
             state.encode()
         try:
-            _fs.pwrite_all(self._fs, fd, state.block, state.record.sequence % 2 * SLOT_SIZE)
+            _fs.pwrite_all(self.fs, fd, state.block, state.record.sequence % 2 * SLOT_SIZE)
             if flush:
-                self._fs.fdatasync(fd)
+                self.fs.fdatasync(fd)
         except BaseException:
             lock.close_beside(self.record_path)
             raise  # the next try takes the same slot: the other one is the last good state
@@ -330,10 +288,10 @@ class Shelf:
 
         Or have failed to flush them.
         """
-        with _fs.Directory(self.store.artifacts, self._fs) as directory:
+        with _fs.Directory(self.store.artifacts, self.fs) as directory:
             directory.change(os.path.basename(self._stem) + ".new")
             directory.sync()
-        flush_ancestors(self._fs, self.store.artifacts)
+        flush_ancestors(self.fs, self.store.artifacts)
 
     def log(self, write: Write) -> None:
         """Append a line for a write that begins. Needs the lock.
@@ -346,31 +304,20 @@ class Shelf:
         path = self.log_path
         counter = counter_of(write.version)
         edition, since = divmod(counter, LOG_CHECKS)
-        name = f"{NAME}{_escape(self.name)}\n" if counter == 1 or since == 0 else ""
+        name = f"{NAME}{escape(self.name)}\n" if counter == 1 or since == 0 else ""
         if since == 0:
             self.lock.close_beside(path)
             self._set_aside(path)
-        self._append(name + write.encode(), edition)
+        self.append(name + write.encode(), edition)
 
-    def log_refusal(self, refusal: Refusal, counter: int) -> None:
-        """Append a line for a write that is refused on top of version `counter`. Needs the lock.
-
-        A note for `landed log` and `landed report`, and no more: where it cannot be written, or a writer that does not
-        give up has filled the log, the refusal stands without it.
-        """
-        try:
-            if self._fs.stat(self.log_path).st_size < LOG_LIMIT:
-                self._append(refusal.encode(), counter // LOG_CHECKS)
-        except OSError:
-            return
-
-    def _append(self, line: str, edition: int) -> None:
+    def append(self, line: str, edition: int) -> None:
+        """Append a line to the log that writes of this `edition` use. Needs the lock."""
         path = self.log_path
         # Another program may have set aside the one that this one has open; it does so between two editions only.
         fd = self.lock.beside(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, edition)
         try:
             # The newline first: a line that was cut short ends there, and takes nothing with it.
-            _fs.write_all(self._fs, fd, b"\n" + line.encode("utf-8", "surrogateescape"))
+            _fs.write_all(self.fs, fd, b"\n" + line.encode("utf-8", "surrogateescape"))
         except BaseException:
             self.lock.close_beside(path)
             raise
@@ -384,57 +331,20 @@ class Shelf:
     def _set_aside(self, path: str) -> None:
         """Start a new log when this one is long; the one before it is kept, the one before that goes."""
         try:
-            if self._fs.stat(path).st_size > LOG_LIMIT:
-                self._fs.rename(path, path + OLDER)
+            if self.fs.stat(path).st_size > LOG_LIMIT:
+                self.fs.rename(path, path + OLDER)
         except FileNotFoundError:
             return
-
-    def history(self) -> list[tuple[Write, bool]]:
-        """Every logged write, oldest first, and whether it landed."""
-        writes = [Write.decode(line) for line in self._log_lines()]
-        record = self.load()
-        current = record.landed.version if record.landed is not None else ""
-        landed = []
-        for write in reversed([write for write in writes if write is not None]):
-            on_chain = write.version == current
-            if on_chain:
-                current = base_of(write.base)
-            landed.append((write, on_chain))
-        return landed[::-1]
-
-    def entries(self) -> list[Write | Refusal]:
-        """Every line of the log that can be read, in its order: the oldest first."""
-        found = [Refusal.decode(line) or Write.decode(line) for line in self._log_lines()]
-        return [entry for entry in found if entry is not None]
-
-    def _log_lines(self) -> list[str]:
-        text = self._log_text(self.log_path + OLDER) + b"\n" + self._log_text(self.log_path)
-        return text.decode("utf-8", "surrogateescape").split("\n")
-
-    def logged_name(self) -> str:
-        """The artifact's true name, as the log tells it; "" where it does not."""
-        lines = self._log_text(self.log_path).decode("utf-8", "surrogateescape").split("\n")
-        return next((_unescape(line[len(NAME) :]) for line in lines if line.startswith(NAME)), "")
 
     def _read(self) -> Record | None:
         lock = self.lock
         if not lock.held:
-            return read_record(self.record_path, self._fs)
-        text = self._fs.pread(lock.beside(self.record_path, os.O_RDWR), 2 * SLOT_SIZE, 0)
+            return read_record(self.record_path, self.fs)
+        text = self.fs.pread(lock.beside(self.record_path, os.O_RDWR), 2 * SLOT_SIZE, 0)
         known = lock.known
         if isinstance(known, State) and _is_newest(text, known.block, known.record.sequence):
             return known.record.copy()
         return newest(text)
-
-    def _log_text(self, path: str) -> bytes:
-        try:
-            fd = self._fs.open(path, os.O_RDONLY | _fs.NOFOLLOW)
-        except FileNotFoundError:
-            return b""
-        try:
-            return _fs.read_all(self._fs, fd, LOG_LIMIT)
-        finally:
-            _fs.close_read(self._fs, fd)
 
 
 def _crc32(data: bytes) -> int:
@@ -475,17 +385,6 @@ def _is_newest(text: bytes, block: bytes, sequence: int) -> bool:
     return text.startswith(block, at) and _claimed_sequence(text, SLOT_SIZE - at) < sequence
 
 
-def shelves(store: Store, fs: _fs.FileOps) -> Iterator[str]:
-    """The keys of all artifacts that have a record in `store`, in the order of their keys."""
-    try:
-        names = fs.listdir(store.artifacts)
-    except FileNotFoundError:
-        return
-    for name in sorted(names):
-        if name.endswith(".record"):
-            yield name[: -len(".record")]
-
-
 def next_write(counter: int, digest: str, size: int, base: str, owner: Owner | None = None) -> Write:
     """A write that this process (or `owner`) is about to begin, with a version that was never given out."""
     return Write(f"{counter + 1}-{os.urandom(6).hex()}", digest, size, base, owner or me(), time())
@@ -502,9 +401,11 @@ def base_of(version: str) -> str:
     return version.partition("+")[0]
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """A name as one line."""
     return text.replace("\\", "\\\\").replace("\n", "\\n")
 
 
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
+    """The name that `escape` wrote."""
     return "\\".join(part.replace("\\n", "\n") for part in text.split("\\\\"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 
-from landed import _fs
+from landed import _fs, log
 from landed.artifact import Artifact
 from landed.digest import sha256
 from landed.engines import refuse_address
@@ -259,7 +259,7 @@ def _copy(record: Record, old: Shelf, new: Shelf) -> None:
     copy = Record(new.name)
     copy.landed, copy.begun, copy.lease, copy.counter = record.landed, record.begun, record.lease, record.counter
     with _Held(new.lock, 0):
-        for write, _ in old.history():
+        for write, _ in log.writes(old):
             new.log(write)
         new.save(copy, flush=True)
         new.lock.forget_file()  # its directory is about to get another name

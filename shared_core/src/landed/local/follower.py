@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from landed.local.directory import JournalDirectory
     from landed.local.doubt import Doubt
     from landed.local.segments import Range
-    from landed.lock import Lock
+    from landed.lock import StoreLock
 
 RELOADS: Final = 16
 """How often a journal that changes under a reader is followed before that is an error."""
@@ -43,7 +43,7 @@ class Follower:
         claim: on the journal.
     """
 
-    def __init__(self, directory: JournalDirectory, lock: Lock, doubt: Doubt, boot: int) -> None:
+    def __init__(self, directory: JournalDirectory, lock: StoreLock, doubt: Doubt, boot: int) -> None:
         self.state = _thread.allocate_lock()
         self.spans: list[Range] = []
         self.newest: Segment | None = None

@@ -17,7 +17,7 @@ from landed.local.directory import LOCK, SUSPECT, JournalDirectory
 from landed.local.doubt import REOPEN
 from landed.local.follower import Follower
 from landed.local.frames import BATCH, HEADER, OVERHEAD, SEAL, Head, Header, boot_tag, frame_size
-from landed.lock import DEFAULT_TIMEOUT, Lock
+from landed.lock import DEFAULT_TIMEOUT, StoreLock
 from landed.process import boot_id
 from landed.state import flush_ancestors
 
@@ -64,7 +64,7 @@ class LocalLog:
         self.directory = JournalDirectory(directory, mode, fs, create=create, first_size=first_size)
         self.name = path = self.directory.path
         # Whether the lock file was replaced is noticed with any other change of the directory.
-        self.lock = Lock(os.path.join(self.name, LOCK), mode=self.directory.mode, watched=True, fs=fs)
+        self.lock = StoreLock(os.path.join(self.name, LOCK), mode=self.directory.mode, watched=True, fs=fs)
         self._max_bytes = max_bytes
         self._boot = boot_tag(boot_id())
         self._flush_names = flush_names or (lambda: flush_ancestors(fs, path))
