@@ -76,6 +76,7 @@ class Victim:
             shutil.rmtree(directory)
             return "missed", []
         assert code == -signal.SIGKILL, f"{point}: it ended with {code}"
+        workloads.load(self.name)  # what it imports is then imported in every process that is forked from this one
         found = in_a_child(lambda: self._after(directory / "work", marks))
         shutil.rmtree(directory)
         return "killed", [f"killed at {call} {when}: {one}" for one in found]
