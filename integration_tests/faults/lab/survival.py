@@ -41,7 +41,7 @@ KILLS = 12
 STRIDE = 6
 STUCK = ("the process ended with -14", "the process ended with -7", "EnsureSecretError")
 """What is said of a process that did not end within `lab.child.GUARD`, of one that a full disk kills by SIGBUS, where
-SQLite maps its index, and of a store that asks to be repaired by hand: nothing is known to be lost, and nothing goes on."""
+SQLite maps its index, and of a store that asks to be repaired by hand: nothing is known to be lost; nothing goes on."""
 PATIENCE = 300
 """Seconds for all trials of a cell with failing requests. After an error SQLite may wait for a lock for very long."""
 SEED = 7
