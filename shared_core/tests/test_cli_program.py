@@ -108,7 +108,8 @@ def test_another_package_tells_of_its_journals(tmp_path, work, body, words):
     path = plugin(tmp_path, f"{head}def events(journal):\n    {body}\n")
     with landed.Journal(work / "inbox") as journal:
         journal.append([b"hello"])
-    (told,) = run("report", work, "--json", PYTHONPATH=path).document["sections"][0]["timelines"]
+    ended = run("report", work, "--json", "--output", tmp_path / "page.html", PYTHONPATH=path)
+    (told,) = ended.document["sections"][0]["timelines"]
     assert told["verdict"] == "good"
     shown = [text for event in told["events"] for text in (event["who"], event["what"])]
     assert set(words) <= {*shown, *(text for fact in told["facts"] for text in fact)}
