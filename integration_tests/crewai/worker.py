@@ -14,7 +14,9 @@ import time
 from glob import glob
 from typing import Any
 
+import bugs
 import offline
+import pytest
 import sides
 
 FLOW = "the-flow"
@@ -171,6 +173,17 @@ def _writer(provider: Any, location: str, seconds: float) -> tuple[list[str], in
 def _whole(path: str) -> bool:
     with open(path, encoding="utf-8") as file:
         return file.read() == BODY
+
+
+_planted = pytest.MonkeyPatch()
+
+
+def plant(bug: str) -> None:
+    getattr(bugs, bug)(_planted)
+
+
+def mend() -> None:
+    _planted.undo()
 
 
 def serve() -> None:

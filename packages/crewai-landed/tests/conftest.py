@@ -26,6 +26,9 @@ with warnings.catch_warnings():  # importing it brings several
     warnings.simplefilter("ignore")
     importlib.import_module("crewai.memory.storage.lancedb_storage")
     from crewai.state.event_record import EventRecord
+    from others import directory, others, shared
+
+__all__ = ["directory", "others", "shared"]
 
 
 def _dump_locked(record: Any, **options: Any) -> dict[str, Any]:

@@ -280,18 +280,3 @@ def test_a_flow_goes_on_from_a_checkpoint_and_keeps_our_provider(location: str) 
     checkpoints.crewai_event_bus.flush()
     for path in files(location):
         assert landed.verify(path).size > 0, "each of them by landed"
-
-
-def test_in_place_writing_would_be_caught(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stock way, planted: what it writes is no acknowledged write, and pruning by it is refused."""
-
-    def in_place(path: Path, data: str, **_: Any) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(data)
-
-    monkeypatch.setattr(landed, "write", in_place)
-    provider = LandedJsonProvider()
-    for _ in range(2):
-        provider.checkpoint("{}", location)
-    with pytest.raises(VerifyFailed, match="no record"):
-        provider.prune(location, 1)

@@ -360,24 +360,3 @@ def test_what_is_remembered_is_bounded(store: LandedFlowPersistence, monkeypatch
     for n in range(6):
         store.load_state(str(n))
     assert [key[1] for key in flows._latest] == ["3", "4", "5"]
-
-
-# The bugs that these tests are for, planted.
-
-
-def test_without_the_comparison_an_update_is_lost(
-    store: LandedFlowPersistence, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    append = Journal.append
-    monkeypatch.setattr(Journal, "append", lambda self, records, expect=None: append(self, records))
-    other_run(store)
-    assert counter(store, lambda: other_run(store))().kickoff(inputs={"id": "one"}) == 2
-    assert [saved.state["n"] for saved in store.saved("one")] == [2, 2, 1], "three runs, two increments"
-
-
-def test_without_the_run_in_context_an_update_is_lost(
-    store: LandedFlowPersistence, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(flows, "_seen", lambda key, look: flows._Seen(look()))
-    other_run(store)
-    assert counter(store, lambda: other_run(store))().kickoff(inputs={"id": "one"}) == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from crewai.memory.types import MemoryRecord
@@ -14,118 +14,59 @@ import landed
 from crewai_landed import LandedStorage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-SERVER = """
-import sys, warnings
-warnings.simplefilter("ignore")
-from crewai.memory.types import MemoryRecord
-from crewai_landed import LandedStorage
-storage = LandedStorage(sys.argv[1])
-record = lambda name: MemoryRecord(id=name, content=name, scope="/" + name, embedding=[1.0, 0.0])
-print("ready", flush=True)
-for line in sys.stdin:
-    print(repr(eval(line)), flush=True)
-"""
-
-
-class Other:
-    """Another process with a storage, which evaluates what it is told."""
-
-    def __init__(self, directory: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", SERVER, str(directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self.answer() == "ready"
-
-    def tell(self, expression: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(expression + "\n")
-        self._process.stdin.flush()
-
-    def answer(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().rstrip("\n")
-
-    def ask(self, expression: str) -> Any:
-        self.tell(expression)
-        return eval(self.answer())
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("shared")
-
-
-@pytest.fixture(scope="module")
-def others(directory: Path) -> Iterator[list[Other]]:
-    """Two processes for all tests here: starting one takes seconds."""
-    made = [Other(directory) for _ in range(2)]
-    yield made
-    for other in made:
-        other.close()
-
-
-@pytest.fixture
-def storage(directory: Path) -> Iterator[LandedStorage]:
-    mine = LandedStorage(directory)
-    yield mine
-    mine.reset()
+    from others import Other
 
 
 def record(name: str) -> MemoryRecord:
     return MemoryRecord(id=name, content=name, scope=f"/{name}", embedding=[1.0, 0.0])
 
 
-def test_the_next_search_finds_what_another_process_saved(storage: LandedStorage, others: list[Other]) -> None:
-    assert storage.search([1.0, 0.0]) == []
-    assert others[0].ask("storage.count()") == 0
+def test_the_next_search_finds_what_another_process_saved(shared: LandedStorage, others: list[Other]) -> None:
+    assert shared.search([1.0, 0.0]) == []
+    assert others[0].ask("shared.count()") == 0
     for number in range(10):
-        others[0].ask(f"storage.save([record('{number}')])")
-        assert storage.get_record(f"{number}") is not None
-        assert len(storage.search([1.0, 0.0], limit=100)) == number + 1
-        assert others[1].ask("len(storage.search([1.0, 0.0], limit=100))") == number + 1
+        others[0].ask(f"shared.save([record('{number}')])")
+        assert shared.get_record(f"{number}") is not None
+        assert len(shared.search([1.0, 0.0], limit=100)) == number + 1
+        assert others[1].ask("len(shared.search([1.0, 0.0], limit=100))") == number + 1
 
 
-def test_a_reset_in_another_process_breaks_nobody(storage: LandedStorage, others: list[Other]) -> None:
-    storage.save([record("one"), record("two")])
-    assert others[1].ask("storage.count()") == 2
-    others[0].ask("storage.reset()")
-    storage.save([record("three")])
+def test_a_reset_in_another_process_breaks_nobody(shared: LandedStorage, others: list[Other]) -> None:
+    shared.save([record("one"), record("two")])
+    assert others[1].ask("shared.count()") == 2
+    others[0].ask("shared.reset()")
+    shared.save([record("three")])
     for other in others:
-        other.ask(f"storage.save([record('{id(other)}')])")
-    assert storage.count() == 3
-    assert [other.ask("storage.count()") for other in others] == [3, 3]
-    assert len(storage.search([1.0, 0.0])) == 3
+        other.ask(f"shared.save([record('{id(other)}')])")
+    assert shared.count() == 3
+    assert [other.ask("shared.count()") for other in others] == [3, 3]
+    assert len(shared.search([1.0, 0.0])) == 3
 
 
-def test_a_compaction_in_another_process_breaks_nobody(storage: LandedStorage, others: list[Other]) -> None:
-    storage.save([record("one"), record("two")])
-    assert others[1].ask("storage.count()") == 2
-    storage.delete(record_ids=["one"])  # the other one has not seen this when it is compacted away
-    storage.compact()
-    assert others[1].ask("sorted(r.id for r in storage.list_records())") == ["two"]
-    others[1].ask("storage.save([record('three')])")
-    assert storage.count() == others[0].ask("storage.count()") == 2
+def test_a_compaction_in_another_process_breaks_nobody(shared: LandedStorage, others: list[Other]) -> None:
+    shared.save([record("one"), record("two")])
+    assert others[1].ask("shared.count()") == 2
+    shared.delete(record_ids=["one"])  # the other one has not seen this when it is compacted away
+    shared.compact()
+    assert others[1].ask("sorted(r.id for r in shared.list_records())") == ["two"]
+    others[1].ask("shared.save([record('three')])")
+    assert shared.count() == others[0].ask("shared.count()") == 2
 
 
-def test_processes_that_save_and_delete_at_once_lose_nothing(storage: LandedStorage, others: list[Other]) -> None:
+def test_processes_that_save_and_delete_at_once_lose_nothing(shared: LandedStorage, others: list[Other]) -> None:
     for number, other in enumerate(others):
-        other.tell(f"[storage.save([record(f'{number}-{{turn}}')]) for turn in range(60)] and None")
+        other.tell(f"[shared.save([record(f'{number}-{{turn}}')]) for turn in range(60)] and None")
     removed = 0
     for turn in range(60):
-        storage.save([record(f"mine-{turn}")])
-        removed += storage.delete(f"/mine-{turn}")
+        shared.save([record(f"mine-{turn}")])
+        removed += shared.delete(f"/mine-{turn}")
     assert [other.answer() for other in others] == ["None", "None"]
     assert removed == 60
     expected = sorted(f"{number}-{turn}" for number in range(2) for turn in range(60))
-    assert sorted(each.id for each in storage.list_records(limit=1000)) == expected
-    assert others[0].ask("storage.count()") == 120
+    assert sorted(each.id for each in shared.list_records(limit=1000)) == expected
+    assert others[0].ask("shared.count()") == 120
 
 
 FORKS = """
