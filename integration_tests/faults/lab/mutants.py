@@ -86,7 +86,7 @@ MUTANTS = {
         disk="journal write",
     ),
     "no flush of an append": Mutant("self._fs.fdatasync(self.fd)", "pass", JOURNAL),
-    "no flush of a compacted segment": Mutant("self._log.fs.fsync(self._fd)", "pass", JOURNAL),
+    "no flush of a compacted segment": Mutant("self._fs.fsync(self.fd)", "pass", JOURNAL),
     "no flush of any name": Mutant(
         "        if self._fd is not None:\n            self._fs.fsync(self._fd)\n", "        pass\n", JOURNAL
     ),

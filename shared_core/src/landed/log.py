@@ -65,7 +65,7 @@ def refuse(shelf: Shelf, refusal: Refusal, counter: int) -> None:
     give up has filled the log, the refusal stands without it.
     """
     try:
-        if shelf.fs.stat(shelf.log_path).st_size < LOG_LIMIT:
+        if shelf._fs.stat(shelf.log_path).st_size < LOG_LIMIT:
             shelf.append(refusal.encode(), counter // LOG_CHECKS)
     except OSError:
         return
@@ -93,12 +93,12 @@ def entries(shelf: Shelf) -> list[Write | Refusal]:
 
 def name_in(shelf: Shelf) -> str:
     """The artifact's true name, as the log tells it; "" where it does not."""
-    lines = _text(shelf.log_path, shelf.fs).decode("utf-8", "surrogateescape").split("\n")
+    lines = _text(shelf.log_path, shelf._fs).decode("utf-8", "surrogateescape").split("\n")
     return next((unescape(line[len(NAME) :]) for line in lines if line.startswith(NAME)), "")
 
 
 def _lines(shelf: Shelf) -> list[str]:
-    text = _text(shelf.log_path + OLDER, shelf.fs) + b"\n" + _text(shelf.log_path, shelf.fs)
+    text = _text(shelf.log_path + OLDER, shelf._fs) + b"\n" + _text(shelf.log_path, shelf._fs)
     return text.decode("utf-8", "surrogateescape").split("\n")
 
 

@@ -215,12 +215,12 @@ class Shelf:
     Record and log stay open as long as the lock file does, and what was saved last is remembered as long.
     """
 
-    __slots__ = ("_stem", "fs", "lock", "name", "record_path", "store")
+    __slots__ = ("_fs", "_stem", "lock", "name", "record_path", "store")
 
     def __init__(self, store: Store, name: str, key: str, fs: _fs.FileOps = LOCAL) -> None:
         self.store = store
         self.name = name
-        self.fs = fs
+        self._fs = fs
         self._stem = f"{store.artifacts}{os.sep}{key}"
         self.record_path = self._stem + ".record"
         self.lock = StoreLock(self._stem + ".lock", mode=store.mode, fs=fs)
@@ -275,9 +275,9 @@ class Shelf:
             state.record.named = True  # said only once it is so
             state.encode()
         try:
-            _fs.pwrite_all(self.fs, fd, state.block, state.record.sequence % 2 * SLOT_SIZE)
+            _fs.pwrite_all(self._fs, fd, state.block, state.record.sequence % 2 * SLOT_SIZE)
             if flush:
-                self.fs.fdatasync(fd)
+                self._fs.fdatasync(fd)
         except BaseException:
             lock.close_beside(self.record_path)
             raise  # the next try takes the same slot: the other one is the last good state
@@ -288,10 +288,10 @@ class Shelf:
 
         Or have failed to flush them.
         """
-        with _fs.Directory(self.store.artifacts, self.fs) as directory:
+        with _fs.Directory(self.store.artifacts, self._fs) as directory:
             directory.change(os.path.basename(self._stem) + ".new")
             directory.sync()
-        flush_ancestors(self.fs, self.store.artifacts)
+        flush_ancestors(self._fs, self.store.artifacts)
 
     def log(self, write: Write) -> None:
         """Append a line for a write that begins. Needs the lock.
@@ -317,7 +317,7 @@ class Shelf:
         fd = self.lock.beside(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, edition)
         try:
             # The newline first: a line that was cut short ends there, and takes nothing with it.
-            _fs.write_all(self.fs, fd, b"\n" + line.encode("utf-8", "surrogateescape"))
+            _fs.write_all(self._fs, fd, b"\n" + line.encode("utf-8", "surrogateescape"))
         except BaseException:
             self.lock.close_beside(path)
             raise
@@ -331,16 +331,16 @@ class Shelf:
     def _set_aside(self, path: str) -> None:
         """Start a new log when this one is long; the one before it is kept, the one before that goes."""
         try:
-            if self.fs.stat(path).st_size > LOG_LIMIT:
-                self.fs.rename(path, path + OLDER)
+            if self._fs.stat(path).st_size > LOG_LIMIT:
+                self._fs.rename(path, path + OLDER)
         except FileNotFoundError:
             return
 
     def _read(self) -> Record | None:
         lock = self.lock
         if not lock.held:
-            return read_record(self.record_path, self.fs)
-        text = self.fs.pread(lock.beside(self.record_path, os.O_RDWR), 2 * SLOT_SIZE, 0)
+            return read_record(self.record_path, self._fs)
+        text = self._fs.pread(lock.beside(self.record_path, os.O_RDWR), 2 * SLOT_SIZE, 0)
         known = lock.known
         if isinstance(known, State) and _is_newest(text, known.block, known.record.sequence):
             return known.record.copy()
