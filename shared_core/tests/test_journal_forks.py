@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["journal", "path"]
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork"),
+    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),  # threads of tests before may idle still
+]
 
 
 def in_child(action: object) -> int:
@@ -102,7 +105,6 @@ def test_a_child_keeps_no_segment_open(journal: Journal, tmp_path: Path) -> None
     assert journal.append([b"parent"]).first == 3
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # forking with threads is what is tried here
 def test_a_child_keeps_no_segment_of_a_flush_that_its_parent_is_at(path: Path, tmp_path: Path, fs: Recording) -> None:
     journal = Journal(path, log=LocalLog(str(path), fs=fs))
     flushing, go_on = threading.Event(), threading.Event()
