@@ -7,14 +7,19 @@ each call, on every legal state of the disk (or a seeded sample); on each a new 
 from __future__ import annotations
 
 import os
+from random import Random
+from typing import TYPE_CHECKING
 
 import pytest
 from model_promise import History, Step
-from model_world import PATH, STATE, WORK, Killed, Program, content, new_disk
+from model_world import PATH, STATE, WORK, Killed, Program, content, new_disk, power_cuts
 
 from landed import process
 from landed.artifact import LANDED
 from landed.values import ANY
+
+if TYPE_CHECKING:
+    from model_disk import Disk
 
 OTHER = f"{WORK}/other.md"
 NESTED = f"{WORK}/a/b/c.md"
@@ -93,6 +98,31 @@ def test_file_ahead_of_a_record_that_says_begun() -> None:
     reborn.die()
     seen = Program(program.fs.disk).call(lambda files: files.read(PATH))
     assert (seen.data, seen.version, seen.origin) == (b"three", last.version, LANDED)
+
+
+@pytest.mark.parametrize("xattrs", [True, False], ids=["xattrs", "no xattrs"])
+def test_power_cut_inside_the_write_after_a_delete_that_died_before_its_flush(xattrs: bool) -> None:
+    """The file may come back, and is landed's own then: what says that it was deleted is not written down before."""
+    dying = Program(new_disk(xattrs=xattrs))
+    old = dying.call(lambda files: files.write(PATH, LONG))
+    dying.fs.boundary = lambda call: dying.kill_at(1) if call.name == "unlink" and call.path == "plan.md" else None
+    with pytest.raises(Killed):
+        dying.call(lambda files: files.delete(PATH, expect=ANY))
+    dying.die()
+    _, disks = power_cuts(
+        Program(dying.fs.disk), lambda files: files.write(PATH, b"next", expect=ANY), limit=16, rng=Random(1)
+    )
+    seen = [_seen(disk) for disk in disks]
+    assert {data for data, _ in seen} == {None, LONG, b"next"}
+    assert {of for data, of in seen if data == LONG} == {(old.version, LANDED)}
+
+
+def _seen(disk: Disk) -> tuple[bytes | None, tuple[object, str]]:
+    try:
+        found = Program(disk).call(lambda files: files.read(PATH))
+    except FileNotFoundError:
+        return None, ("", "")
+    return found.data, (found.version, found.origin)
 
 
 def _record_path(program: Program) -> str:

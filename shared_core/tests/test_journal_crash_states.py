@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from random import Random
+from typing import TYPE_CHECKING
 
 import pytest
 from model_calls import Fault
@@ -26,9 +27,12 @@ from model_journal import (
     rebooted,
 )
 from model_journal_crashes import COMPACT, OTHER, REOPEN, JournalHistory, append, group
-from model_world import Killed
+from model_world import LOOKS, Killed
 
 from landed.errors import OutcomeUnknown
+
+if TYPE_CHECKING:
+    from model_disk import Disk
 
 __all__ = ["model_machine"]
 
@@ -138,3 +142,57 @@ def test_what_compaction_drops_stays_dropped(model_machine: Boot) -> None:
     process.run(lambda each: each.journal.compact(keep_odd))
     for disk in crash_states(process.fs.disk, 40, Random(1)):
         assert [entry.data[:3] for entry in rebooted(disk).read()] == [b"1:0", b"3:0", b"5:0"]
+
+
+def test_what_compaction_drops_of_one_segment_stays_dropped(model_machine: Boot) -> None:
+    """The compacted segment takes the name of the one that it replaces: no other name changes, or would be flushed."""
+    process = Process(fresh_disk())
+    for number in (1, 2, 3):
+        process.append(number, 2)
+    process.run(lambda each: each.journal.compact(keep_odd))
+    process.run(lambda each: each.journal.compact(keep_odd))
+    for disk in crash_states(process.fs.disk, 40, Random(1)):
+        assert [entry.data[:3] for entry in rebooted(disk).read()] == [b"1:0", b"3:0"]
+
+
+# Directed: a process dies, another goes on at once, and the power is cut under that one.
+
+
+def test_roll_after_a_death_before_the_flush(model_machine: Boot) -> None:
+    """The frame of the dead one stays, and so the next segment is built on it: it is flushed before that."""
+    dying = Process(fresh_disk())
+    dying.append(1)
+    dying.die_at("fdatasync")
+    with pytest.raises(Killed):
+        dying.append(2)
+    expected = Expectation()
+    expected.acknowledged[1] = 1
+    expected.possible.add(2)
+    next_one = Process(dying.fs.disk)
+    expected.acknowledged[3] = next_one.append(3, 1, 20_000)
+    assert len([name for name in next_one.fs.listdir(PATH) if name.endswith(".seg")]) == 2
+    problems = []
+    for disk in crash_states(next_one.fs.disk, 40, Random(1)):
+        problems += examine(rebooted(disk), expected)
+    assert problems == []
+
+
+def test_append_after_a_death_in_a_compaction(model_machine: Boot) -> None:
+    """The old segments go only when the name that replaces them is on the device, whoever gave it that name."""
+    dying, expected = Process(fresh_disk()), Expectation()
+    for number in range(1, 6):
+        expected.acknowledged[number] = dying.append(number, 2, 1500)
+    expected.compacting = 5
+    other = Process(dying.fs.disk)
+    assert examine(other, expected, append=None) == []
+    dying.fs.boundary = lambda call: dying.kill_at(1) if call.name == "link" and "compacting" in call.path else None
+    with pytest.raises(Killed):
+        dying.run(lambda each: each.journal.compact(keep_odd))
+    rng = Random(1)
+    states: list[Disk] = []
+    other.fs.boundary = lambda call: None if call.name in LOOKS else states.extend(crash_states(other.fs.disk, 20, rng))
+    other.append(6)
+    other.fs.boundary = None
+    assert [call.path for call in other.fs.log if call.name == "unlink"], "it removed nothing"
+    expected.possible.add(6)
+    assert [problem for state in states for problem in examine(rebooted(state), expected)][:3] == []

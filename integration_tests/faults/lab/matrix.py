@@ -65,13 +65,13 @@ def _faults(*names: str) -> tuple[str, ...]:
 
 
 FIRST = {
-    "_fs": _core("rules", "journal"),
+    "_fs": _core("platforms", "rules", "journal"),
     "lock": _core("lock", "lock_file", "lock_fork"),
     "state": _core("state", "files_targets", "rules"),
     "records": _core("records", "rules"),
     "files": _core("files", "rules", "files_outside"),
     "local/claim": _core("journal_owners"),
-    "local/collection": _core("journals", "permissions"),
+    "local/collection": _core("journals_crash_states", "journals", "permissions"),
     "local/doubt": _core("journal_flush_doubts"),
     "local/follower": _core("journal_lost_files", "journal_recreated"),
     "local/permissions": _core("permissions"),
@@ -84,13 +84,15 @@ TOGETHER = 2
 LAYERS = {
     "unit": Layer(
         _core("rules", "publish", "records", "files_targets", "files", "files_outside", "delete_record", "state")
-        + _core("lock", "lock_file", "permissions", "sharing", "files_programs", "audit", "lock_fork", "edit_fork"),
+        + _core("lock", "lock_file", "permissions", "sharing", "files_programs", "audit", "lock_fork", "edit_fork")
+        + _core("platforms"),
         _core("journal", "journal_segments", "journal_recovery", "journals", "journal_groups", "journal_owners")
         + _core("journal_holes", "journal_lost_files", "journal_listing", "journal_recreated", "journal_flush_doubts")
         + _core("journal_space", "permissions", "sharing", "engines", "inspection", "salvage"),
     ),
     "power cuts (model)": Layer(
-        _core("crash_states", "state_machine"), _core("journal_crash_states", "journal_state_machine")
+        _core("crash_states", "state_machine"),
+        _core("journal_crash_states", "journals_crash_states", "journal_state_machine"),
     ),
     "failing calls (model)": Layer(
         _core("fail_nth_call"), _core("journal_fail_nth_call", "journal_pairs", "journal_interrupts")
@@ -110,28 +112,6 @@ FOR_RULE = {
     mutation.SWALLOWED: ("failing calls (model)",),
 }
 """The layer that is for such bugs."""
-
-NOT_SHOWN = "no run has shown yet which layer sees it"
-UNSEEN = dict.fromkeys(
-    (
-        "_fs.py FileOps.fsync: flush dropped: `_system.fsync(fd)`",
-        "_fs.py FileOps.fdatasync: flush dropped: `_system.fdatasync(fd)`",
-        "publish.py put_in_place: flush dropped: `directory.sync()`",
-        "state.py Store.make: flush dropped: `flush_ancestors(fs, self.artifacts, created)`",
-        "state.py flush_ancestors: flush dropped: `directory.sync()`",
-        "artifact.py Artifact._land_again: flush dropped: `directory.sync()`",
-        "records.py Shelf._flush_names: flush dropped: `flush_ancestors(self._fs, self.store.artifacts)`",
-        "records.py Shelf._flush_names: flush dropped: `directory.sync()`",
-        "local/collection.py LocalCollection.__init__: flush dropped: `flush_ancestors(fs, self.name, made)`",
-        "local/collection.py LocalCollection._flush_names: flush dropped: `root.sync()`",
-        "local/collection.py LocalCollection._flush_names: flush dropped: `flush_ancestors(self._fs, self.name)`",
-        "local/collection.py LocalCollection._rename: flush dropped: `root.sync()`",
-        "local/directory.py JournalDirectory.sweep: flush dropped: `self.sync()`",
-        "local/log.py LocalLog._roll: flush dropped: `segment.flush()`",
-    ),
-    NOT_SHOWN,
-)
-"""Flushes whose loss is not shown to be seen by any layer, and why that is so."""
 
 Row = dict[str, str]
 """For each layer that was tried the test that saw the bug, "" when none did."""
@@ -174,7 +154,7 @@ def failing(tests: list[str], path: str) -> str:
 
 def seen_by(mutant: Mutant, row: Row, *, every: bool) -> Row:
     """Run the mutant through the layers that `row` lacks, until one sees it or, with `every`, all of them."""
-    with tempfile.TemporaryDirectory(prefix="landed-planted-") as place, mutation.planted(mutant, Path(place)) as path:
+    with mutation.planted(mutant) as path:
         first = FOR_RULE.get(mutant.rule, ())
         for name in [*first, *(layer for layer in LAYERS if layer not in first)]:
             if name not in row:
@@ -271,10 +251,11 @@ def main() -> int:
         }
         run(chosen, rows, every=options.every_layer, jobs=options.jobs, minutes=options.minutes)
         record(found, rows)
+        rows = recorded()  # in the order of the sources
     print(table(rows))
     if options.write:
         write(table(rows))
-    unseen = [name for name, row in rows.items() if not any(row.values()) and name not in UNSEEN]
+    unseen = [name for name, row in rows.items() if not any(row.values())]
     print(*(f"not seen: {name}" for name in unseen), sep="\n")
     return 1 if unseen else 0
 

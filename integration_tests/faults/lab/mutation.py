@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ast
 import itertools
+import os
 import shutil
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -163,15 +165,14 @@ def mutants(modules: tuple[str, ...] = MODULES) -> dict[str, Mutant]:
 
 
 @contextmanager
-def planted(mutant: Mutant | None, directory: Path) -> Iterator[str]:
-    """A directory to import a landed from that has the bug; with None, one without."""
-    shutil.copytree(SOURCE, directory / "landed")  # with what is compiled, which saves a second
-    try:
+def planted(mutant: Mutant | None) -> Iterator[str]:
+    """A directory to import a landed from that has the bug; with None, one without. Every user may read it."""
+    with tempfile.TemporaryDirectory(prefix="landed-planted-") as directory:
+        os.chmod(directory, 0o755)  # programs of other users import it as well (test_sharing.py)
+        shutil.copytree(SOURCE, Path(directory) / "landed")  # with what is compiled, which saves a second
         if mutant is not None:
-            path = directory / "landed" / f"{mutant.module}.py"
+            path = Path(directory) / "landed" / f"{mutant.module}.py"
             data = path.read_bytes()
             path.write_bytes(data[: mutant.start] + mutant.new.encode() + data[mutant.stop :])
             compile(path.read_bytes(), str(path), "exec")  # a bug that is no program proves nothing
-        yield str(directory)
-    finally:
-        shutil.rmtree(directory / "landed")
+        yield directory
