@@ -1,7 +1,7 @@
 """CrewAI's memory on landed beside its own: ``python benchmarks/crewai_storage.py [--dir DIR] [--json FILE]``.
 
 LanceDB as CrewAI sets it up, which flushes nothing; `LandedStorage` durable. The same records, of 384 dimensions, and
-the same questions to both, in turns. ``--million`` measures a million records as well, which takes 5 GB and many minutes.
+the same questions to both, in turns. ``--million`` measures a million records as well, which takes 5 GB and minutes.
 """
 
 from __future__ import annotations
