@@ -21,6 +21,7 @@ from landed.errors import (
 from landed.journal import Journal
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
+psycopg_pool = pytest.importorskip("psycopg_pool", reason="psycopg's pool is not installed")
 
 from wire import Wire  # noqa: E402
 
@@ -242,11 +243,33 @@ def test_a_row_that_is_held_is_waited_for_no_longer_than_the_caller_allows(
     with sql.transaction():
         sql.execute("SELECT 1 FROM landed_journal WHERE id = %s FOR UPDATE", (log.journal,))
         started = time.monotonic()
-        step = (lambda: collection.remove("a", 0.5)) if how == "remove" else lambda: append(log, b"no", timeout=0.5)
+        step = (lambda: collection.remove("a", 1.0)) if how == "remove" else lambda: append(log, b"no", timeout=1.0)
         with pytest.raises(LockTimeout):
             step()
         assert time.monotonic() - started < 10
     assert append(log, b"three")[0].error is None
+
+
+def test_a_last_try_without_a_connection_tells_what_the_time_was_spent_on(
+    postgres_url: str, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, other = PostgresLog(postgres_url), PostgresLog(postgres_url)
+    append(other, b"one")
+    connection = log._server.connection
+    late = time.monotonic() + 1.0
+
+    def none_when_late(deadline: float) -> Any:
+        if time.monotonic() > late:
+            raise psycopg_pool.PoolTimeout("couldn't get a connection after 0.00 sec")
+        return connection(deadline)
+
+    monkeypatch.setattr(log._server, "connection", none_when_late)
+    with sql.transaction():
+        sql.execute("SELECT 1 FROM landed_journal WHERE id = %s FOR UPDATE", (log.journal,))
+        with pytest.raises(LockTimeout, match="lock"):
+            append(log, b"no", timeout=1.0)
+    monkeypatch.undo()
+    assert append(log, b"two")[0].error is None
 
 
 def test_a_session_that_forgot_what_was_prepared_prepares_again(postgres_url: str) -> None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from time import monotonic, sleep
 
 from psycopg.errors import LockNotAvailable, QueryCanceled
+from psycopg_pool import PoolTimeout
 
 from landed.engine import claimed, full, stale
 from landed.errors import LandedError, LockTimeout, NotLanded, OutcomeUnknown
@@ -240,6 +241,7 @@ class PostgresLog:
 
     def _append_in_turn(self, commits: Sequence[Commit], deadline: float) -> int:
         """Queue for the journal's row, look at it, and append behind what is there."""
+        blocked: LockNotAvailable | None = None
         for pause in pauses(deadline):
             group, decided = None, 0
             try:
@@ -257,8 +259,12 @@ class PostgresLog:
                     raise self._not_landed(error) from error
                 sleep(pause)
             except DRIVER_ERRORS as error:
-                if pause is None or not (passing(error) or isinstance(error, LockNotAvailable)):
-                    raise self._not_landed(error) from error
+                if isinstance(error, LockNotAvailable):
+                    blocked = error
+                if pause is None or not (passing(error) or error is blocked):
+                    # What took the time: to the last try hardly any is left, not even for a connection.
+                    why = blocked if blocked is not None and isinstance(error, PoolTimeout) else error
+                    raise self._not_landed(why) from why
                 self._forget(commits)
                 sleep(pause)
             except LandedError:
