@@ -130,21 +130,13 @@ class Soak:
             self.counts["acknowledged"] += sum("acked" in mark for mark in marks)
             self.counts[name] += sum("acked" in mark for mark in marks)
             self.problems += [f"era {over.name}, {name}: {one}" for one in self._examine(name, over, marks)]
-        self.problems += self._audit(over)
+        self.problems += audit(over)
         shutil.rmtree(over)
         self.counts["eras"] += 1
 
     def _examine(self, name: str, over: Path, marks: list[Any]) -> list[str]:
         os.environ["LANDED_STATE_DIR"] = str(over / "state")
         return in_a_child(lambda: workloads.load(name).examine(over / "work", marks))
-
-    def _audit(self, over: Path) -> list[str]:
-        """What `landed audit` finds lost or bypassed."""
-        environment = {**os.environ, "LANDED_STATE_DIR": str(over / "state")}
-        command = [sys.executable, "-m", "landed", "audit", "--json", str(over / "work")]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=GUARD, check=False)
-        words = [word for word in ("lost", "bypassed", "damaged") if f'"verdict": "{word}' in done.stdout]
-        return [f"landed audit says {word}: {done.stdout[-900:]}" for word in words]
 
     def _judge_sizes(self) -> None:
         for name, sizes in self.sizes.items():
@@ -163,6 +155,29 @@ class Soak:
             file=sys.stderr,
             flush=True,
         )
+
+
+def audit(over: Path) -> list[str]:
+    """What is wrong with what `landed audit` says of an era that is at rest.
+
+    A writer that was killed leaves a write unfinished, or half a record; all else that is not intact is a problem, and
+    so is an audit that fails, finds nothing at all, or exits with what does not fit its findings.
+    """
+    environment = {**os.environ, "LANDED_STATE_DIR": str(over / "state")}
+    command = [sys.executable, "-m", "landed", "audit", "--json", str(over / "work")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=GUARD, check=False)
+    try:
+        findings = json.loads(done.stdout)["findings"]
+    except (ValueError, KeyError):
+        return [f"landed audit ended with {done.returncode}: {done.stdout[-900:]} {done.stderr[-900:]}"]
+    excused = {"intact", "unfinished", "damaged record"}
+    problems = [f"landed audit says {one['verdict']}: {one}" for one in findings if one["verdict"] not in excused]
+    bad = any(one["bad"] for one in findings)
+    if bad != (done.returncode == 1) or done.returncode not in {0, 1, 3}:
+        problems.append(f"landed audit exits with {done.returncode}, and {'something' if bad else 'nothing'} is bad")
+    if not any(one["verdict"] == "intact" for one in findings):
+        problems.append("landed audit finds nothing intact")
+    return problems
 
 
 def _size(pid: int) -> tuple[int, int]:
