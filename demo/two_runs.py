@@ -7,10 +7,10 @@ was told is stored is in no state that anybody reads.
 
 from __future__ import annotations
 
-import contextlib
 import operator
 import os
 import sys
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
@@ -56,13 +56,14 @@ def nursery() -> Nursery:
 
 def _attempt(scene: Scene, outcome: Outcome, worker: Callable[[str, str], None]) -> None:
     directory = str(scene.empty())
-    left, right = (Program(worker, directory, name, nursery=nursery()) for name in WORKERS)
-    with left, right:
-        for program in (left, right):
-            program.hear()  # it is ready
-        for program in (left, right):
+    programs = []
+    with ExitStack() as stack:
+        for name in WORKERS:
+            programs.append(stack.enter_context(Program(worker, directory, name, nursery=nursery())))
+            programs[-1].hear()  # it is ready; two that make SqliteSaver's tables at once lock each other out
+        for program in programs:
             program.say("go")
-        told = [line.split() for program in (left, right) for line in program.lines()]
+        told = [line.split() for program in programs for line in program.lines()]
     acknowledged = [turn for what, turn in told if what == "acknowledged"]
     stale = sum(what == "stale" for what, _ in told)
     with Program(stock_reader if worker is stock_worker else landed_reader, directory, nursery=nursery()) as reader:
@@ -75,7 +76,7 @@ def _attempt(scene: Scene, outcome: Outcome, worker: Callable[[str, str], None])
     outcome.shown = stale > 0 if worker is landed_worker else bool(lost)
     outcome.artifact, outcome.events = "thread t", []
     told_it_is = model.LANDED if worker is landed_worker else model.TOLD
-    for name, program in zip(WORKERS, (left, right), strict=True):
+    for name, program in zip(WORKERS, programs, strict=True):
         for at, words in program.told[1:]:
             what, _, turn = words.partition(" ")
             kind = model.REFUSED if what == "stale" else model.LOST if turn in lost else told_it_is
@@ -146,11 +147,12 @@ def _run(opened: AbstractContextManager[Any], name: str) -> None:
 
     with opened as saver:
         graph = _graph(saver)
+        graph.get_state(THREAD)
         tell("ready")
         sys.stdin.readline()
         for number in range(TURNS):
             for _ in range(TRIES):
-                with contextlib.suppress(StaleWrite):
+                with suppress(StaleWrite):
                     graph.invoke({"turn": f"{name}-{number}"}, THREAD, durability="sync")
                     tell("acknowledged", f"{name}-{number}")
                     break
