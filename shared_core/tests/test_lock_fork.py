@@ -5,14 +5,17 @@ Each test is a program of its own: a test run with threads is no place to fork i
 
 from __future__ import annotations
 
+import ast
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from pathlib import Path
+import landed
+from landed.lock import IMPORTED_LATER
 
+if TYPE_CHECKING:
     from programs import Programs
 
 START = """
@@ -294,3 +297,56 @@ except landed.StaleWrite as error:
     print(type(error).__name__, landed.read(path).text)
 """
     assert run(programs, str(tmp_path / "work.txt"), source) == ["StaleWrite two"]
+
+
+SLOWLY = """
+class Slowly:
+    def find_spec(self, name, path=None, target=None):
+        if name == wanted and begun is not None:
+            begun.set()
+            time.sleep(0.5)
+
+wanted, begun = sys.argv[2], threading.Event()
+sys.meta_path.insert(0, Slowly())
+threading.Thread(target=__import__, args=[wanted]).start()
+assert begun.wait(20)
+"""
+"""A thread that is in the middle of an import."""
+
+
+@pytest.mark.parametrize("module", ["landed.waiting", "landed.lease", "landed.editing", "landed.local.log"])
+def test_a_fork_beside_an_import_leaves_the_child_able_to_import(programs: Programs, path: str, module: str) -> None:
+    """CPython leaves the module locked in the child, who would wait for ever for a thread that it does not have."""
+    source = """
+def work():
+    signal.alarm(10)
+    __import__(wanted)
+
+print(ended_well(in_child(work)))
+"""
+    assert programs.run(START + SLOWLY + source, path, module) == ["True"]
+
+
+def test_a_fork_of_one_thread_imports_nothing(programs: Programs, path: str) -> None:
+    source = """
+assert ended_well(in_child(lambda: None))
+print(*[name for name in lock_module.IMPORTED_LATER if name.startswith("landed.") and name in sys.modules])
+"""
+    assert run(programs, path, source) == [""]
+
+
+def test_all_that_is_imported_later_is_imported_before_a_fork() -> None:
+    """By the sources of what reads and writes local files and journals."""
+    package = Path(landed.__file__).parent
+    apart = {"aio", "audit", "copying", "doctor", "inspection"}
+    found: set[str] = set()
+    for file in [*package.glob("*.py"), *package.glob("local/*.py")]:
+        functions = (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef))
+        for node in (inner for function in functions for inner in ast.walk(function)):
+            if isinstance(node, ast.ImportFrom) and node.module and file.stem not in apart:
+                whole = node.module == "landed"  # from landed import remote
+                found |= {f"landed.{name.name}" for name in node.names} if whole else {node.module}
+    beyond = ("landed.objects", "landed.postgres")
+    assert {"landed.waiting", "landed.lease", "landed.log", "landed.local.log"} <= found, "it finds them"
+    ours = {name for name in found if name.startswith("landed.") and not name.startswith(beyond)}
+    assert ours <= set(IMPORTED_LATER)

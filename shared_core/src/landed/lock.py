@@ -50,6 +50,24 @@ WATCHED: Final = b"-"
 """Stands for the time in the line of a lock that is held over and over, for microseconds."""
 HOLDER_SIZE: Final = 256
 """Bytes of the holder's line, padded, so that a shorter one covers a longer one."""
+IMPORTED_LATER: Final = (
+    "hashlib",
+    "logging",
+    "unicodedata",
+    "zlib",
+    "landed.editing",
+    "landed.engines",
+    "landed.files",
+    "landed.holder",
+    "landed.journals",
+    "landed.lease",
+    "landed.local.collection",
+    "landed.local.log",
+    "landed.log",
+    "landed.remote",
+    "landed.waiting",
+)
+"""What calls on local files and journals import when they first need it."""
 
 
 class _Turn:
@@ -443,6 +461,13 @@ def _discard(fs: _fs.FileOps, fd: int) -> None:
 
 
 def _before_fork() -> None:
+    # A module that another thread is importing stays locked in the child for ever: CPython frees no such lock there.
+    if _thread._count():
+        for name in IMPORTED_LATER:
+            try:
+                __import__(name)
+            except ImportError:
+                continue  # then nobody has it, and whoever asks for it is told
     _guard.acquire()
 
 
