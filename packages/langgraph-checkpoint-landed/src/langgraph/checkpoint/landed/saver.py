@@ -20,7 +20,8 @@ from langgraph.checkpoint.base import (
 )
 
 from landed import Journals, Refused
-from landed.aio import finish
+from landed.aio import finish, finish_short
+from landed.engines import is_address
 from langgraph.checkpoint.landed import ancestry, conflicts, retention
 from langgraph.checkpoint.landed.conflicts import Head, Memory
 from langgraph.checkpoint.landed.history import Stored
@@ -89,6 +90,8 @@ class LandedSaver(BaseCheckpointSaver[str]):
         self._threads = Threads(Journals(path, max_bytes=max_bytes), seconds)
         self._memory = Memory()
         self._fork = on_conflict == "fork"
+        # A server takes longer to answer than a disk to flush, and many at once no longer than one.
+        self._finish = finish if is_address(path) else finish_short
 
     @classmethod
     def from_conn_string(cls, conn_string: str, **options: Any) -> LandedSaver:  # noqa: ANN401 - those of the class
@@ -412,7 +415,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """As `get_tuple`."""
-        return await finish(partial(self.get_tuple, config))
+        return await self._finish(partial(self.get_tuple, config))
 
     async def alist(
         self,
@@ -436,13 +439,13 @@ class LandedSaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """As `put`; a cancellation meanwhile goes on when it has ended, with its `landed.aio.outcome`."""
-        return await finish(self._put(config, checkpoint, metadata, new_versions))
+        return await self._finish(self._put(config, checkpoint, metadata, new_versions))
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """As `put_writes`; a cancellation meanwhile goes on when it has ended, with its `landed.aio.outcome`."""
-        await finish(self._put_writes(config, writes, task_id, task_path))
+        await self._finish(self._put_writes(config, writes, task_id, task_path))
 
     async def adelete_thread(self, thread_id: str) -> None:
         """As `delete_thread`."""

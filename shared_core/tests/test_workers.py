@@ -1,0 +1,131 @@
+"""Short calls share a few threads, and none waits for ever behind others that take long."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from landed import aio
+from landed.workers import AT_ONCE, STUCK, Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MANY = 5 * AT_ONCE
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(MANY) as made:
+        yield made
+
+
+def test_many_calls_run_in_few_threads_in_their_order(threads: ThreadPoolExecutor) -> None:
+    workers, begun, names = Workers(threads), [], set()
+
+    def call(number: int) -> int:
+        begun.append(number)
+        names.add(threading.get_ident())
+        time.sleep(0.001)
+        return number
+
+    futures = [workers.submit(partial(call, number)) for number in range(MANY)]
+    assert [future.result(20) for future in futures] == [*range(MANY)]
+    assert len(names) <= AT_ONCE
+    # Which of those that begin at once is first is the system's to say.
+    assert all(abs(place - number) < AT_ONCE for place, number in enumerate(begun))
+
+
+def test_what_a_call_raises_is_for_who_waits_and_the_next_is_run(threads: ThreadPoolExecutor) -> None:
+    workers = Workers(threads)
+
+    def fail() -> None:
+        raise ValueError("mine")
+
+    failing = [workers.submit(fail) for _ in range(MANY)]
+    assert workers.submit(lambda: "next").result(20) == "next"
+    for future in failing:
+        with pytest.raises(ValueError, match="mine"):
+            future.result(20)
+
+
+def test_calls_that_wait_for_one_behind_them_end() -> None:
+    """As where some wait for a lock, and its holder has a call to make before it gives it back."""
+    released = threading.Event()
+
+    async def all_of_them() -> list[bool]:
+        waiting = [aio.finish_short(lambda: released.wait(20)) for _ in range(3 * AT_ONCE)]
+        first, _ = await asyncio.gather(asyncio.gather(*waiting), aio.finish_short(released.set))
+        return first
+
+    started = time.monotonic()
+    assert asyncio.run(all_of_them()) == [True] * 3 * AT_ONCE
+    assert time.monotonic() - started < 10
+
+
+def test_one_slow_call_brings_no_more_threads(threads: ThreadPoolExecutor) -> None:
+    workers, names = Workers(threads), set()
+    slow = threading.Event()
+    blocked = workers.submit(lambda: slow.wait(20))
+
+    def call() -> None:
+        names.add(threading.get_ident())
+        workers.help_out()
+
+    for future in [workers.submit(call) for _ in range(MANY)]:
+        future.result(20)
+    time.sleep(2 * STUCK)
+    workers.help_out()  # nobody waits
+    slow.set()
+    assert blocked.result(20)
+    assert len(names) <= AT_ONCE
+
+
+def test_a_cancelled_task_hears_how_its_call_ended_also_where_it_had_not_begun() -> None:
+    go_on = threading.Event()
+
+    async def cancelled() -> object:
+        ahead = [asyncio.create_task(aio.finish_short(lambda: go_on.wait(20))) for _ in range(AT_ONCE)]
+        await asyncio.sleep(0)
+        task = asyncio.create_task(aio.finish_short(lambda: "landed"))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)
+        assert not task.done()
+        go_on.set()
+        await asyncio.gather(*ahead)
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        return aio.outcome(caught.value)
+
+    found = asyncio.run(cancelled())
+    assert isinstance(found, aio.Outcome)
+    assert found.result == "landed"
+
+
+def test_a_call_that_no_thread_can_run_is_refused(threads: ThreadPoolExecutor) -> None:
+    workers = Workers(threads)
+    threads.shutdown()
+    ran: list[int] = []
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        workers.submit(lambda: ran.append(1))
+    workers.help_out()
+    assert ran == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # forking with threads is what is tried here
+def test_a_forked_child_has_workers_of_its_own() -> None:
+    assert asyncio.run(aio.finish_short(lambda: 1)) == 1
+    pid = os.fork()
+    if pid == 0:
+        done = aio._workers.submit(lambda: 2).result(20) == 2
+        os._exit(0 if done else 1)
+    assert os.waitpid(pid, 0)[1] == 0
