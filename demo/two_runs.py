@@ -65,21 +65,26 @@ def _attempt(scene: Scene, outcome: Outcome, worker: Callable[[str, str], None])
             program.say("go")
         told = [line.split() for program in programs for line in program.lines()]
     acknowledged = [turn for what, turn in told if what == "acknowledged"]
-    stale = sum(what == "stale" for what, _ in told)
+    refused = sum(what == "refused" for what, _ in told)
     with Program(stock_reader if worker is stock_worker else landed_reader, directory, nursery=nursery()) as reader:
         found, forks = reader.hear().split(), int(reader.hear())
     lost = set(acknowledged) - set(found)
     outcome.acknowledged = f"{len(acknowledged)} turns"
     outcome.found = f"{len(found)} turns, {len(lost)} lost, {forks} forks"
-    outcome.heard = f"StaleWrite {stale} times; ran the turn again, and it landed" if stale else "nothing"
-    outcome.kept = sorted(found) == sorted(acknowledged) and not forks and len(found) == TURNS * len(WORKERS)
-    outcome.shown = stale > 0 if worker is landed_worker else bool(lost)
+    if worker is landed_worker:
+        outcome.heard = f"StaleWrite {refused} times; ran the turn again, and it landed" if refused else "nothing"
+        outcome.kept = sorted(found) == sorted(acknowledged) and not forks and len(found) == TURNS * len(WORKERS)
+        outcome.shown = refused > 0
+    else:
+        outcome.heard = f"database is locked, {refused} times; ran the turn again" if refused else "nothing"
+        outcome.kept = not lost
+        outcome.shown = bool(lost)
     outcome.artifact, outcome.events = "thread t", []
     told_it_is = model.LANDED if worker is landed_worker else model.TOLD
     for name, program in zip(WORKERS, programs, strict=True):
         for at, words in program.told[1:]:
             what, _, turn = words.partition(" ")
-            kind = model.REFUSED if what == "stale" else model.LOST if turn in lost else told_it_is
+            kind = model.REFUSED if what == "refused" else model.LOST if turn in lost else told_it_is
             outcome.events.append(Event(kind, name, turn, at))
 
 
@@ -143,6 +148,8 @@ def _read(opened: AbstractContextManager[Any]) -> None:
 
 
 def _run(opened: AbstractContextManager[Any], name: str) -> None:
+    from sqlite3 import OperationalError
+
     from landed import StaleWrite
 
     with opened as saver:
@@ -152,8 +159,8 @@ def _run(opened: AbstractContextManager[Any], name: str) -> None:
         sys.stdin.readline()
         for number in range(TURNS):
             for _ in range(TRIES):
-                with suppress(StaleWrite):
+                with suppress(StaleWrite, OperationalError):  # SQLite's: the database is locked
                     graph.invoke({"turn": f"{name}-{number}"}, THREAD, durability="sync")
                     tell("acknowledged", f"{name}-{number}")
                     break
-                tell("stale", f"{name}-{number}")
+                tell("refused", f"{name}-{number}")

@@ -86,7 +86,7 @@ def test_every_case_loses_without_landed_and_holds_with_it(tmp_path: Path) -> No
     assert runs["stock"]["acknowledged"] == runs["landed"]["acknowledged"] == "40 turns"
     assert runs["landed"]["found"] == "40 turns, 0 lost, 0 forks"
     assert re.search(r"[1-9]\d* lost, [1-9]\d* forks", runs["stock"]["found"])
-    assert runs["stock"]["heard"] == "nothing"
+    assert re.match(r"nothing$|database is locked, [1-9]", runs["stock"]["heard"])
     (batch,) = cases["half_a_batch"]
     accepted, stored = (_count(batch["landed"][what]) for what in ("acknowledged", "found"))
     assert stored in {accepted, accepted + 1000}
