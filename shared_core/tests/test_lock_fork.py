@@ -327,6 +327,37 @@ print(ended_well(in_child(work)))
     assert programs.run(START + SLOWLY + source, path, module) == ["True"]
 
 
+def test_an_interrupt_of_what_a_fork_imports_gives_back_no_guard_of_another_thread(
+    programs: Programs, path: str
+) -> None:
+    """Python reports what a hook of a fork raises, and forks; afterwards the parent gives the guard back."""
+    source = """
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "interrupted":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+sys.unraisablehook = lambda _: None
+lock_module.IMPORTED_LATER = ("interrupted",)
+has_it, kept = threading.Event(), []
+
+def hold():
+    with lock_module._guard:
+        has_it.set()
+        time.sleep(0.5)
+        kept.append(lock_module._guard.locked())
+
+holder = threading.Thread(target=hold)
+holder.start()
+assert has_it.wait(20)
+print(ended_well(in_child(lambda: None)))
+holder.join()
+print(*kept, lock_module._guard.locked())
+"""
+    assert run(programs, path, source) == ["True", "True False"]
+
+
 def test_a_fork_of_one_thread_imports_nothing(programs: Programs, path: str) -> None:
     source = """
 assert ended_well(in_child(lambda: None))

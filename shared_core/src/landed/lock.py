@@ -461,14 +461,15 @@ def _discard(fs: _fs.FileOps, fd: int) -> None:
 
 
 def _before_fork() -> None:
-    # A module that another thread is importing stays locked in the child for ever: CPython frees no such lock there.
-    if _thread._count():
-        for name in IMPORTED_LATER:
+    try:
+        # A module that another thread is importing stays locked in the child for ever: CPython frees no such lock.
+        for name in IMPORTED_LATER if _thread._count() else ():
             try:
                 __import__(name)
             except ImportError:
                 continue  # then nobody has it, and whoever asks for it is told
-    _guard.acquire()
+    finally:
+        _guard.acquire()  # also after an interrupt: Python forks all the same, and the parent gives it back
 
 
 def _after_fork_in_parent() -> None:
