@@ -22,7 +22,7 @@ from test_company import history, worker
 
 import landed
 from landed.local.collection import LocalCollection
-from langgraph.checkpoint.landed import LandedSaver, ancestry, company, conflicts, putting, saver
+from langgraph.checkpoint.landed import LandedSaver, ancestry, company, configs, conflicts, putting, saver
 from langgraph.checkpoint.landed import history as index
 from langgraph.checkpoint.landed.history import History
 
@@ -119,7 +119,7 @@ TABLE: list[tuple[str, Plant, Callable[..., Any], dict[str, Any]]] = [
     ("writes", writes_are_lost_with_the_put, WITHOUT_THE_PUT, {"error": landed.NotLanded}),
     ("writes", a_record_at_a_time, test_company.test_a_put_takes_the_writes_of_its_parent_along, {}),
     ("writes", replaced(History, "writes_from", History.writes_of), BEFORE_THE_ONE_BEFORE, {}),
-    ("any id", replaced(saver, "_namespace", lambda _: ""), test_put.test_any_thread_and_namespace, {}),
+    ("any id", replaced(configs, "namespace_of", lambda _: ""), test_put.test_any_thread_and_namespace, {}),
     ("seen at once", nothing_of_others_is_read, test_list.test_another_saver_sees_it_at_once, {}),
     ("loss", replaced(LocalCollection, "_check_root", lambda _: None), COPIED, {}),
     ("loss", replaced(conflicts, "stale", lambda *_: ValueError()), test_conflicts.test_deleted_under_a_run, {}),

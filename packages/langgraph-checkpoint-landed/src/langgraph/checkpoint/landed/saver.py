@@ -22,7 +22,7 @@ from langgraph.checkpoint.base import (
 from landed import Journals, Refused
 from landed.aio import finish, finish_short
 from landed.engines import is_address
-from langgraph.checkpoint.landed import ancestry, conflicts, retention
+from langgraph.checkpoint.landed import ancestry, configs, conflicts, retention
 from langgraph.checkpoint.landed.conflicts import Head, Memory
 from langgraph.checkpoint.landed.history import Stored
 from langgraph.checkpoint.landed.listing import matching
@@ -131,7 +131,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
             Corrupt: the thread is damaged.
             NotLanded: it cannot be read.
         """
-        thread, ns = _thread(config), _namespace(config) or ""
+        thread, ns = configs.thread_of(config), configs.namespace_of(config) or ""
         wanted = get_checkpoint_id(config)
 
         def look(history: History) -> Raw | None:
@@ -172,7 +172,9 @@ class LandedSaver(BaseCheckpointSaver[str]):
             NotLanded: it cannot be read.
         """
         scope = (
-            (None, None, None) if config is None else (_thread(config), _namespace(config), get_checkpoint_id(config))
+            (None, None, None)
+            if config is None
+            else (configs.thread_of(config), configs.namespace_of(config), get_checkpoint_id(config))
         )
         last = get_checkpoint_id(before) if before else None
         loads = self.serde.loads_typed
@@ -189,10 +191,10 @@ class LandedSaver(BaseCheckpointSaver[str]):
         for channel, typed in raw.values.items():
             values[channel] = loads(typed)
         return CheckpointTuple(
-            _config(thread, ns, Head(raw.id) if head else raw.id),
+            configs.naming(thread, ns, Head(raw.id) if head else raw.id),
             checkpoint,
             loads(raw.metadata),
-            _config(thread, ns, raw.parent) if raw.parent else None,
+            configs.naming(thread, ns, raw.parent) if raw.parent else None,
             [(task, channel, loads(typed)) for task, channel, typed in raw.writes],
         )
 
@@ -223,8 +225,8 @@ class LandedSaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> Callable[[], RunnableConfig]:
         """Serialize now; the answer does the rest, in any thread."""
-        thread, ns = _thread(config), _namespace(config) or ""
-        parent = _configurable(config).get("checkpoint_id") or None
+        thread, ns = configs.thread_of(config), configs.namespace_of(config) or ""
+        parent = configs.given(config).get("checkpoint_id") or None
         complete = get_checkpoint_metadata(config, metadata)
         try:
             draft = Draft(self.serde, ns, parent, checkpoint, complete, new_versions)
@@ -246,7 +248,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
                 raise
             if ns == "":
                 self._memory.put(thread, draft.id, parent)
-            return _config(thread, ns, draft.id)
+            return configs.naming(thread, ns, draft.id)
 
         return commit
 
@@ -266,8 +268,8 @@ class LandedSaver(BaseCheckpointSaver[str]):
     def _put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
     ) -> Callable[[], None]:
-        thread, ns = _thread(config), _namespace(config) or ""
-        id = _configurable(config).get("checkpoint_id")
+        thread, ns = configs.thread_of(config), configs.namespace_of(config) or ""
+        id = configs.given(config).get("checkpoint_id")
         if not id:
             raise Refused("put_writes without a checkpoint_id", path=self._threads.journals.path, step="argument")
         record = WritesRecord(
@@ -386,7 +388,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
             Corrupt: the thread is damaged.
             NotLanded: it cannot be read.
         """
-        thread, ns, wanted = _thread(config), _namespace(config) or "", get_checkpoint_id(config)
+        thread, ns, wanted = configs.thread_of(config), configs.namespace_of(config) or "", get_checkpoint_id(config)
 
         def look(history: History) -> dict[str, tuple[list[tuple[str, Typed]], Typed | None, bool]]:
             stored = history.find(ns, wanted)
@@ -483,23 +485,3 @@ def _several(what: str, given: Sequence[str]) -> list[str]:
 def _seed(history: History, seed: Typed | Stored | None) -> tuple[Typed | None, bool]:
     """The serialized value to start from, or the checkpoint that has it inline, and which of the two."""
     return (history.body(seed), True) if isinstance(seed, Stored) else (seed, False)
-
-
-def _configurable(config: RunnableConfig) -> dict[str, Any]:
-    return config.get("configurable") or {}
-
-
-def _thread(config: RunnableConfig) -> str:
-    thread = _configurable(config).get("thread_id")
-    if thread is None:
-        raise Refused('a config without "thread_id"', step="argument")
-    return str(thread)
-
-
-def _namespace(config: RunnableConfig) -> str | None:
-    ns: str | None = _configurable(config).get("checkpoint_ns")
-    return ns
-
-
-def _config(thread: str, ns: str, id: str) -> RunnableConfig:
-    return {"configurable": {"thread_id": thread, "checkpoint_ns": ns, "checkpoint_id": id}}
