@@ -38,8 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", f"ignore:::{module}")
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
+def running_postgres() -> Iterator[PostgresServer]:
+    """A server of its own, for as long as the fixture lasts that gives it."""
     pytest.importorskip("psycopg", reason="psycopg is not installed")
     programs = binaries()
     if programs is None:
@@ -47,6 +47,11 @@ def postgres() -> Iterator[PostgresServer]:
     server = PostgresServer(programs)
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    yield from running_postgres()
 
 
 @pytest.fixture
@@ -89,12 +94,7 @@ def risky(postgres: PostgresServer, sql: psycopg.Connection) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def restarting() -> Iterator[PostgresServer]:
     """A server for the tests that kill it and start it again."""
-    programs = binaries()
-    if programs is None:
-        pytest.skip("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
-    server = PostgresServer(programs)
-    yield server
-    server.remove()
+    yield from running_postgres()
 
 
 @pytest.fixture(scope="session")
