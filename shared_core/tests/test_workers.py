@@ -6,9 +6,9 @@ import asyncio
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,29 +21,52 @@ if TYPE_CHECKING:
 MANY = 5 * AT_ONCE
 
 
+class Clock:
+    """Stands in for the clock that `Workers` reads: how busy the machine is must decide nothing."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self._guard = 0.0, threading.Lock()
+        monkeypatch.setattr("landed.workers.monotonic", lambda: self.now)
+
+    def advance(self, seconds: float) -> None:
+        with self._guard:
+            self.now += seconds
+
+
+class Threads(ThreadPoolExecutor):
+    """Counts how often a thread was asked for."""
+
+    hired = 0
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.hired += 1
+        return super().submit(*args, **kwargs)
+
+
 @pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(MANY) as made:
+def threads() -> Iterator[Threads]:
+    with Threads(MANY) as made:
         yield made
 
 
-def test_many_calls_run_in_few_threads_in_their_order(threads: ThreadPoolExecutor) -> None:
-    workers, begun, names = Workers(threads), [], set()
-
-    def call(number: int) -> int:
-        begun.append(number)
-        names.add(threading.get_ident())
-        time.sleep(0.001)
-        return number
-
-    futures = [workers.submit(partial(call, number)) for number in range(MANY)]
-    assert [future.result(20) for future in futures] == [*range(MANY)]
-    assert len(names) <= AT_ONCE
-    # Which of those that begin at once is first is the system's to say.
-    assert all(abs(place - number) < AT_ONCE for place, number in enumerate(begun))
+def test_many_calls_share_a_few_threads(threads: Threads) -> None:
+    workers, all_here = Workers(threads), threading.Event()
+    futures = [workers.submit(partial(all_here.wait, 20)) for _ in range(MANY)]
+    all_here.set()
+    assert all(future.result(20) for future in futures)
+    assert threads.hired == AT_ONCE
 
 
-def test_what_a_call_raises_is_for_who_waits_and_the_next_is_run(threads: ThreadPoolExecutor) -> None:
+def test_calls_begin_in_their_order() -> None:
+    begun: list[int] = []
+    with ThreadPoolExecutor(1) as one:
+        workers = Workers(one)
+        for future in [workers.submit(partial(begun.append, number)) for number in range(MANY)]:
+            future.result(20)
+    assert begun == [*range(MANY)]
+
+
+def test_what_a_call_raises_is_for_who_waits_and_the_next_is_run(threads: Threads) -> None:
     workers = Workers(threads)
 
     def fail() -> None:
@@ -70,22 +93,44 @@ def test_calls_that_wait_for_one_behind_them_end() -> None:
     assert time.monotonic() - started < 10
 
 
-def test_one_slow_call_brings_no_more_threads(threads: ThreadPoolExecutor) -> None:
-    workers, names = Workers(threads), set()
-    slow = threading.Event()
+def test_one_slow_call_brings_no_more_threads(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    workers, slow, all_here = Workers(threads), threading.Event(), threading.Event()
     blocked = workers.submit(lambda: slow.wait(20))
 
     def call() -> None:
-        names.add(threading.get_ident())
+        all_here.wait(20)
+        clock.advance(STUCK / (2 * AT_ONCE))  # so that never STUCK passes in which none ends, and more in all
         workers.help_out()
 
-    for future in [workers.submit(call) for _ in range(MANY)]:
+    futures = [workers.submit(call) for _ in range(MANY)]
+    all_here.set()
+    for future in futures:
         future.result(20)
-    time.sleep(2 * STUCK)
+    assert clock.now > STUCK
+    clock.advance(2 * STUCK)
     workers.help_out()  # nobody waits
     slow.set()
     assert blocked.result(20)
-    assert len(names) <= AT_ONCE
+    assert threads.hired == AT_ONCE
+
+
+def test_another_thread_helps_out_where_none_of_the_calls_ends(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    workers = Workers(threads)
+    slow = threading.Event()
+    blocked = [workers.submit(lambda: slow.wait(20)) for _ in range(AT_ONCE)]
+    waiting = workers.submit(lambda: "done")
+    workers.help_out()  # too soon
+    assert threads.hired == AT_ONCE
+    clock.advance(STUCK)
+    workers.help_out()
+    assert waiting.result(20) == "done"
+    assert threads.hired == AT_ONCE + 1
+    slow.set()
+    assert all(future.result(20) for future in blocked)
 
 
 def test_a_cancelled_task_hears_how_its_call_ended_also_where_it_had_not_begun() -> None:
@@ -110,7 +155,7 @@ def test_a_cancelled_task_hears_how_its_call_ended_also_where_it_had_not_begun()
     assert found.result == "landed"
 
 
-def test_a_call_that_no_thread_can_run_is_refused(threads: ThreadPoolExecutor) -> None:
+def test_a_call_that_no_thread_can_run_is_refused(threads: Threads) -> None:
     workers = Workers(threads)
     threads.shutdown()
     ran: list[int] = []

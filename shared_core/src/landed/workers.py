@@ -91,5 +91,6 @@ class Workers:
                 future.set_exception(error)
             else:
                 future.set_result(result)
-            self._ended = monotonic()
+            with self._guard:  # read and written at once, or a thread that was put off in between sets it back
+                self._ended = monotonic()
             del call, future
