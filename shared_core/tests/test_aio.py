@@ -112,7 +112,7 @@ def test_a_cancelled_write_ends_before_the_task_does(work: Path, gate: Gate, tim
 
 def test_wait_for_shows_the_receipt(work: Path, gate: Gate) -> None:
     async def story() -> BaseException:
-        threading.Timer(0.2, gate.opened.set).start()
+        asyncio.get_running_loop().call_later(0.2, gate.opened.set)
         with pytest.raises(asyncio.TimeoutError) as caught:
             await asyncio.wait_for(aio.write(work / "a", b"landed"), 0.05)
         return caught.value
@@ -125,7 +125,7 @@ def test_wait_for_shows_the_receipt(work: Path, gate: Gate) -> None:
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout() came with Python 3.11")
 def test_a_timeout_block_shows_the_receipt(work: Path, gate: Gate) -> None:
     async def story() -> BaseException:
-        threading.Timer(0.2, gate.opened.set).start()
+        asyncio.get_running_loop().call_later(0.2, gate.opened.set)
         with pytest.raises(asyncio.TimeoutError) as caught:
             async with asyncio.timeout(0.05):  # pyright: ignore[reportAttributeAccessIssue]
                 await aio.write(work / "a", b"landed")

@@ -73,8 +73,8 @@ def test_a_writer_goes_on_as_soon_as_the_lease_is_given_back(work: Path) -> None
     path = work / "plan.md"
     lend(path)
     later = threading.Timer(SOON, give_back, (path,))
-    later.start()
     started = monotonic()
+    later.start()
     landed.write(path, "landed", timeout=20)
     assert SOON / 2 < monotonic() - started < 10
     later.join()
