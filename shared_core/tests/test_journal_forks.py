@@ -69,7 +69,7 @@ def test_fork_while_a_thread_appends(path: Path, fs: Recording) -> None:
     journal.append([b"one"])
     statuses: list[int] = []
     fs.before(
-        "pwrite", lambda _: statuses.append(in_child(lambda: (signal.alarm(3), journal.append([b"child"])))), on=".seg"
+        "pwrite", lambda _: statuses.append(in_child(lambda: (signal.alarm(20), journal.append([b"child"])))), on=".seg"
     )
     journal.append([b"two"])
     assert statuses == [1]

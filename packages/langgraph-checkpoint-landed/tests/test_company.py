@@ -133,7 +133,7 @@ def test_when_the_put_fails_the_writes_go_by_themselves(
 def test_without_a_put_the_writes_go_by_themselves_all_at_once_and_wait_no_more(
     thread: Thread, root: Path, history: History, worker: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(company, "MOMENT", 1.0)
+    monkeypatch.setattr(company, "MOMENT", 3.0)
     appended: list[Any] = []
     append = History.append
 
@@ -144,11 +144,11 @@ def test_without_a_put_the_writes_go_by_themselves_all_at_once_and_wait_no_more(
     monkeypatch.setattr(History, "append", noted)
     first = worker.submit(thread.saver.put_writes, thread.where, [("__error__", "first")], "t")
     wait_for(history, 1)
-    sleep(0.5)
+    sleep(1.5)
     last = worker.submit(thread.saver.put_writes, thread.where, [("__error__", "last")], "t")
     wait_for(history, 2)
     first.result()
-    last.result(0.4)
+    last.result(1.3)
     assert len(appended) == 2
     assert len(pending(root, thread.where)) == 1
     monkeypatch.setattr(company, "MOMENT", 60.0)
