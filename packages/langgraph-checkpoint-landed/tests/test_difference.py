@@ -60,6 +60,23 @@ def test_what_has_nothing_in_common_is_whole() -> None:
     assert difference(os.urandom(100), b"short") is None
 
 
+def test_nothing_is_searched_for_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    def searched(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("langgraph.checkpoint.landed.difference._pick_up_far", searched)
+    assert difference(os.urandom(100_000), os.urandom(100_000)) is None
+
+
+def test_a_window_of_long_messages_moves_on() -> None:
+    items = [os.urandom(6000).hex() for _ in range(8)]
+    old, new = ormsgpack.packb(items[:7]), ormsgpack.packb(items[1:])
+    parts = difference(old, new)
+    assert parts is not None
+    assert apply(old, parts) == new
+    assert cost(parts) < 12_200
+
+
 def test_the_same_again() -> None:
     old = os.urandom(200_000)
     parts = difference(old, old)

@@ -8,12 +8,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import ormsgpack
 import pytest
 from drafts import Thread, new_id
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from landed import Corrupt, Full, NotLanded, Refused
 from langgraph.checkpoint.landed import LandedSaver
+from langgraph.checkpoint.landed.records import CODES, LARGE, ValueRecord, WritesRecord, decode, encode
 
 THREADS = ["1", 7, "a/b", "../x", "", " ", "\0", "a" * 3000, "Case", "case", "é", "\n", "con", "."]
 NAMESPACES = ["", "node", "node:1f0", "a:1|b:2|c:3|d:4|e:5|" + "f:" * 200, "sub|1", "é"]
@@ -299,3 +301,31 @@ def test_ways_to_open(root: Path) -> None:
 
 def size(root: Path) -> int:
     return sum(path.stat().st_blocks * 512 for path in root.rglob("*"))
+
+
+@pytest.mark.parametrize("length", [LARGE - 1, LARGE, LARGE + 1, 3 * LARGE])
+@pytest.mark.parametrize("writes", [0, 1, 20])
+def test_large_records_are_the_same_msgpack(length: int, writes: int) -> None:
+    body = os.urandom(length)
+    value = ValueRecord("channel", "1.5", "bytes", 0, 0, [], body)
+    several = WritesRecord("", "id", "task", "", [[at, "ü" * 300, "bytes", body] for at in range(writes)])
+    for fields in (value, several):
+        assert encode(fields) == ormsgpack.packb(list(fields))
+        assert decode(CODES[type(fields)], encode(fields)) == fields
+
+
+def test_a_bytearray_that_is_changed_meanwhile(thread: Thread) -> None:
+    value = bytearray(b"as it was" * 100)
+    before = bytes(value)
+    checkpoint, new = thread.draft({"data": value})
+    commit = thread.saver._put(thread.config, checkpoint, {}, new)
+    write = thread.saver._put_writes(
+        {"configurable": {**thread.config["configurable"], "checkpoint_id": checkpoint["id"]}}, [("x", value)], "t", ""
+    )
+    value[:] = b"another"
+    commit()
+    write()
+    found = thread.saver.get_tuple(thread.config)
+    assert found is not None
+    assert found.checkpoint["channel_values"]["data"] == before
+    assert found.pending_writes == [("t", "x", before)]

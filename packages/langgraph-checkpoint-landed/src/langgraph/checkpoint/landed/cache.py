@@ -6,8 +6,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from langgraph.checkpoint.landed.difference import cost
-from langgraph.checkpoint.landed.records import CheckpointRecord, Fields, Typed, ValueRecord, WritesRecord
+from langgraph.checkpoint.landed.records import Fields, Typed, ValueRecord, body_size
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -44,7 +43,7 @@ class Cache:
         return self._get((owner, ("value", sequence)))  # type: ignore[return-value]
 
     def keep(self, owner: int, sequence: int, fields: Fields) -> None:
-        self._keep((owner, sequence), fields, _size(fields))
+        self._keep((owner, sequence), fields, body_size(fields))
         if isinstance(fields, ValueRecord) and isinstance(fields.body, bytes):
             self._keep((owner, ("value", sequence)), (fields.type, fields.body), 0)
 
@@ -86,13 +85,3 @@ class Cache:
                 gone, (_, freed) = self._entries.popitem(last=False)
                 self._of[gone[0]].discard(gone)
                 self._used -= freed
-
-
-def _size(fields: Fields) -> int:
-    if isinstance(fields, ValueRecord):
-        return len(fields.body) if isinstance(fields.body, bytes) else cost(fields.body)
-    if isinstance(fields, CheckpointRecord):
-        return len(fields.body) + len(fields.metadata)
-    if isinstance(fields, WritesRecord):
-        return sum(len(write[3]) for write in fields.writes)
-    return 0

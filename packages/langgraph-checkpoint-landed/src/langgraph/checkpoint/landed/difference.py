@@ -49,7 +49,9 @@ def difference(old: bytes, new: bytes) -> Parts | None:
             literal = at
         if at >= end:
             break
-        found = _pick_up(old, offset, new, at, end)
+        found = _pick_up_near(old, offset, new, at, end)
+        if found is None and len(old) <= SEARCHED and (at or suffix or _share_the_middle(old, new)):
+            found = _pick_up_far(old, offset, new, at, end)
         if found is None:
             break
         offset, at = found
@@ -83,7 +85,7 @@ def apply(old: bytes, parts: Parts) -> bytes:
     return b"".join(pieces)
 
 
-def _pick_up(old: bytes, offset: int, new: bytes, at: int, end: int) -> tuple[int, int] | None:
+def _pick_up_near(old: bytes, offset: int, new: bytes, at: int, end: int) -> tuple[int, int] | None:
     """Where the old value goes on as the new one does, a little after a mismatch of `old[offset]` and `new[at]`."""
     for skip in SKIPS:
         probe = new[at + skip : at + skip + LEAST_RUN]
@@ -92,9 +94,12 @@ def _pick_up(old: bytes, offset: int, new: bytes, at: int, end: int) -> tuple[in
         found = old.find(probe, offset, offset + NEAR + LEAST_RUN)
         if found >= 0:
             return found, at + skip
-    if len(old) > SEARCHED:
-        return None
-    for skip in FAR_SKIPS:  # something was taken out, or put in
+    return None
+
+
+def _pick_up_far(old: bytes, offset: int, new: bytes, at: int, end: int) -> tuple[int, int] | None:
+    """The same, where something was taken out or put in."""
+    for skip in FAR_SKIPS:
         probe = new[at + skip : min(end, at + skip + LEAST_RUN)]
         if len(probe) == LEAST_RUN and (found := old.find(probe, offset)) >= 0:
             return found, at + skip
@@ -104,8 +109,16 @@ def _pick_up(old: bytes, offset: int, new: bytes, at: int, end: int) -> tuple[in
     return None
 
 
+def _share_the_middle(old: bytes, new: bytes) -> bool:
+    """Whether the middle of the new value is in the old one. One run that is worth a difference goes across it."""
+    middle = (len(new) - LEAST_RUN) // 2
+    return new[middle : middle + LEAST_RUN] in old
+
+
 def _common_prefix(old: bytes, offset: int, new: bytes, at: int) -> int:
-    """How many bytes from old[offset] and new[at] on are equal."""
+    """How many bytes from old[offset] and new[at] on are equal; 0 for fewer than a run takes."""
+    if old[offset : offset + LEAST_RUN] != new[at : at + LEAST_RUN]:
+        return 0
     limit = min(len(old) - offset, len(new) - at)
     length = 0
     while length < limit:
@@ -130,7 +143,9 @@ def _first_difference(old: bytes, offset: int, new: bytes, at: int, size: int) -
 
 
 def _common_suffix(old: bytes, new: bytes) -> int:
-    """How many bytes at the end are equal; at most all but one of the shorter."""
+    """How many bytes at the end are equal, 0 for fewer than a run takes; at most all but one of the shorter."""
+    if old[-LEAST_RUN:] != new[-LEAST_RUN:]:
+        return 0
     limit = min(len(old), len(new)) - 1
     length = 0
     while length < limit:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from landed import Full, LockTimeout, Refused, StaleWrite
 from landed.process import me
 from langgraph.checkpoint.landed.difference import difference
-from langgraph.checkpoint.landed.records import INLINE, CheckpointRecord, Fields, Typed, ValueRecord
+from langgraph.checkpoint.landed.records import INLINE, CheckpointRecord, Fields, Typed, ValueRecord, serialized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,10 +56,10 @@ class Draft:
         self._inline = list(inline)
         self._apart = {channel: value for channel, value in values.items() if channel not in inline}
         self._new: dict[str, Typed] = {
-            channel: serde.dumps_typed(value) for channel, value in self._apart.items() if channel in changed
+            channel: serialized(serde, value) for channel, value in self._apart.items() if channel in changed
         }
-        self._body = serde.dumps_typed({**checkpoint, "channel_values": inline})
-        self._metadata = serde.dumps_typed(dict(metadata))
+        self._body = serialized(serde, {**checkpoint, "channel_values": inline})
+        self._metadata = serialized(serde, dict(metadata))
 
     def commit(self, history: History, check: Callable[[History], None]) -> None:
         """Append it to its thread.
@@ -120,11 +120,10 @@ class Draft:
         new: list[str] = []
         places: dict[int, list[int]] = {}
         for channel, value in self._apart.items():
-            typed = self._new.get(channel)
-            ref = self._stored(history, parent, channel) if typed is None else None
+            new_value = self._new.get(channel)
+            ref = self._stored(history, parent, channel) if new_value is None else None
             if ref is None:
-                typed = typed or self._serde.dumps_typed(value)
-                records.append(self._value(history, parent, channel, typed))
+                records.append(self._value(history, parent, channel, new_value or serialized(self._serde, value)))
                 new.append(channel)
             else:
                 refs[channel] = ref
@@ -157,9 +156,9 @@ class Draft:
         namespace = history.namespaces.get(self.ns)
         return namespace.versions.get((channel, version)) if namespace is not None else None
 
-    def _value(self, history: History, parent: Stored | None, channel: str, typed: Typed) -> ValueRecord:
+    def _value(self, history: History, parent: Stored | None, channel: str, value: Typed) -> ValueRecord:
         """A value as its difference from the parent's, if that is shorter."""
-        kind, body = typed
+        kind, body = value
         version = self._versions.get(channel)
         base = parent.refs.get(channel) if parent is not None else None
         if base and "+" not in kind:  # of ciphertext nothing is common

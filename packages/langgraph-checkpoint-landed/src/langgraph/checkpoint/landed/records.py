@@ -9,11 +9,18 @@ here. Plain are: namespaces, ids, channel names, versions, task ids and paths, t
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import ormsgpack
 
+from langgraph.checkpoint.landed.difference import cost
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from langgraph.checkpoint.serde.base import SerializerProtocol
+
     from langgraph.checkpoint.landed.difference import Parts
 
 VALUE: Final = 1
@@ -123,12 +130,48 @@ KINDS: Final[dict[int, type[Fields]]] = {
     COMPACTED: CompactedRecord,
 }
 CODES: Final = {fields: kind for kind, fields in KINDS.items()}
+LARGE: Final = 64 << 10
+"""Bytes from which byte strings are not given to ormsgpack: the buffer that it grows for them costs 20 copies."""
+BIN32: Final = struct.Struct(">BI")
+"""What stands before a byte string of `LARGE` bytes and more."""
 _OPTION: Final = ormsgpack.OPT_NON_STR_KEYS
+
+
+def serialized(serde: SerializerProtocol, value: object) -> Typed:
+    """A value, serialized. LangGraph's serializer gives a bytearray as it is, and its owner may go on to change it."""
+    kind, body = serde.dumps_typed(value)
+    return kind, bytes(body)
+
+
+def body_size(fields: Fields) -> int:
+    """Bytes of what a record holds, about."""
+    if isinstance(fields, ValueRecord):
+        return len(fields.body) if isinstance(fields.body, bytes) else cost(fields.body)
+    if isinstance(fields, CheckpointRecord):
+        return len(fields.body) + len(fields.metadata)
+    if isinstance(fields, WritesRecord):
+        return sum(len(write[3]) for write in fields.writes)
+    return 0
 
 
 def encode(fields: Fields) -> bytes:
     """The data of a journal record."""
-    return ormsgpack.packb(list(fields), option=_OPTION)
+    if body_size(fields) < LARGE:
+        return ormsgpack.packb(list(fields), option=_OPTION)
+    return b"".join(_pieces(list(fields)))
+
+
+def _pieces(value: object) -> Iterator[bytes]:
+    """The msgpack of a value in pieces, of which its large byte strings are some."""
+    if isinstance(value, list):
+        yield ormsgpack.packb([None] * len(value))[: -len(value) or None]  # the header of a list of so many
+        for each in value:
+            yield from _pieces(each)
+    elif isinstance(value, bytes) and len(value) >= LARGE:
+        yield BIN32.pack(0xC6, len(value))
+        yield value
+    else:
+        yield ormsgpack.packb(value, option=_OPTION)
 
 
 def decode(kind: int, data: bytes) -> Fields:

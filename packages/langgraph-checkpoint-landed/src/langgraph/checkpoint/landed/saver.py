@@ -28,7 +28,7 @@ from langgraph.checkpoint.landed.history import Stored
 from langgraph.checkpoint.landed.listing import matching
 from langgraph.checkpoint.landed.locking import ThreadLock
 from langgraph.checkpoint.landed.putting import Draft
-from langgraph.checkpoint.landed.records import WritesRecord
+from langgraph.checkpoint.landed.records import WritesRecord, serialized
 from langgraph.checkpoint.landed.threads import Threads
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
             task_id,
             task_path,
             [
-                [WRITES_IDX_MAP.get(channel, index), channel, *self.serde.dumps_typed(value)]
+                [WRITES_IDX_MAP.get(channel, index), channel, *serialized(self.serde, value)]
                 for index, (channel, value) in enumerate(writes)
             ],
         )
