@@ -78,7 +78,7 @@ def status_of(rows: list[Row]) -> int:
 
 @contextmanager
 def _nurseries(names: Iterable[str]) -> Iterator[None]:
-    """Import what frameworks the incidents need, while others are replayed."""
+    """Import or fetch what frameworks the incidents need, while others are replayed."""
     started = [start() for start in {INCIDENTS[name].nursery for name in names if hasattr(INCIDENTS[name], "nursery")}]
     try:
         yield

@@ -24,7 +24,7 @@ REPORTS = "crewAIInc/crewAI #4768, #6497"
 BATCHES = 20
 CASES = (f"{BATCHES} times two memories, and the script ends",)
 BOUND = 3
-DIMENSION = 64
+DIMENSION = 32
 
 
 def stock(scene: Scene, _case: str) -> Outcome:
@@ -103,11 +103,5 @@ def _lance(directory: str) -> str:
 
 
 def _embed(texts: list[str]) -> list[list[float]]:
-    """A bag of hashed words for each text: no model is asked."""
-    vectors = []
-    for text in texts:
-        vector = [0.0] * DIMENSION
-        for word in text.split():
-            vector[hashlib.sha256(word.encode()).digest()[0] % DIMENSION] += 1.0
-        vectors.append(vector)
-    return vectors
+    """A vector for each text, no two of them alike: of those that are, CrewAI asks a language model which to keep."""
+    return [[byte - 127.5 for byte in hashlib.sha256(text.encode()).digest()[:DIMENSION]] for text in texts]

@@ -8,6 +8,7 @@ ends at once.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -113,6 +114,7 @@ def serve(control: int, modules: Sequence[str]) -> list[str]:
     for module in modules:
         with contextlib.suppress(ImportError):  # it is imported to be there already, and not everywhere there
             importlib.import_module(module)
+    gc.freeze()  # else each program copies what was imported as soon as it collects, and again when it ends
     warnings.simplefilter("ignore")  # of forking a process with threads: those that the frameworks have start anew
     with socket.socket(fileno=control) as asked:
         while True:

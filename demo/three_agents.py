@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ def landed(scene: Scene, _case: str) -> Outcome:
 
 
 def _play(scene: Scene, *, hooked: bool) -> Outcome:
-    program, why = _program()
+    program, why = nursery().program()
     name = f"Claude Code {program.parents[3].name}" if program is not None else f"recorded calls ({why})"
 
     def attempt(outcome: Outcome) -> None:
@@ -83,12 +84,28 @@ def _event_of(agent: str, answer: str, stored: str, *, hooked: bool) -> Event:
 
 
 @lru_cache(maxsize=1)
-def _program() -> tuple[Path | None, str]:
-    """Claude Code, or why there is none."""
-    try:
-        return fetch(LATEST, FETCH_LIMIT), ""
-    except Unavailable as why:
-        return None, f"no Claude Code: {why}"[:60]
+def nursery() -> _Fetching:
+    """Claude Code, fetched while other incidents are replayed."""
+    return _Fetching()
+
+
+class _Fetching:
+    """Asks npm for Claude Code, in a thread."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._fetched = self._thread.submit(fetch, LATEST, FETCH_LIMIT)
+
+    def program(self) -> tuple[Path | None, str]:
+        """Where it is, once it is there; or why there is none."""
+        try:
+            return self._fetched.result(), ""
+        except Unavailable as why:
+            return None, f"no Claude Code: {why}"[:60]
+
+    def close(self) -> None:
+        """Wait for npm, which has a limit."""
+        self._thread.shutdown()
 
 
 def _real(program: Path, directory: Path, hooked: bool) -> dict[str, str]:  # noqa: FBT001
