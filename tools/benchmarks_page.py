@@ -44,6 +44,8 @@ class Line(NamedTuple):
 
     work: str
     peer: str
+    measure: str
+    """Time or bytes, of which less is better; or rate."""
     benchmark: str
     required: str
     """The start of a line of the benchmark's table of what is required."""
@@ -52,36 +54,40 @@ class Line(NamedTuple):
 LINES = (
     Line(
         "replace a file of 4 KiB, durable and verified",
-        "the same system calls by hand: time",
+        "the same system calls by hand",
+        "time",
         "core",
         "landed.write of 4 KiB",
     ),
-    Line("append 1 KiB, 1 writer", "SQLite, WAL and `synchronous=FULL`: rate", "journal", "1 writer: rate"),
-    Line("append 1 KiB, 8 threads", "SQLite: rate", "journal", "8 threads: rate"),
-    Line("append 1 KiB, 8 processes", "SQLite: rate", "journal", "8 processes: rate"),
+    Line("append 1 KiB, 1 writer", "SQLite, WAL and `synchronous=FULL`", "rate", "journal", "1 writer: rate"),
+    Line("append 1 KiB, 8 threads", "SQLite", "rate", "journal", "8 threads: rate"),
+    Line("append 1 KiB, 8 processes", "SQLite", "rate", "journal", "8 processes: rate"),
     Line(
         'a graph of 100 steps, `durability="sync"`',
-        "SqliteSaver: time",
+        "SqliteSaver",
+        "time",
         "langgraph",
         '100 super-steps, 1 KB state, durability="sync": time',
     ),
-    Line("put a checkpoint of 1 MB", "SqliteSaver: time", "langgraph", "put, 1024 KiB"),
+    Line("put a checkpoint of 1 MB", "SqliteSaver", "time", "langgraph", "put, 1024 KiB"),
     Line(
         "4 processes, put and put_writes",
-        "SqliteSaver: rate",
+        "SqliteSaver",
+        "rate",
         "langgraph",
         "4 processes, a thread each: put of 1 KiB + put_writes: pairs",
     ),
     Line(
         "disk after 100 steps, a constant channel of 100 KB",
-        "SqliteSaver: bytes",
+        "SqliteSaver",
+        "bytes",
         "langgraph",
         "the disk after 100 steps, a constant",
     ),
-    Line("save a record to a memory of 10,000", "LanceDB, not flushed: time", "crewai", "save one record"),
-    Line("search a memory of 10,000, exact", "LanceDB: time", "crewai", "search, 10,000"),
-    Line("put and put_writes on PostgreSQL, 1 client", "PostgresSaver: rate", "engines", "PostgreSQL, 1 at once"),
-    Line("one call of the hook for Claude Code", "in itself: processor time", "claude", "the same on the processor"),
+    Line("save a record to a memory of 10,000", "LanceDB, not flushed", "time", "crewai", "save one record"),
+    Line("search a memory of 10,000, exact", "LanceDB", "time", "crewai", "search, 10,000"),
+    Line("put and put_writes on PostgreSQL, 1 client", "PostgresSaver", "rate", "engines", "PostgreSQL, 1 at once"),
+    Line("one call of the hook for Claude Code", "in itself", "processor time", "claude", "the same on the processor"),
 )
 
 
@@ -186,16 +192,23 @@ def bars(section: dict[str, Any], column: str) -> str:
 
 def speed(figures: dict[str, Any]) -> str:
     """The README's table."""
-    lines = ["| what is done | beside | landed's over theirs | |", "|---|---|---:|---|"]
+    lines = ["| what is done | beside | landed takes, or has | |", "|---|---|---:|---|"]
     for line in LINES:
         rows = figures.get(line.benchmark, {}).get("required", [])
         row = next((row for row in rows if row["what"].startswith(line.required)), None)
         if row is None:
             continue
-        unit = f" {row['unit']}" if row["unit"] not in {"", "x"} else ""
-        measured = f"{row['measured']:.2f}{unit}"
+        measured = in_words(row, line.measure)
         lines.append(f"| {line.work} | {line.peer} | {measured} | `{figures[line.benchmark]['command']}` |")
     return "\n".join(lines) + "\n"
+
+
+def in_words(row: dict[str, Any], measure: str) -> str:
+    """A figure of the README's table; bold where landed's is the better one."""
+    if row["unit"] not in {"", "x"}:
+        return f"{row['measured']:.2f} {row['unit']} of {measure}"
+    words = f"{row['measured']:.2f} times the {measure}"
+    return f"**{words}**" if (row["measured"] > 1) == (measure == "rate") else words
 
 
 def with_speed(readme: str, rows: str) -> str:
