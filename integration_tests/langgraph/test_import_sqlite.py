@@ -81,6 +81,17 @@ def test_what_it_made_reads_as_what_it_read(database: Path, tmp_path: Path, caps
     assert_same(database, tmp_path / "landed")
 
 
+def test_it_says_how_far_it_is_in_all_threads(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("landed.cli.output.LINE_EVERY", 0.0)
+    assert main(["import-sqlite", str(database), str(tmp_path / "landed")]) == OK
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 10
+    for number, line in enumerate(lines, 1):
+        assert line.startswith(f"checkpoints: {number} of {len(lines)}, ")
+
+
 def test_runs_go_on(database: Path, tmp_path: Path) -> None:
     assert main(["import-sqlite", str(database), str(tmp_path / "landed")]) == OK
     with opened(LANDED, tmp_path / "landed") as saver:

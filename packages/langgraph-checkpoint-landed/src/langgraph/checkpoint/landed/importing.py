@@ -75,7 +75,8 @@ class Database:
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
         if not os.path.isfile(path):
-            raise Refused("there is no such file", path=self.path, step="open", hint="Name the SqliteSaver's database.")
+            what = "it is no file" if os.path.exists(path) else "there is no such file"
+            raise Refused(what, path=self.path, step="open", hint="Name the SqliteSaver's database.")
         self._serde = AsStored()
         try:
             self._connection = sqlite3.connect(f"{_uri(self.path)}?mode=ro", uri=True)
@@ -93,6 +94,11 @@ class Database:
         """The thread ids, in order."""
         rows = self._connection.execute("SELECT DISTINCT thread_id FROM checkpoints ORDER BY thread_id")
         return [row[0] for row in rows]
+
+    def count(self) -> int:
+        """How many checkpoints all threads have."""
+        (number,) = self._connection.execute("SELECT count(*) FROM checkpoints").fetchone()
+        return int(number)
 
     def checkpoints(self, thread: str) -> Iterator[Stored]:
         """A thread's checkpoints, the oldest first.

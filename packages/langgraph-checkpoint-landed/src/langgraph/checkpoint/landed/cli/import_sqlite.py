@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from landed.cli import output
@@ -50,12 +49,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _copy(database: Database, directory: str) -> list[dict[str, Any]]:
     """Copy every thread; what there was to say of each."""
-    threads = database.threads()
+    total, copied = database.count(), 0
     done: list[dict[str, Any]] = []
-    with LandedSaver(directory, serde=AsStored(), on_conflict="fork") as saver:
-        for number, thread in enumerate(threads, 1):
-            with output.Meter(f"thread {number} of {len(threads)}") as meter:
-                total = sum(1 for _ in database.checkpoints(thread))
-                copied, before = copy_thread(database, saver, thread, partial(meter.at, total=total))
-            done.append({"thread": thread, "checkpoints": copied, "there_before": before})
+    with LandedSaver(directory, serde=AsStored(), on_conflict="fork") as saver, output.Meter("checkpoints") as meter:
+
+        def watch(of_thread: int) -> None:
+            meter.at(copied + of_thread, total)
+
+        for thread in database.threads():
+            checkpoints, before = copy_thread(database, saver, thread, watch)
+            copied += checkpoints
+            done.append({"thread": thread, "checkpoints": checkpoints, "there_before": before})
     return done
