@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+import landed
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = os.environ.get("LANDED_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -59,6 +63,20 @@ def test_search_finds_a_page_from_the_disk(site: Path, page: Any) -> None:
     page.locator("article").wait_for()
     assert "OutcomeUnknown" in page.locator("article").inner_text()
     assert [url for url in asked if not url.startswith(("file:", "about:", "data:"))] == []
+
+
+def public_in_crewai_landed() -> list[str]:
+    """Its public names, without CrewAI, which is not installed where the site is built."""
+    source = (ROOT / "packages" / "crewai-landed" / "src" / "crewai_landed" / "__init__.py").read_text(encoding="utf-8")
+    return re.findall(r"(?m)^    from crewai_landed\.\w+ import (\w+) as \1$", source)
+
+
+def test_every_public_name_is_in_the_reference(site: Path) -> None:
+    listed = zlib.decompress((site / "objects.inv").read_bytes().split(b"\n", 4)[4]).decode()
+    described = {line.split()[0].rpartition(".")[2] for line in listed.splitlines()}
+    public = {*landed.__all__, "LandedSaver", *public_in_crewai_landed()}
+    assert {"LandedStorage", "LandedSaver", "Receipt"} <= public
+    assert sorted(public - described - {"__version__", "aio"}) == []
 
 
 def test_links_lead_to_pages(site: Path, page: Any) -> None:
