@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from landed.cli import main
 from landed.report.model import BAD, GOOD, KINDS, Event, Report, Section, Timeline
 from landed.report.page import render
 
+ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = os.environ.get("LANDED_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 PAPERS = {"light": (255, 255, 255), "dark": (13, 17, 23)}
 
@@ -54,20 +57,49 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1280])
 def test_a_picture(browser: Any, page: Path, tmp_path: Path, scheme: str, width: int) -> None:
+    shown = opened(browser, page, scheme, width)
+    assert "hit" not in shown.title()
+    looked_at(shown, tmp_path / "pages" / f"{scheme}-{width}.png", PAPERS[scheme])
+    shown.close()
+
+
+@pytest.fixture(scope="module")
+def demo_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of one incident, as `make demo` replays it."""
+    made = tmp_path_factory.mktemp("demo") / "demo.html"
+    command = [sys.executable, "-m", "demo", "half_a_batch", "--report", str(made), "--directory", str(made.parent)]
+    ran = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, timeout=200, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return made
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 400)])
+def test_a_picture_of_the_demo(browser: Any, demo_page: Path, tmp_path: Path, scheme: str, width: int) -> None:
+    shown = opened(browser, demo_page, scheme, width)
+    stock, with_landed = (shown.locator("article").nth(side).bounding_box() for side in (0, 1))
+    assert (stock["y"] == with_landed["y"]) == (width == 1280), "side by side, or on a phone one below the other"
+    looked_at(shown, tmp_path / "pages" / f"demo-{scheme}-{width}.png", PAPERS[scheme])
+    shown.close()
+
+
+def opened(browser: Any, page: Path, scheme: str, width: int) -> Any:
+    """A page, which asks for nothing else and is not wider than its window."""
     shown = browser.new_page(viewport={"width": width, "height": 300}, color_scheme=scheme, java_script_enabled=True)
     asked: list[str] = []
     shown.on("request", lambda request: asked.append(request.url))
     shown.goto(page.as_uri())
     assert asked == [page.as_uri()], "no other resource is asked for"
-    assert "hit" not in shown.title()
     assert shown.evaluate("document.documentElement.scrollWidth") <= width, "nothing is wider than the window"
-    picture = tmp_path / "pages" / f"{scheme}-{width}.png"
+    return shown
+
+
+def looked_at(shown: Any, picture: Path, paper: tuple[int, int, int]) -> None:
+    """Take the picture, which shows something on paper of this colour."""
     shown.screenshot(path=picture)
     pixels = pixels_of(picture.read_bytes())
-    shown.close()
-    assert pixels[0] == PAPERS[scheme]
+    assert pixels[0] == paper
     assert len(set(pixels)) > 20, "it is not blank"
-    assert sum(pixel != PAPERS[scheme] for pixel in pixels) / len(pixels) > 0.02, "and not nearly"
+    assert sum(pixel != paper for pixel in pixels) / len(pixels) > 0.02, "and not nearly"
 
 
 def test_keyboard_and_contrast(browser: Any, tmp_path: Path) -> None:
