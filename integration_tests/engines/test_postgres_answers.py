@@ -21,13 +21,13 @@ from landed.errors import (
 from landed.journal import Journal
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
-psycopg_pool = pytest.importorskip("psycopg_pool", reason="psycopg's pool is not installed")
 
 from wire import Wire  # noqa: E402
 
 from landed.postgres.collection import PostgresCollection  # noqa: E402
 from landed.postgres.exchange import Statement  # noqa: E402
 from landed.postgres.log import PostgresLog  # noqa: E402
+from landed.postgres.pool import NoConnection  # noqa: E402
 
 if TYPE_CHECKING:
     from landed.postgres.group import Group
@@ -260,7 +260,7 @@ def test_a_last_try_without_a_connection_tells_what_the_time_was_spent_on(
 
     def none_when_late(deadline: float) -> Any:
         if time.monotonic() > late:
-            raise psycopg_pool.PoolTimeout("couldn't get a connection after 0.00 sec")
+            raise NoConnection("all connections were in use")
         return connection(deadline)
 
     monkeypatch.setattr(log._server, "connection", none_when_late)

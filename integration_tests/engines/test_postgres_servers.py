@@ -154,7 +154,7 @@ def test_a_server_that_stops_flushing_is_refused_on_the_next_connection_and_open
     append(log, b"one")
     sql.execute(f"ALTER ROLE {risky} SET synchronous_commit = off")
     with contextlib.ExitStack() as in_use:
-        for _ in range(log._server._pool.get_stats()["pool_size"]):  # those that were there before
+        for _ in range(len(log._server._pool)):  # those that were there before
             in_use.enter_context(log._server.connection(time.monotonic() + TIMEOUT))
         for attempt in (lambda: append(log, b"two"), log.tail, log.claim):
             with pytest.raises(Refused, match="synchronous_commit=off"):

@@ -100,7 +100,7 @@ def test_an_engine_whose_driver_is_missing_says_what_to_install(
     for module in list(sys.modules):
         if module.startswith(("landed.postgres", "landed.objects")):
             monkeypatch.delitem(sys.modules, module)
-    for driver in ("psycopg", "psycopg_pool", "obstore"):
+    for driver in ("psycopg", "obstore"):
         monkeypatch.setitem(sys.modules, driver, None)
     with pytest.raises(Refused, match=r'pip install "landed\[(postgres|object-store)\]"'):
         make(place)

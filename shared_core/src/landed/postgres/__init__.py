@@ -5,7 +5,9 @@
 | module | its one job |
 |---|---|
 | `address` | where a journal is: server, database, name |
-| `server` | a bounded pool of connections, waits that end, errors in landed's words |
+| `server` | waits that end, errors in landed's words |
+| `pool` | a bounded pool of connections |
+| `exchange` | a change, its commit and a question in one round trip |
 | `schema` | the tables, and what a server must be |
 | `log` | the `landed.engine.Log`: append and prove it in one round trip |
 | `reading` | batches, in one snapshot, each checked |
@@ -18,7 +20,6 @@ from landed.errors import Refused
 # Here, because several modules need the driver, and the first of them that is imported would say so in its words.
 try:
     import psycopg as _psycopg  # noqa: F401
-    import psycopg_pool as _psycopg_pool  # noqa: F401
 except ImportError as missing:
     raise Refused(
         f"a journal in PostgreSQL needs psycopg: {missing}", step="open", hint='Run pip install "landed[postgres]".'

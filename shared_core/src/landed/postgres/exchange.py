@@ -1,14 +1,13 @@
-"""Several statements in one round trip, each a transaction of its own.
+"""A change and a question in one round trip, each a transaction of its own.
 
 It is libpq's pipeline, driven without psycopg's own: that one asks the system a dozen times where one write and one
 read will do, and a put on a checkpoint is two such exchanges. All that is sent has one end, so that the server answers
-in one go as well; what comes before the last statement is committed by a COMMIT.
+in one go as well; the change is committed by a COMMIT. This runs once for each put, so it is written to be short.
 """
 
 from __future__ import annotations
 
 import select
-from collections import deque
 from time import monotonic
 
 import psycopg
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
     Asked: TypeAlias = "tuple[Statement, Sequence[bytes | None]]"
 
 SILENT: Final = "the server does not answer"
-_PREPARE, _BEGIN, _ROWS, _COMMIT = "prepare", "begin", "rows", "commit"
+_TUPLES: Final = pq.ExecStatus.TUPLES_OK
+_DONE: Final = pq.ExecStatus.COMMAND_OK
 _WRONG: Final = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED)
 
 
@@ -51,109 +51,115 @@ class Statement:
 
 BEGIN: Final = Statement("BEGIN")
 COMMIT: Final = Statement("COMMIT")
+_CHANGE, _COMMIT, _QUESTION, _ALL = 1, 2, 3, 5
+"""Where their results are among all: of BEGIN, the change, COMMIT, the question, and the end."""
+_BINARY: Final = pq.Format.BINARY
 
 
 def exchange(
-    connection: Patient, asked: Sequence[Asked], limit: float, *, again: bool = True
-) -> tuple[list[list[Row]], Exception | None]:
-    """Send all statements, then read all answers. Values are binary both ways.
+    connection: Patient, change: Asked, question: Asked, limit: float, *, again: bool = True
+) -> tuple[list[Row], list[Row] | None]:
+    """Carry out a change, commit it, and ask a question in a transaction after that. Values are binary both ways.
 
     Args:
         limit: seconds after which an answer is waited for no longer.
         again: whether to try once more where the session has forgotten what was prepared in it.
 
     Returns:
-        The rows of each statement up to the first that failed, and why it did: an error of psycopg. When the connection
-        broke it is closed then.
+        The rows of the change, which is committed; those of the question, or None when that was not answered.
+
+    Raises:
+        psycopg.Error: the change is not committed; or the connection broke, which is closed then.
     """
-    answers: list[list[Row]] = []
+    results: list[pq.abc.PGresult] = []
+    failed: psycopg.Error | None = None
     try:
-        steps = _send(connection, asked)
-        _receive(connection.pgconn, answers, steps, monotonic() + limit)
+        _send(connection, change, question, monotonic() + limit)
+        _receive(connection, results, _ALL, monotonic() + limit)
         connection.pgconn.exit_pipeline_mode()
     except psycopg.OperationalError as error:
         connection.close()
-        return answers, error
-    except (InvalidSqlStatementName, DuplicatePreparedStatement) as error:
-        # Not one was carried out. What is prepared was forgotten, or a pooler has given us another's session.
+        failed = error
+    except psycopg.Error:
         _leave_pipeline(connection)
-        if again and not answers:
-            if isinstance(error, DuplicatePreparedStatement):
-                connection.prepared.update(_names(asked))
-            return exchange(connection, asked, limit, again=False)
-        return answers, error
-    except psycopg.Error as error:
-        _leave_pipeline(connection)
-        return answers, error
+        raise
     except BaseException:  # an interrupt: answers are under way that nobody will read
         connection.close()
         raise
-    connection.prepared.update(_names(asked))
-    return answers, None
+    else:
+        if results[_QUESTION].status == _TUPLES:
+            return _rows(results[_CHANGE]), _rows(results[_QUESTION])
+        failed = _error(next(result for result in results if result.status in _WRONG))
+        _leave_pipeline(connection)
+    if len(results) > _COMMIT and results[_COMMIT].status == _DONE:
+        return _rows(results[_CHANGE]), None
+    if again and isinstance(failed, InvalidSqlStatementName):  # or a pooler has given us another's session
+        return exchange(connection, change, question, limit, again=False)
+    raise failed
 
 
-def _names(asked: Sequence[Asked]) -> list[bytes]:
-    return [BEGIN.name, COMMIT.name, *(statement.name for statement, _ in asked)]
-
-
-def _send(connection: Patient, asked: Sequence[Asked]) -> deque[str]:
-    """Send everything; the steps of which answers will come, in order."""
+def _send(connection: Patient, change: Asked, question: Asked, end: float) -> None:
+    """Send everything, with one end, which ends the transaction of the question as well."""
     pgconn = connection.pgconn
-    steps: deque[str] = deque()
-
-    def send(step: str, statement: Statement, values: Sequence[bytes | None] = ()) -> None:
-        if statement.name not in connection.prepared:
-            pgconn.send_prepare(statement.name, statement.text)
-            steps.append(_PREPARE)
-        pgconn.send_query_prepared(statement.name, values, [pq.Format.BINARY] * len(values), pq.Format.BINARY)
-        steps.append(step)
-
     pgconn.enter_pipeline_mode()
-    *before, last = asked
-    for each in before:
-        send(_BEGIN, BEGIN)
-        send(_ROWS, *each)
-        send(_COMMIT, COMMIT)
-    send(_ROWS, *last)
-    pgconn.pipeline_sync()  # which ends the transaction of the last
-    steps.append(_COMMIT)
-    return steps
+    (first, values), (second, keys) = change, question
+    if not {BEGIN.name, first.name, COMMIT.name, second.name} <= connection.prepared:
+        _prepare(connection, (BEGIN, first, COMMIT, second), end)
+    send = pgconn.send_query_prepared
+    send(BEGIN.name, None, None, _BINARY)
+    send(first.name, values, [_BINARY] * len(values), _BINARY)
+    send(COMMIT.name, None, None, _BINARY)
+    send(second.name, keys, [_BINARY] * len(keys), _BINARY)
+    pgconn.pipeline_sync()
 
 
-def _receive(pgconn: pq.abc.PGconn, answers: list[list[Row]], steps: deque[str], end: float) -> None:
-    """Read until every step is answered. Rows count when their transaction was committed.
+def _prepare(connection: Patient, statements: Sequence[Statement], end: float) -> None:
+    """Once for each connection. Where a pooler gives us another's session, they may be prepared already.
 
     Raises:
-        psycopg.Error: the first that failed; what was committed before it is in `answers`.
+        psycopg.Error: one cannot be prepared.
     """
-    failed: psycopg.Error | None = None
-    rows: list[Row] = []
-    poll = select.poll()
-    while steps:
-        unsent = pgconn.flush()
-        while pgconn.is_busy() or unsent:
-            poll.register(pgconn.socket, select.POLLIN | (select.POLLOUT if unsent else 0))
-            if not poll.poll(max(0.0, 1000 * (end - monotonic()))):
+    for statement in statements:
+        connection.pgconn.send_prepare(statement.name, statement.text)
+        connection.pgconn.pipeline_sync()
+    results: list[pq.abc.PGresult] = []
+    _receive(connection, results, 2 * len(statements), end)
+    failed = [_error(result) for result in results if result.status in _WRONG]
+    wrong = [error for error in failed if not isinstance(error, DuplicatePreparedStatement)]
+    if wrong:
+        raise wrong[0]
+    connection.prepared.update(statement.name for statement in statements)
+
+
+def _receive(connection: Patient, results: list[pq.abc.PGresult], count: int, end: float) -> None:
+    """Read until there are so many results.
+
+    Raises:
+        psycopg.OperationalError: the connection broke, or the server fell silent; what it said is in `results`.
+    """
+    pgconn = connection.pgconn
+    unsent = pgconn.flush()
+    while len(results) < count:
+        while unsent or pgconn.is_busy():
+            ready = _writable(pgconn.socket) if unsent else connection.readable
+            if not ready.poll(max(0.0, 1000 * (end - monotonic()))):
                 raise psycopg.OperationalError(SILENT)
             pgconn.consume_input()
-            unsent = pgconn.flush()
+            unsent = unsent and pgconn.flush()
         result = pgconn.get_result()
-        if result is None:
-            continue  # between two answers
-        step = steps.popleft()
-        if result.status in _WRONG:
-            failed = failed or _error(result)
-        elif step == _ROWS:
-            rows = _rows(result)
-        elif step == _COMMIT and failed is None:
-            answers.append(rows)
-    if failed is not None:
-        raise failed
+        if result is not None:  # which comes between two answers
+            results.append(result)
+
+
+def _writable(socket: int) -> select.poll:
+    poll = select.poll()
+    poll.register(socket, select.POLLIN | select.POLLOUT)
+    return poll
 
 
 def _rows(result: pq.abc.PGresult) -> list[Row]:
-    columns = range(result.nfields)
-    return [tuple(result.get_value(row, column) for column in columns) for row in range(result.ntuples)]
+    get, columns = result.get_value, range(result.nfields)
+    return [tuple([get(row, column) for column in columns]) for row in range(result.ntuples)]
 
 
 def _error(result: pq.abc.PGresult) -> psycopg.Error:

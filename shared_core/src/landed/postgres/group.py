@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from landed.postgres.server import Connection, Patient
 
     Proof: TypeAlias = dict[int, tuple[bytes, bytes, int]]
-    """Of each batch that is there, by its number: nonce, digest and revision."""
+    """Of each batch that is there, by its number: nonce, payload or its digest, and revision."""
 
 PIPELINED: Final = 1 << 20
 """Bytes up to which the proof is asked for before the append is answered; beside more, a round trip does not show."""
+WHOLE: Final = 16 << 10
+"""Bytes up to which a payload is read back whole: a digest of less costs both sides more than the way."""
 
 _MOVED: Final = """
 WITH moved AS (
@@ -59,14 +61,12 @@ _NUMBERED: Final = {name: f"${number}::bigint" for number, name in enumerate(_NA
 APPEND: Final = (_MOVED + _MANY).format_map(_NAMED).encode()
 APPEND_ONE: Final = Statement((_MOVED + _ONE).format_map(_NUMBERED))
 """The same for one batch, at half the price."""
-PROOF: Final = b"""
-SELECT nonce, sequence, sha256(payload), revision FROM landed_batch
-WHERE journal = %(journal)s AND sequence BETWEEN %(from)s + 1 AND %(to)s
+_PROOF: Final = """
+SELECT nonce, sequence, CASE WHEN octet_length(payload) > {whole} THEN sha256(payload) ELSE payload END, revision
+FROM landed_batch WHERE journal = {journal} AND sequence {numbers}
 """
-PROVE_ONE: Final = Statement(
-    "SELECT nonce, sequence, sha256(payload), revision FROM landed_batch"
-    " WHERE journal = $1::bigint AND sequence = $2::bigint"
-)
+PROOF: Final = _PROOF.format(whole=WHOLE, journal="%(journal)s", numbers="BETWEEN %(from)s + 1 AND %(to)s").encode()
+PROVE_ONE: Final = Statement(_PROOF.format(whole=WHOLE, journal="$1::bigint", numbers="= $2::bigint"))
 _BIGINT: Final = struct.Struct(">q")
 
 
@@ -121,14 +121,10 @@ class Group:
         """
         if len(self.landing) > 1 or self.bytes > PIPELINED:
             return self.append(connection, journal, limit), None
-        key = [_BIGINT.pack(journal), _BIGINT.pack(self.tail + 1)]
-        append, proof = (APPEND_ONE, self._numbered(journal, limit)), (PROVE_ONE, key)
-        answers, failed = exchange(connection, [append, proof], waits.ANSWER)
-        if not answers:
-            assert failed is not None  # noqa: S101 - else there would be two
-            raise failed
-        landed = self._landed(_number(answers[0][0][0]) if answers[0] else None)
-        return landed, _decoded(answers[1]) if failed is None else None
+        proof = (PROVE_ONE, [_BIGINT.pack(journal), _BIGINT.pack(self.tail + 1)])
+        moved, held = exchange(connection, (APPEND_ONE, self._numbered(journal, limit)), proof, waits.ANSWER)
+        landed = self._landed(_number(moved[0][0]) if moved else None)
+        return landed, None if held is None else _decoded(held)
 
     def _landed(self, revision: int | None) -> bool:
         if revision is None:
@@ -139,7 +135,7 @@ class Group:
     def prove(self, connection: Connection, journal: int) -> Proof:
         """What stands under the numbers of this group."""
         rows = connection.execute(PROOF, {"journal": journal, "from": self.tail, "to": self.to}).fetchall()
-        return {sequence: (bytes(nonce), bytes(digest), revision) for nonce, sequence, digest, revision in rows}
+        return {sequence: (bytes(nonce), bytes(shown), revision) for nonce, sequence, shown, revision in rows}
 
     def is_in(self, proof: Proof) -> bool:
         """Whether one of its batches stands under its number; then all of them landed."""
@@ -147,20 +143,20 @@ class Group:
         return any(nonce in found for nonce in self._nonces)
 
     def acknowledge(self, proof: Proof, name: str) -> list[Commit]:
-        """Acknowledge each batch that stands under its number, with its nonce and its digest; else `VerifyFailed`.
+        """Acknowledge each batch that stands under its number, with its nonce and its bytes; else `VerifyFailed`.
 
         A compaction that came since may have changed it, and the revision says so, or dropped it: the commits of such
         are returned.
         """
         gone = []
         for commit, nonce, sequence in zip(self.landing, self._nonces, self._sequences, strict=True):
-            held, digest = proof.get(sequence), hashlib.sha256(commit.payload).digest()
+            held, wanted = proof.get(sequence), _shown(commit.payload)
             if held is None:
                 gone.append(commit)
-            elif held[0] == nonce and (held[1] == digest or held[2] > self.revision):
+            elif held[0] == nonce and (held[1] == wanted or held[2] > self.revision):
                 commit.sequence, commit.position = sequence, (sequence, held[2])
             else:
-                commit.error = lied(name, f"{sequence} {digest.hex()}", f"{sequence} {held[1].hex()}")
+                commit.error = lied(name, f"{sequence} {_digest(wanted)}", f"{sequence} {_digest(held[1])}")
         return gone
 
     def _named(self, journal: int, limit: int) -> dict[str, Any]:
@@ -199,10 +195,19 @@ def lied(name: str, expected: str, found: str) -> VerifyFailed:
     )
 
 
+def _shown(payload: bytes) -> bytes:
+    """As a proof shows it."""
+    return payload if len(payload) <= WHOLE else hashlib.sha256(payload).digest()
+
+
+def _digest(shown: bytes) -> str:
+    """For a message."""
+    return hashlib.sha256(shown).hexdigest()
+
+
 def _decoded(rows: list[Row]) -> Proof:
     return {
-        _number(sequence): (nonce or b"", digest or b"", _number(revision))
-        for nonce, sequence, digest, revision in rows
+        _number(sequence): (nonce or b"", shown or b"", _number(revision)) for nonce, sequence, shown, revision in rows
     }
 
 

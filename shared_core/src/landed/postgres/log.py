@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from time import monotonic, sleep
 
 from psycopg.errors import LockNotAvailable, QueryCanceled
-from psycopg_pool import PoolTimeout
 
 from landed.engine import claimed, full, stale
 from landed.errors import LandedError, LockTimeout, NotLanded, OutcomeUnknown
@@ -23,6 +22,7 @@ from landed.lock import DEFAULT_TIMEOUT
 from landed.postgres import claims, compaction, reading
 from landed.postgres.address import Address
 from landed.postgres.group import Group, lied
+from landed.postgres.pool import NoConnection
 from landed.postgres.rows import ALONE, STATE, State, find_row
 from landed.postgres.schema import OVERHEAD
 from landed.postgres.server import DRIVER_ERRORS, Lost, passing, server_for, wait_for_rows
@@ -263,7 +263,7 @@ class PostgresLog:
                     blocked = error
                 if pause is None or not (passing(error) or error is blocked):
                     # What took the time: to the last try hardly any is left, not even for a connection.
-                    why = blocked if blocked is not None and isinstance(error, PoolTimeout) else error
+                    why = blocked if blocked is not None and isinstance(error, NoConnection) else error
                     raise self._not_landed(why) from why
                 self._forget(commits)
                 sleep(pause)

@@ -15,10 +15,10 @@ import psycopg
 from psycopg import errors as sqlstate
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
-from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
 from landed.errors import LandedError, LockTimeout, NotLanded, OutcomeUnknown
 from landed.postgres import schema
+from landed.postgres.pool import NoConnection, Pool
 from landed.retries import pauses
 
 TYPE_CHECKING = False
@@ -29,17 +29,12 @@ if TYPE_CHECKING:
     from psycopg.abc import PQGen
     from psycopg.pq.abc import PGconn
     from psycopg.rows import RowFactory
-    from typing_extensions import Self
 
     from landed.postgres.address import Address
 
     Connection: TypeAlias = psycopg.Connection[Any]
     Result = TypeVar("Result")
 
-CONNECTIONS: Final = 16
-"""Connections of one process to one server. Statements are short; more would only queue in the server."""
-WAITING: Final = 1024
-"""Threads that may wait for one of them; the next is refused."""
 CONNECT: Final = 10
 """Seconds in which a connection must stand."""
 SILENCE: Final = 20_000
@@ -53,11 +48,12 @@ ANSWER: Final = 40.0
 """Seconds after which an answer is waited for no longer: more than a statement may take. A server that is stopped, or
 waits for a standby, falls silent while its system still acknowledges every packet."""
 
-DRIVER_ERRORS: Final = (psycopg.Error, PoolTimeout, TooManyRequests)
+DRIVER_ERRORS: Final = (psycopg.Error,)
 """What the driver raises."""
 
 # In these states of the server a statement has not happened and may do so a moment later.
 _PASSING: Final = (
+    NoConnection,
     sqlstate.CannotConnectNow,
     sqlstate.TooManyConnections,
     sqlstate.SerializationFailure,
@@ -74,32 +70,22 @@ class Patient(psycopg.Connection["tuple[Any, ...]"]):
 
     more = 0.0
     """Seconds to wait beyond `ANSWER`."""
-    trusted = False
-    """Whether what it leads to was seen to keep what it acknowledges: a role, a database or a failover may differ."""
 
     def __init__(self, pgconn: PGconn, row_factory: RowFactory[Any] = tuple_row) -> None:
         super().__init__(pgconn, row_factory)
         self.prepared: set[bytes] = set()
+        self.readable = select.poll()
+        self.readable.register(pgconn.socket, select.POLLIN)
 
-    @classmethod
-    def connect(cls, conninfo: str = "", **settings: Any) -> Self:  # noqa: ANN401 - those of the driver
-        """As the driver's; of a pool that has no connection to give, it says later why not."""
-        try:
-            connection = super().connect(conninfo, **settings)
-        except psycopg.Error as error:
-            _refused[conninfo] = _words(error)
-            raise
-        _refused.pop(conninfo, None)
-        return connection
+    def __del__(self, *_: object) -> None:
+        """One that lies idle ends with its process; the driver would warn."""
 
     @property
     def ended(self) -> bool:
         """Whether the server has closed it while it lay idle. A server that has nothing to say leaves it silent."""
         if self.closed:
             return True
-        poll = select.poll()
-        poll.register(self.pgconn.socket, select.POLLIN)
-        if not poll.poll(0):
+        if not self.readable.poll(0):
             return False
         try:
             self.execute("")
@@ -130,9 +116,8 @@ class Server:
         NotLanded: it cannot be reached.
     """
 
-    def __init__(self, address: Address, timeout: float) -> None:
+    def __init__(self, address: Address) -> None:
         self._address = address
-        self._timeout = timeout
         self.shown = address.shown
         try:
             given = conninfo_to_dict(address.conninfo).get("options") or os.environ.get("PGOPTIONS", "")
@@ -157,26 +142,18 @@ class Server:
         return connection
 
     def _trust(self, connection: Patient) -> None:
-        """See what a connection leads to; one that is refused is closed, so that the next may find it mended."""
+        """See that what a connection leads to keeps what it acknowledges: a role, a database or a failover may differ.
+
+        One that is refused is closed, so that the next may find it mended.
+        """
         try:
             schema.check(connection, self.shown, unsafe=self._address.unsafe)
         except BaseException:
             connection.close()
             raise
-        connection.trusted = True
 
-    def _new_pool(self) -> ConnectionPool[Patient]:
-        return ConnectionPool(
-            self._address.conninfo,
-            connection_class=Patient,
-            kwargs={"application_name": "landed", **self._settings},
-            min_size=0,
-            max_size=CONNECTIONS,
-            max_waiting=WAITING,
-            timeout=self._timeout,
-            reconnect_timeout=CONNECT,
-            open=False,  # it starts threads: with the first connection, and not while a child is being forked
-        )
+    def _new_pool(self) -> Pool:
+        return Pool(lambda: self._connect("landed"))
 
     @contextmanager
     def connection(self, deadline: float) -> Iterator[Patient]:
@@ -187,28 +164,15 @@ class Server:
             DRIVER_ERRORS: the statement failed, and has not happened; or there was no connection in time.
             Refused: it leads to a server that cannot carry a journal, or does not any more.
         """
-        connection = self._idle(deadline)
+        connection = self._pool.take(deadline)
         try:
-            if not connection.trusted:
-                self._trust(connection)
             yield connection
         except psycopg.Error as error:
             if connection.closed or connection.broken or isinstance(error, _ENDED):
                 raise Lost(_words(error)) from error
             raise
         finally:
-            self._pool.putconn(connection)
-
-    def _idle(self, deadline: float) -> Patient:
-        """A connection of the pool that stands: those that a restart of the server has ended are dropped."""
-        if self._pool.closed:
-            self._pool.open()
-        while True:
-            connection = self._pool.getconn(timeout=max(0.001, deadline - monotonic()))
-            if not connection.ended:
-                return connection
-            connection.close()
-            self._pool.putconn(connection)
+            self._pool.give_back(connection)
 
     def check(self, deadline: float) -> None:
         """See again, for somebody who opens a journal, that the server keeps what it acknowledges.
@@ -249,7 +213,7 @@ class Server:
             try:
                 with self.connection(deadline) as connection:
                     return question(connection)
-            except (Lost, *_PASSING, PoolTimeout) as error:
+            except (Lost, *_PASSING) as error:
                 if pause is None:
                     raise self.failed(NotLanded, error, what, "read") from error
                 sleep(pause)
@@ -261,14 +225,11 @@ class Server:
         self, kind: type[LandedError], error: BaseException, what: str, step: str, hint: str = ""
     ) -> LandedError:
         """An error of ours, with the server's words and without the connection's secrets."""
-        said = _words(error)
-        if isinstance(error, PoolTimeout):
-            said = _refused.get(self._address.conninfo, said)
-        return kind(f"{what}: {said}", path=self.shown, step=step, hint=hint or _HINTS.get(kind, ""))
+        return kind(f"{what}: {_words(error)}", path=self.shown, step=step, hint=hint or _HINTS.get(kind, ""))
 
     def close(self) -> None:
         """Close every connection."""
-        self._pool.close(timeout=1.0)
+        self._pool.close()
 
 
 _HINTS: Final[dict[type[LandedError], str]] = {
@@ -289,7 +250,7 @@ def wait_for_rows(connection: Connection, deadline: float) -> None:
 
 def passing(error: BaseException) -> bool:
     """Whether the statement has not happened, and may a moment later."""
-    return isinstance(error, (*_PASSING, PoolTimeout))
+    return isinstance(error, _PASSING)
 
 
 def _words(error: BaseException) -> str:
@@ -299,8 +260,6 @@ def _words(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-_refused: dict[str, str] = {}
-"""What was said to the last try to connect, by the connection's settings, as long as it failed."""
 _servers: dict[tuple[str, bool], Server] = {}
 _guard = threading.Lock()
 
@@ -316,7 +275,7 @@ def server_for(address: Address, timeout: float) -> Server:
     with _guard:
         server = _servers.get(key)
     if server is None:
-        new = Server(address, timeout)
+        new = Server(address)
         with _guard:
             return _servers.setdefault(key, new)
     server.check(monotonic() + timeout)

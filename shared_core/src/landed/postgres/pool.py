@@ -1,0 +1,93 @@
+"""The connections of one process to one server: as many as are used at once, up to a limit.
+
+The one that was used last is used next. Whoever finds none idle connects in its own thread, and hears the server's own
+words when that fails; a pool that connects for others in threads of its own would cost each put three times as much.
+"""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
+    from landed.postgres.server import Patient
+
+CONNECTIONS: Final = 16
+"""Connections of one process to one server. Statements are short; more would only queue in the server."""
+IDLE: Final = 600.0
+"""Seconds after which a connection that nobody needed is closed, when another is given back."""
+
+
+class NoConnection(psycopg.OperationalError):
+    """There was no connection: nothing was sent."""
+
+
+class Pool:
+    """Safe for threads; a forked child needs one of its own.
+
+    Args:
+        connect: makes a connection.
+    """
+
+    def __init__(self, connect: Callable[[], Patient]) -> None:
+        self._connect = connect
+        self._places = threading.Semaphore(CONNECTIONS)
+        self._idle: list[tuple[Patient, float]] = []
+
+    def __len__(self) -> int:
+        """How many lie idle."""
+        return len(self._idle)
+
+    def take(self, deadline: float) -> Patient:
+        """A connection that stands: those that a restart of the server has ended are dropped.
+
+        Raises:
+            NoConnection: all were in use until the deadline, or the server gives none.
+        """
+        if not self._places.acquire(timeout=max(0.001, deadline - monotonic())):
+            raise NoConnection(f"all {CONNECTIONS} connections were in use")
+        try:
+            while self._idle:
+                try:
+                    connection = self._idle.pop()[0]
+                except IndexError:  # another thread was faster
+                    break
+                if not connection.ended:
+                    return connection
+                connection.close()
+            return self._connect()
+        except psycopg.Error as error:
+            self._places.release()
+            raise NoConnection(str(error)) from error
+        except BaseException:
+            self._places.release()
+            raise
+
+    def give_back(self, connection: Patient) -> None:
+        """It is kept, unless it broke or was left in the midst of something."""
+        now = monotonic()
+        if connection.pgconn.transaction_status == TransactionStatus.IDLE:
+            self._idle.append((connection, now))
+        else:
+            connection.close()
+        self._places.release()
+        if self._idle and self._idle[0][1] < now - IDLE:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        try:
+            self._idle.pop(0)[0].close()
+        except IndexError:  # another thread was faster
+            return
+
+    def close(self) -> None:
+        """Close those that lie idle."""
+        while self._idle:
+            self._drop_oldest()
