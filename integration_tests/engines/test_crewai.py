@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
@@ -29,6 +30,7 @@ from test_storage import names, record
 
 import crewai_landed
 from crewai_landed import LandedFlowPersistence, LandedJsonProvider, LandedStorage, Locks
+from crewai_landed.store import Store
 from landed import LockTimeout, Refused, StaleWrite
 
 if TYPE_CHECKING:
@@ -99,6 +101,20 @@ def test_what_one_saves_the_next_search_of_another_finds(place: str) -> None:
     mine.save([record("three")])
     mine.compact()
     assert names(other.list_records()) == ["three"]
+
+
+def test_a_planted_bug_is_seen(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks for what other processes have saved since."""
+
+    @contextlib.contextmanager
+    def table(self: Store) -> Iterator[Any]:
+        with self._guard:
+            self._open()
+            yield self._table
+
+    monkeypatch.setattr(Store, "table", table)
+    with pytest.raises(AssertionError):
+        test_what_one_saves_the_next_search_of_another_finds(place)
 
 
 TURNS = 8

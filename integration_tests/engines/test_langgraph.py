@@ -20,7 +20,7 @@ from langgraph.graph import START, StateGraph
 from typing_extensions import TypedDict
 
 from landed.errors import NotLanded, StaleWrite
-from langgraph.checkpoint.landed import LandedSaver
+from langgraph.checkpoint.landed import LandedSaver, conflicts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -78,6 +78,13 @@ def test_of_two_runs_on_one_head_exactly_one_lands(url: str) -> None:
     words = graph_on(mine).get_state(CONFIG).values["words"]
     assert words.count("theirs") == 1
     assert "mine" not in words or words.index("mine") < words.index("theirs")
+
+
+def test_a_planted_bug_is_seen(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody asks whether the head is still the one that a run was built on."""
+    monkeypatch.setattr(conflicts, "check", lambda *_, **__: None)
+    with pytest.raises(pytest.fail.Exception, match="StaleWrite"):
+        test_of_two_runs_on_one_head_exactly_one_lands(url)
 
 
 def test_acknowledged_updates_survive_a_race(url: str) -> None:

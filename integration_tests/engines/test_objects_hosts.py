@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -43,6 +46,45 @@ def test_an_owner_that_was_away_is_refused_when_it_is_back(s3_url: str, monkeypa
     owner.close()
     append(other, b"goes on")
     assert held(other) == [b"mine", b"taken over", b"goes on"]
+
+
+OWNER = """
+import sys
+from landed import Claimed, Journal
+
+journal = Journal(sys.argv[1]).claim()
+journal.append([b"mine"])
+print("mine", flush=True)
+sys.stdin.readline()
+for attempt in (b"late", b"later"):
+    try:
+        journal.append([attempt])
+    except Claimed:
+        print("refused", flush=True)
+"""
+
+
+def test_a_process_that_was_stopped_for_longer_than_its_claim_holds_is_refused(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sleeps with its renewals, and knows nothing of what happened when it wakes up."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER, s3_url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdin is not None
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "mine\n"
+        owner.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(Claimed):
+                ObjectLog(s3_url)
+            monkeypatch.setattr("landed.objects.log.LEASE", -1.0)  # a minute passes
+            other = ObjectLog(s3_url)
+            assert append(other, b"taken over")[0].error is None
+        finally:
+            owner.send_signal(signal.SIGCONT)
+        assert owner.communicate("go on\n", TIMEOUT)[0] == "refused\n" * 2
+    assert held(other)[1:] == [b"taken over"]
 
 
 def test_a_claim_that_is_renewed_is_not_taken_over(s3_url: str) -> None:
