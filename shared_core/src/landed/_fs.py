@@ -22,6 +22,8 @@ CLOEXEC: Final[int] = getattr(os, "O_CLOEXEC", 0)
 NOFOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
 DIRECTORY: Final[int] = getattr(os, "O_DIRECTORY", 0)
 NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
+KEPT: Final[int] = NOFOLLOW | NONBLOCK
+"""How landed opens what it keeps: no link is followed to somebody else's file, no FIFO in its place waited for."""
 NOATIME: Final[int] = getattr(os, "O_NOATIME", 0)
 BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 
@@ -193,14 +195,18 @@ class Directory:
 
     Windows has no directory descriptors: there the names are joined to the path, and `sync` does nothing, because
     the system flushes directory entries with the file (MOVEFILE_WRITE_THROUGH is not reachable from Python).
+
+    Args:
+        follow: False where a symbolic link in the last place is a neighbour's: NotADirectoryError.
     """
 
     __slots__ = ("_fd", "_fs", "path")
 
-    def __init__(self, path: str, fs: FileOps = LOCAL) -> None:
+    def __init__(self, path: str, fs: FileOps = LOCAL, *, follow: bool = True) -> None:
         self.path = path
         self._fs = fs
-        self._fd: int | None = None if WINDOWS else fs.open(path, os.O_RDONLY | DIRECTORY)
+        flags = os.O_RDONLY | DIRECTORY | (0 if follow else NOFOLLOW)
+        self._fd: int | None = None if WINDOWS else fs.open(path, flags)
 
     def status(self) -> os.stat_result:
         return self._fs.stat(self.path) if self._fd is None else self._fs.fstat(self._fd)
@@ -246,6 +252,11 @@ class Directory:
         if self._fd is not None:
             self._fs.fsync(self._fd)
 
+    def clear(self) -> None:
+        """Unlink what is in it, files only. A name that a neighbour redirects meanwhile leads nowhere else."""
+        for name in self._fs.listdir(self.path):
+            self.unlink(name)
+
     def close(self) -> None:
         if self._fd is not None:
             fd, self._fd = self._fd, None
@@ -268,7 +279,7 @@ def open_regular(fs: FileOps, path: str, *, access: bool = False) -> int:
     Raises:
         OSError: as the system does.
     """
-    flags = os.O_RDONLY | NOFOLLOW | NONBLOCK
+    flags = os.O_RDONLY | KEPT
     if NOATIME and not access:
         try:
             return fs.open(path, flags | NOATIME)

@@ -36,7 +36,7 @@ class Holder:
 def holder_of(path: str, fs: _fs.FileOps) -> Holder | None:
     """Who holds the lock file, by the kernel's word, or else who wrote it down last and lives; None when unknown."""
     try:
-        fd = fs.open(path, os.O_RDONLY | _fs.NOFOLLOW | _fs.NONBLOCK)
+        fd = fs.open(path, os.O_RDONLY | _fs.KEPT)
         try:
             line = fs.pread(fd, HOLDER_SIZE, HOLDER_OFFSET)
             inode = fs.fstat(fd).st_ino

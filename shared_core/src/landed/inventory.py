@@ -68,7 +68,7 @@ def load(store: Store, key: str, fs: _fs.FileOps) -> Record | None:
 
 def _never_written(path: str, fs: _fs.FileOps) -> bool:
     """Whether a record was created, and its first state never reached it: the disk was full, or the writer died."""
-    fd = fs.open(path, os.O_RDONLY | _fs.NOFOLLOW)
+    fd = fs.open(path, os.O_RDONLY | _fs.KEPT)
     try:
         return not any(_fs.read_all(fs, fd, fs.fstat(fd).st_size))
     finally:

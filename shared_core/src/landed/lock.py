@@ -85,10 +85,11 @@ class _Turn:
 class _Slot:
     """What the threads of this process share for one lock path."""
 
-    __slots__ = ("beside", "fd", "identity", "known", "turn", "waiters")
+    __slots__ = ("beside", "fd", "identity", "known", "ours", "turn", "waiters")
 
     def __init__(self) -> None:
         self.fd = -1
+        self.ours = False
         self.beside: dict[str, tuple[int, int]] = {}
         self.known: object = None
         self.identity: tuple[int, int] = (0, 0)
@@ -236,7 +237,7 @@ class Lock:
                 if self._leads_to(slot):
                     if self._watched:
                         self._seen = slot.identity
-                    self._sign(slot.fd)
+                    self._sign(slot)
                     return
                 with _guard:  # somebody unlinked or replaced it: lock the one that others will find
                     _close(self._fs, slot)
@@ -270,13 +271,15 @@ class Lock:
     def _open(self, slot: _Slot) -> None:
         with _guard:
             _close(self._fs, slot)  # what is beside it may be as old as the lock file that is gone
-            slot.fd = self._fs.open(self.path, os.O_RDWR | os.O_CREAT | _fs.NOFOLLOW | _fs.NONBLOCK, self._mode)
+            slot.fd = self._fs.open(self.path, os.O_RDWR | os.O_CREAT | _fs.KEPT, self._mode)
             _descriptors.add(slot.fd)
         status = self._fs.fstat(slot.fd)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", self.path)
         slot.identity = (status.st_dev, status.st_ino)
-        self._give_bits(slot.fd, status)
+        slot.ours = status.st_nlink <= 1  # else it may be a neighbour's second name for somebody's file
+        if slot.ours:
+            self._give_bits(slot.fd, status)
 
     def _give_bits(self, fd: int, status: os.stat_result) -> None:
         """Give the users of a shared directory the bits that the umask took."""
@@ -290,10 +293,12 @@ class Lock:
             return False
         return slot is not None and (status.st_dev, status.st_ino) == slot.identity
 
-    def _sign(self, fd: int) -> None:
+    def _sign(self, slot: _Slot) -> None:
+        if not slot.ours:
+            return
         try:
             since = WATCHED if self._watched else b"%.3f" % time()
-            self._fs.pwrite(fd, b"%b %b" % (since, _signature()), HOLDER_OFFSET)
+            self._fs.pwrite(slot.fd, b"%b %b" % (since, _signature()), HOLDER_OFFSET)
         except OSError:
             return  # a full disk: the lock is held all the same, and only a message misses its name
 
@@ -347,7 +352,7 @@ class StoreLock(Lock):
             edition: if it is not that of the last time, the file is opened anew.
 
         Raises:
-            OSError: as the system does.
+            OSError: as the system does; also when a neighbour has put something else in its place.
         """
         slot = self._slot
         fd, opened = slot.beside.get(path, (-1, 0))
@@ -356,12 +361,21 @@ class StoreLock(Lock):
             fd = -1
         if fd < 0:
             with _guard:
-                fd = self._fs.open(path, flags | _fs.NOFOLLOW, self._mode)
+                fd = self._fs.open(path, flags | _fs.KEPT, self._mode)
                 _descriptors.add(fd)
                 slot.beside[path] = (fd, edition)
-            if self._mode != PRIVATE:
-                self._give_bits(fd, self._fs.fstat(fd))
+            try:
+                self._check_beside(fd, path)
+            except BaseException:
+                self.close_beside(path)
+                raise
         return fd
+
+    def _check_beside(self, fd: int, path: str) -> None:
+        status = self._fs.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            raise OSError(errno.EINVAL, "it is not a regular file of one name", path)
+        self._give_bits(fd, status)
 
     def close_beside(self, path: str) -> None:
         """Close the file beside the lock; the next use opens what is there then."""

@@ -104,7 +104,7 @@ def _lines(shelf: Shelf) -> list[str]:
 
 def _text(path: str, fs: _fs.FileOps) -> bytes:
     try:
-        fd = fs.open(path, os.O_RDONLY | _fs.NOFOLLOW)
+        fd = fs.open(path, os.O_RDONLY | _fs.KEPT)
     except FileNotFoundError:
         return b""
     try:

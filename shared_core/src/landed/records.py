@@ -359,7 +359,7 @@ def read_record(path: str, fs: _fs.FileOps) -> Record | None:
     Raises:
         OSError: as the system does; FileNotFoundError when there is no record.
     """
-    fd = fs.open(path, os.O_RDONLY | _fs.NOFOLLOW)
+    fd = fs.open(path, os.O_RDONLY | _fs.KEPT)
     try:
         return newest(fs.pread(fd, 2 * SLOT_SIZE, 0))
     finally:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 STAGING: Final = "init"
 """In a store: where a store is built before it appears."""
+CLOSED: Final = 0o711
+"""Bits of a store that is being built: others may look for it, and make no names there that the builder would follow.
+"""
 IGNORE: Final = ".gitignore"
 """In a store: keeps locks and records, which mean nothing in another clone, out of version control."""
 
@@ -86,8 +89,9 @@ def share(
         mode |= stat.S_ISGID  # files in it belong to the group that shares the directory, whoever creates them
     # The sticky bit is left out: under it Linux refuses to open another user's file with O_CREAT (protected_regular).
     root = os.path.join(base, STORE_NAME)
+    _refuse_another_users(base, status)
     try:
-        _make(root, mode, status, fs)
+        _make(root, fs)
         with _Held(Lock(os.path.join(root, STAGING + ".lock"), mode=mode & 0o666, fs=fs), timeout):
             now = store_for(base, fs)
             if now.base == base:
@@ -131,15 +135,38 @@ def _refuse_nested(base: str, above: Store) -> None:
         )
 
 
-def _make(path: str, mode: int, shared: os.stat_result, fs: _fs.FileOps) -> None:
-    """Create a directory of the store with the bits and the group of the directory that is shared."""
+def _refuse_another_users(base: str, status: os.stat_result) -> None:
+    """A store of somebody who does not own the directory would be refused by everybody else."""
+    if not _fs.WINDOWS and not _fs.is_ours(status) and os.geteuid() != 0:
+        raise Refused(
+            f"the directory belongs to user {status.st_uid}",
+            path=base,
+            step="init",
+            hint="Have its owner, or root, run landed init.",
+        )
+
+
+def _make(path: str, fs: _fs.FileOps) -> None:
+    """Create a directory of the store, if it is not there."""
     try:
-        fs.mkdir(path, 0o700)
+        fs.mkdir(path, CLOSED)
     except FileExistsError:
-        if not stat.S_ISDIR(fs.stat(path, follow_symlinks=False).st_mode):
+        found = fs.stat(path, follow_symlinks=False)
+        if not stat.S_ISDIR(found.st_mode):
             raise
+        if not _fs.WINDOWS and not _fs.is_ours(found):
+            raise Refused(
+                f"user {found.st_uid} has begun to make the store",
+                path=path,
+                step="init",
+                hint="Remove it, or have that user run landed init.",
+            ) from None
     with _fs.Directory(os.path.dirname(path), fs) as parent:
         parent.sync()
+
+
+def _give(path: str, mode: int, shared: os.stat_result, fs: _fs.FileOps) -> None:
+    """Give a directory of the store bits, and the group of the directory that is shared."""
     if _fs.WINDOWS:  # pragma: no cover - permissions there come from the parent
         return
     fd = fs.open(path, os.O_RDONLY | _fs.DIRECTORY | _fs.NOFOLLOW)
@@ -147,7 +174,7 @@ def _make(path: str, mode: int, shared: os.stat_result, fs: _fs.FileOps) -> None
         own = fs.fstat(fd)
         if own.st_gid != shared.st_gid and mode & 0o020:
             fs.fchown(fd, -1, shared.st_gid)
-        if stat.S_IMODE(own.st_mode) != mode and os.geteuid() in {own.st_uid, 0}:
+        if stat.S_IMODE(own.st_mode) != mode:
             fs.fchmod(fd, mode)
         fs.fsync(fd)
     finally:
@@ -163,13 +190,16 @@ def _build(
 ) -> Shared:
     root = os.path.join(base, STORE_NAME)
     aside = Store(os.path.join(root, STAGING), base, mode & 0o666)
+    _give(root, CLOSED, status, fs)
     _clear(aside, fs)
-    _ignore(root, mode & 0o666, fs)
-    _make(aside.root, mode, status, fs)
-    _make(aside.artifacts, mode, status, fs)
+    _make(aside.root, fs)
+    _make(aside.artifacts, fs)
+    _give(aside.artifacts, mode, status, fs)
     held: list[_Carried] = []
     try:
         carry_over(aside, held)
+        _give(root, mode, status, fs)
+        _ignore(root, mode & 0o666, fs)
         fs.rename(aside.artifacts, os.path.join(root, ARTIFACTS))
         with _fs.Directory(root, fs) as store:
             store.sync()
@@ -187,15 +217,18 @@ def _clear(aside: Store, fs: _fs.FileOps) -> None:
     """Remove what a predecessor that died has left."""
     for directory in (aside.artifacts, aside.root):
         try:
-            for name in fs.listdir(directory):
-                fs.unlink(os.path.join(directory, name))
+            with _fs.Directory(directory, fs, follow=False) as left:
+                left.clear()
             fs.rmdir(directory)
         except FileNotFoundError:
             continue
 
 
 def _ignore(root: str, mode: int, fs: _fs.FileOps) -> None:
-    fd = fs.open(os.path.join(root, IGNORE), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _fs.NOFOLLOW, mode)
+    path = os.path.join(root, IGNORE)
+    if IGNORE in fs.listdir(root):
+        fs.unlink(path)  # it may be a neighbour's second name for somebody's file
+    fd = fs.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         _fs.write_all(fs, fd, b"*\n")
         fs.fsync(fd)

@@ -9,6 +9,7 @@ containers that mount it under different names still meet.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
 from landed import _fs
@@ -158,14 +159,35 @@ _user_stores: dict[tuple[str | None, ...], Store] = {}
 
 
 def user_store() -> Store:
-    """The store of this user: ``LANDED_STATE_DIR``, else the platform's state directory."""
+    """The store of this user: ``LANDED_STATE_DIR``, else the platform's state directory.
+
+    Raises:
+        Refused: another user has made it.
+    """
     chosen = os.environ.get("LANDED_STATE_DIR")
     others = (None,) * 3 if chosen else tuple(map(os.environ.get, ("XDG_STATE_HOME", "LOCALAPPDATA", "HOME")))
     settings = (sys.platform, chosen, *others)
     store = _user_stores.get(settings)
     if store is None:
-        store = _user_stores[settings] = Store(os.path.realpath(_user_root(*settings[1:4])))
+        root = os.path.realpath(_user_root(*settings[1:4]))
+        _refuse_another_users(root)
+        store = _user_stores[settings] = Store(root)
     return store
+
+
+def _refuse_another_users(root: str) -> None:
+    try:
+        status = _fs.LOCAL.stat(root)
+        if _may_keep(status, os.path.dirname(root), _fs.LOCAL) or os.geteuid() == 0:
+            return  # root in a container often works on what is another user's outside
+    except OSError:
+        return  # it is to be made, or whoever uses it is told
+    raise Refused(
+        f"the directory for locks and records belongs to user {status.st_uid}",
+        path=root,
+        step="state",
+        hint="Set LANDED_STATE_DIR to a directory of this user.",
+    )
 
 
 def _user_root(chosen: str | None, xdg: str | None, local: str | None) -> str:
@@ -191,6 +213,7 @@ def store_for(directory: str, fs: _fs.FileOps) -> Store:
     while True:
         try:
             status = fs.stat(above + _SHARED, follow_symlinks=False)
+            _refuse_planted(status, above or os.sep, fs)
         except (FileNotFoundError, NotADirectoryError):
             parent = above.rpartition(os.sep)[0]
             if parent == above or not above:
@@ -201,7 +224,6 @@ def store_for(directory: str, fs: _fs.FileOps) -> Store:
                 NotLanded, error, "the store that keeps it cannot be looked for", path=directory, step="state"
             ) from error
         else:
-            _refuse_planted(status, above or os.sep, fs)
             return Store(f"{above}{os.sep}{STORE_NAME}", above or os.sep, status.st_mode & 0o666)
 
 
@@ -209,16 +231,26 @@ _SHARED: Final = f"{os.sep}{STORE_NAME}{os.sep}{ARTIFACTS}"
 """What makes a directory shared, after its path."""
 
 
-def _refuse_planted(status: os.stat_result, base: str, fs: _fs.FileOps) -> None:
-    """A store rules over everything below it: it must be ours, root's, or of the owner of its directory."""
-    if status.st_uid == 0 or _fs.WINDOWS or _fs.is_ours(status) or status.st_uid == fs.stat(base).st_uid:
-        return
-    raise Refused(
-        f"the store above it belongs to user {status.st_uid}, who does not own its directory",
-        path=os.path.join(base, STORE_NAME),
-        step="state",
-        hint="Remove it, or have the owner of the directory make it: landed init",
-    )
+def _refuse_planted(artifacts: os.stat_result, base: str, fs: _fs.FileOps) -> None:
+    """A store rules over everything below it: refuse one, or a link to one, that a neighbour has put there."""
+    path = os.path.join(base, STORE_NAME)
+    for status in (artifacts, fs.stat(path, follow_symlinks=False)):
+        if not _may_keep(status, base, fs):
+            raise Refused(
+                f"the store above it belongs to user {status.st_uid}, who does not own its directory",
+                path=path,
+                step="state",
+                hint="Remove it, or have the owner of the directory make it: landed init",
+            )
+
+
+def _may_keep(status: os.stat_result, base: str, fs: _fs.FileOps) -> bool:
+    """Whether something that keeps locks or records in `base` is ours, root's, or of the owner of `base`.
+
+    Raises:
+        OSError: as the system does.
+    """
+    return status.st_uid == 0 or _fs.WINDOWS or _fs.is_ours(status) or status.st_uid == fs.stat(base).st_uid
 
 
 def resolve(path: str | os.PathLike[str]) -> str:
@@ -243,6 +275,7 @@ def resolve(path: str | os.PathLike[str]) -> str:
             name = os.fsdecode(os.fsencode(name))  # two strings can be one name in bytes, which the file system knows
         real = _in_real_directory(name)
         if not real:
+            _refuse_planted_link(name)
             real = os.path.realpath(name)
             if os.path.islink(real):  # realpath leaves a loop as it is
                 raise Refused("the path is a loop of symbolic links", path=name, step="path")
@@ -253,6 +286,26 @@ def resolve(path: str | os.PathLike[str]) -> str:
     if real[-1] == os.sep:
         raise Refused("the path names a directory", path=name, step="path", hint="Name a file in it.")
     return real
+
+
+def _refuse_planted_link(name: str) -> None:
+    """In a directory like ``/tmp`` follow nobody else's links, as Linux does where fs.protected_symlinks is on.
+
+    Raises:
+        Refused: the path is such a link.
+        OSError: as the system does.
+    """
+    if _fs.WINDOWS or not os.path.islink(name):
+        return
+    link = os.lstat(name)
+    directory = os.stat(os.path.dirname(name) or os.curdir)
+    if directory.st_mode & stat.S_ISVTX and link.st_uid != 0 and not _fs.is_ours(link):
+        raise Refused(
+            f"the path is a link that user {link.st_uid} has made, in a directory where everybody keeps to their own",
+            path=name,
+            step="path",
+            hint="Name the file that it leads to.",
+        )
 
 
 def _in_real_directory(name: str) -> str:

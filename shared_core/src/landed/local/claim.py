@@ -67,7 +67,7 @@ class Claim:
         """Whether somebody has it alone; whoever looks at the same moment shares the lock with us."""
         fs = self._directory.fs
         try:
-            fd = fs.open(self._lock.path, os.O_RDONLY | _fs.NOFOLLOW | _fs.NONBLOCK)
+            fd = fs.open(self._lock.path, os.O_RDONLY | _fs.KEPT)
         except FileNotFoundError:
             return False
         except OSError as error:

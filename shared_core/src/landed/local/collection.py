@@ -18,7 +18,7 @@ from time import time
 from landed import _fs
 from landed.digest import sha256
 from landed.engine import claimed, stale
-from landed.errors import Corrupt, LockTimeout, NotLanded, OutcomeUnknown, StaleWrite, from_os_error
+from landed.errors import Corrupt, LockTimeout, NotLanded, OutcomeUnknown, Refused, StaleWrite, from_os_error
 from landed.local.claim import CLAIM, GLANCE
 from landed.local.directory import LOCK
 from landed.local.log import LocalLog
@@ -86,6 +86,7 @@ class LocalCollection:
                 if not create:
                     return None
                 self._make(path, name)
+            self._refuse_planted(path, "open")
             try:
                 log = self._log(path, create=False)
             except NotLanded as error:
@@ -140,6 +141,7 @@ class LocalCollection:
         self._sweep()
         if not self._exists(path):
             return False
+        self._refuse_planted(path, "remove")
         self._refuse_if_claimed(path)
         lock = Lock(os.path.join(path, LOCK), mode=self._mode, fs=self._fs)
         try:
@@ -167,7 +169,7 @@ class LocalCollection:
             self._fs.mkdir(directory, directory_mode(self._mode))
             self._permissions.share(directory)
         except FileExistsError:
-            pass
+            self._refuse_planted(directory, "lock")
         except OSError as error:
             raise self._failed(error, "the directory of locks cannot be made", "lock") from error
         return Lock(os.path.join(directory, _digest(name)), mode=self._mode, fs=self._fs)
@@ -221,7 +223,7 @@ class LocalCollection:
         """The name that a directory holds; None when there is no name or no directory."""
         try:
             with _fs.Directory(path, self._fs) as directory:
-                fd = directory.open(NAME, os.O_RDONLY | _fs.NOFOLLOW)
+                fd = directory.open(NAME, os.O_RDONLY | _fs.KEPT)
                 try:
                     data = _fs.read_all(self._fs, fd, self._fs.fstat(fd).st_size)
                 finally:
@@ -268,8 +270,8 @@ class LocalCollection:
     def _clear(self, path: str) -> None:
         """Delete what a rename took out; what cannot be deleted now is deleted at the next removal."""
         try:
-            for entry in self._fs.listdir(path):
-                self._fs.unlink(os.path.join(path, entry))
+            with _fs.Directory(path, self._fs, follow=False) as directory:
+                directory.clear()
             self._fs.rmdir(path)
         except OSError:
             return
@@ -299,6 +301,24 @@ class LocalCollection:
         lock.release()
 
     # Paths.
+
+    def _refuse_planted(self, path: str, step: str) -> None:
+        """In a directory with the sticky bit everybody makes names, and nobody may use another's."""
+        if not self._permissions.sticky:
+            return
+        try:
+            status = self._fs.stat(path, follow_symlinks=False)
+        except FileNotFoundError:
+            return  # it was removed meanwhile
+        except OSError as error:
+            raise self._failed(error, "it cannot be looked up", step) from error
+        if status.st_uid != 0 and not _fs.is_ours(status):
+            raise Refused(
+                f"user {status.st_uid} has made it, in a directory where everybody keeps to what is their own",
+                path=path,
+                step=step,
+                hint="Keep journals in a directory of your own, or of a group that shares it.",
+            )
 
     def _path(self, name: str) -> str:
         return os.path.join(self.name, _digest(name))

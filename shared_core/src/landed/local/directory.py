@@ -219,7 +219,7 @@ class JournalDirectory:
     def _create(self, name: str, flags: int) -> None:
         try:
             path = os.path.join(self.path, name)
-            self.fs.close(self.fs.open(path, os.O_WRONLY | _fs.NOFOLLOW | flags, self.mode))
+            self.fs.close(self.fs.open(path, os.O_WRONLY | _fs.KEPT | flags, self.mode))
         except OSError as error:
             raise self.failed(error, f"{name} cannot be made", "directory") from error
 

@@ -27,19 +27,21 @@ class Permissions:
 
     Attributes:
         mode: permission bits of files.
+        sticky: whether everybody makes names in it, and keeps to their own.
 
     Raises:
         OSError: it cannot be looked up.
     """
 
-    __slots__ = ("_fs", "_group", "mode")
+    __slots__ = ("_fs", "_group", "mode", "sticky")
 
     def __init__(self, path: str, fs: _fs.FileOps) -> None:
         self._fs = fs
         status = _nearest(path, fs)
         self._group = status.st_gid
         self.mode = PRIVATE
-        if _fs.WINDOWS or status.st_mode & stat.S_ISVTX:
+        self.sticky = bool(status.st_mode & stat.S_ISVTX) and not _fs.WINDOWS
+        if _fs.WINDOWS or self.sticky:
             return
         if status.st_mode & 0o020 and _can_give(status):
             self.mode |= 0o060

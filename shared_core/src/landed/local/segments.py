@@ -157,7 +157,7 @@ class Segment:
         self.directory = directory
         self.span = span
         self._fs = fs
-        self._flags = (os.O_RDWR if writable else os.O_RDONLY) | _fs.NOFOLLOW
+        self._flags = (os.O_RDWR if writable else os.O_RDONLY) | _fs.KEPT
         self.fd = -1
         self.inode = 0
         self._users: list[int] = []

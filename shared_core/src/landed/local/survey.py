@@ -152,7 +152,7 @@ class Hold:
         return self
 
     def __enter__(self) -> None:
-        fd = self._fs.open(self.path, os.O_RDONLY | _fs.NOFOLLOW | _fs.NONBLOCK)
+        fd = self._fs.open(self.path, os.O_RDONLY | _fs.KEPT)
         try:
             self._fs.flock(fd, blocking=False)
         except BaseException:
@@ -187,7 +187,7 @@ class SegmentFile:
         self.unreadable: set[int] = set()
         self._fs = survey.fs
         self._start, self._window = 0, b""
-        self._fd = self._fs.open(self.path, os.O_RDONLY | _fs.NOFOLLOW)
+        self._fd = self._fs.open(self.path, os.O_RDONLY | _fs.KEPT)
         try:
             self.size = self._fs.fstat(self._fd).st_size
             if device:
