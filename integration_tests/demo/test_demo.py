@@ -111,6 +111,14 @@ def test_every_case_loses_without_landed_and_holds_with_it(tmp_path: Path) -> No
     assert [entry.name for entry in tmp_path.iterdir()] == ["plants"], "the demo clears up"
 
 
+def test_the_readme_has_what_a_run_found() -> None:
+    ran = subprocess.run([sys.executable, "-m", "demo.table", "--check"], cwd=ROOT, check=False, timeout=60)
+    assert ran.returncode == 0, "not what demo/figures.json gives: python -m demo --json | python -m demo.table"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for means in ("landed.edit()", "LandedSaver", "LandedFlowPersistence", "LandedMemory, LandedStorage"):
+        assert f"| | {means} |" in readme
+
+
 def _lanes(page: str, incident: str) -> set[str]:
     """Who has a lane of events in the pictures of an incident."""
     section = page.partition(f"<h2>{_title(incident)}</h2>")[2].partition("</section>")[0]
