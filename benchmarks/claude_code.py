@@ -67,7 +67,7 @@ def spawn(words: list[str], payload: bytes, env: dict[str, str], directory: str)
 
 def payloads(path: str, size: int, number: int) -> dict[str, bytes]:
     """What Claude Code says around one Write."""
-    content = "x" * (size - 1) + "\n"
+    content = "".join(f"{line:6}: what {number} says in a line of its own\n" for line in range(size // 40))[:size]
     call = {
         "session_id": f"{SESSION} {size}",  # else one's batch looks at the other's file
         "cwd": os.path.dirname(path),
@@ -77,10 +77,15 @@ def payloads(path: str, size: int, number: int) -> dict[str, bytes]:
     }
     response = {"type": "create", "filePath": path, "content": content, "originalFile": None, "structuredPatch": []}
     return {
-        "PreToolUse": json.dumps({**call, "hook_event_name": "PreToolUse"}).encode(),
-        "PostToolUse": json.dumps({**call, "hook_event_name": "PostToolUse", "tool_response": response}).encode(),
-        "PostToolBatch": json.dumps({"session_id": call["session_id"], "hook_event_name": "PostToolBatch"}).encode(),
+        "PreToolUse": as_sent(hook_event_name="PreToolUse", **call),
+        "PostToolUse": as_sent(hook_event_name="PostToolUse", **call, tool_response=response),
+        "PostToolBatch": as_sent(hook_event_name="PostToolBatch", session_id=call["session_id"]),
     }
+
+
+def as_sent(**event: object) -> bytes:
+    """An event as Claude Code writes it: without spaces, and with every character as it is."""
+    return json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def calls(report: Report, directory: str, rounds: int) -> None:
@@ -111,8 +116,7 @@ def calls(report: Report, directory: str, rounds: int) -> None:
                     turns += [(f"{name}, before a Write", words, said["PreToolUse"]) for name, words in peers.items()]
             for name, words, payload in in_order(turns, order):
                 if "PostToolUse," in name:
-                    content = json.loads(payload)["tool_input"]
-                    Path(content["file_path"]).write_text(content["content"], encoding="utf-8")
+                    write(**json.loads(payload)["tool_input"])
                 wall, cpu = spawn(words, payload, env, work)
                 if number >= 0:
                     times.setdefault(name, Times()).wall.append(wall)
@@ -140,6 +144,14 @@ def calls(report: Report, directory: str, rounds: int) -> None:
     report.require("one call, 2 KB, p95", P95_MS, max(p95(each.wall) for each in small), "ms")
     more = max(statistics.median(b.cpu) - statistics.median(a.cpu) for a, b in zip(small, large, strict=True))
     report.require("1 MB more than 2 KB, on the processor", LARGER_MS, more, "ms")
+
+
+def write(file_path: str, content: str) -> None:
+    """As Claude Code does, which flushes what it writes."""
+    with open(file_path, "w", encoding="utf-8") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def in_order(turns: list[tuple[str, list[str], bytes]], order: random.Random) -> list[tuple[str, list[str], bytes]]:

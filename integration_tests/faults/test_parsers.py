@@ -56,7 +56,9 @@ if importlib.util.find_spec("landed_claude_code"):
     from landed_claude_code import ledger, wire
 
     PARSERS |= {
-        "the hook's input": Parser(wire.decode, (ValueError,), b'{"hook_event_name": "PreToolUse", "tool_input": {}}'),
+        "the hook's input": Parser(
+            lambda raw: wire.decode([raw]), (ValueError,), b'{"hook_event_name": "PreToolUse", "tool_input": {}}'
+        ),
         "a fact of the hook": Parser(as_text(ledger.Fact.decode), (), ledger.Fact("seen", "/a").encode().encode()),
     }
 if importlib.util.find_spec("crewai_landed"):

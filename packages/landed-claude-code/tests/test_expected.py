@@ -10,6 +10,14 @@ from landed_claude_code.expected import EMPTY, HELD_BACK, MISSING, OLD, OTHER_BY
 BOM = "\ufeff"
 
 
+def as_long(response: dict) -> dict:
+    """As `wire` gives the strings of large files."""
+    return {
+        name: value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+        for name, value in response.items()
+    }
+
+
 def edit(original, old, new, lines, start=1, **more):
     hunk = {"oldStart": start, "oldLines": 0, "newStart": start, "newLines": 0, "lines": lines}
     return {"originalFile": original, "oldString": old, "newString": new, "structuredPatch": [hunk], **more}
@@ -37,6 +45,8 @@ def test_a_write_is_its_content(content: str, data: bytes) -> None:
     assert compare(WRITE, response, data + b"x", unchanged=True) == OLD
     assert compare(WRITE, response, None, unchanged=False) == MISSING
     assert compare(WRITE, response, b"", unchanged=False) == (EMPTY if content else SAME)
+    assert compare(WRITE, as_long(response), data, unchanged=False) == SAME
+    assert compare(WRITE, as_long(response), data + b"x", unchanged=False) == OTHER_BYTES
 
 
 def test_line_ends_of_a_write_count() -> None:
@@ -86,6 +96,18 @@ def test_an_edit_is_its_patch(response: dict, data: bytes) -> None:
             == OTHER_BYTES
         )
         assert compare(EDIT, response, b"", unchanged=False) == EMPTY
+        assert compare(EDIT, as_long(response), data, unchanged=False) == SAME
+        if response["originalFile"] is not None:
+            assert compare(EDIT, as_long(response), data + b"x?", unchanged=False) == OTHER_BYTES
+
+
+@pytest.mark.parametrize("data", [b"onx 2 two two\n", b"one 3 two two\n", b"one 2 two twx\n", b"one 2 two two\n\n"])
+def test_an_edit_of_a_large_file(data: bytes) -> None:
+    response = edit("one two two\n", "two", "2 two", ["-one two two", "+one 2 two two"])
+    del response["structuredPatch"][0]["lines"][:]  # what was replaced says it alone
+    right = b"one 2 two two\n"
+    assert compare(EDIT, as_long(response), right, unchanged=False) == SAME
+    assert compare(EDIT, as_long(response), data, unchanged=False) == OTHER_BYTES
 
 
 def test_an_edit_that_left_the_old_bytes() -> None:
@@ -104,6 +126,8 @@ def test_a_notebook_is_its_text() -> None:
     response = {"updated_file": '{\n "cells": []\n}', "error": ""}
     assert compare(NOTEBOOK, response, b'{\r\n "cells": []\r\n}', unchanged=False) == SAME
     assert compare(NOTEBOOK, response, b"{}", unchanged=False) == OTHER_BYTES
+    assert compare(NOTEBOOK, as_long(response), b'{\n "cells": []\n}', unchanged=False) == SAME
+    assert compare(NOTEBOOK, as_long(response), b"{}", unchanged=False) == OTHER_BYTES
     assert compare(NOTEBOOK, {**response, "error": "no such cell"}, b"{}", unchanged=True) == HELD_BACK
 
 
@@ -131,6 +155,7 @@ def test_what_is_held_back_was_not_written() -> None:
 )
 def test_what_a_read_showed(file: dict, data: bytes, expected: bool) -> None:
     assert shows({"type": "text", "file": file}, data) is expected
+    assert shows({"type": "text", "file": as_long(file)}, data) is expected
 
 
 def test_what_a_read_of_an_image_showed_is_not_known() -> None:

@@ -120,10 +120,10 @@ def test_json(monkeypatch: pytest.MonkeyPatch, without: bool) -> None:
     value = {"a": [True, False, None, '\u00fc\ud83d"\\\n'], "b": {"c": ""}}
     assert json.loads(wire.encode(value)) == value
     raw = json.dumps({**value, "n": [1, -2.5e3]}).encode()
-    assert wire.decode(b" " + raw + b"\n") == json.loads(raw)
+    assert wire.decode([b" ", raw, b"\n"]) == json.loads(raw)
     for bad in (b"", b"{", b"[]", b"{} {}"):
         with pytest.raises(ValueError, match=r"JSON|Expecting"):
-            wire.decode(bad)
+            wire.decode([bad])
 
 
 def test_the_plugin_is_in_step() -> None:

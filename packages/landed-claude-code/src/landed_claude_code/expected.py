@@ -40,13 +40,8 @@ def compare(operation: str, response: dict[str, Any], data: bytes | None, *, unc
         return HELD_BACK
     if data is None:
         return MISSING
-    if operation == WRITE:
-        same = _holds_content(response, data)
-    elif operation == NOTEBOOK:
-        text = response.get("updated_file")
-        same = not isinstance(text, str) or _lines(text) == _lines(_decode(data))
-    else:
-        same = _holds_edit(response, _lines(_decode(data)), unchanged=unchanged)
+    holds = {WRITE: _holds_content, NOTEBOOK: _holds_notebook}.get(operation, _holds_edit)
+    same = holds(response, data, unchanged=unchanged)
     if same or (data and response.get("userModified") is True):
         return SAME  # a person changed it in the dialog, and Claude Code tells the model so
     if not data:
@@ -54,9 +49,12 @@ def compare(operation: str, response: dict[str, Any], data: bytes | None, *, unc
     return OLD if unchanged else OTHER_BYTES
 
 
-def _holds_content(response: dict[str, Any], data: bytes) -> bool:
+def _holds_content(response: dict[str, Any], data: bytes, **_: bool) -> bool:
     content = response.get("content")
-    if not isinstance(content, str):
+    if content == data:
+        return True
+    content = _text(content)
+    if content is None:
         return True
     try:
         if data == content.encode("utf-8"):
@@ -69,20 +67,50 @@ def _holds_content(response: dict[str, Any], data: bytes) -> bool:
     return data.removeprefix(_UTF16) == content.removeprefix(_BOM).encode("utf-16-le", "surrogatepass")
 
 
-def _holds_edit(response: dict[str, Any], text: str, *, unchanged: bool) -> bool:
-    original, old, new = (response.get(name) for name in ("originalFile", "oldString", "newString"))
-    patch = response.get("structuredPatch")
-    if not isinstance(new, str):
+def _holds_notebook(response: dict[str, Any], data: bytes, **_: bool) -> bool:
+    text = response.get("updated_file")
+    if text == data:
         return True
-    if isinstance(original, str) and isinstance(patch, list) and patch:
+    text = _text(text)
+    return text is None or _lines(text) == _lines(_decode(data))
+
+
+def _holds_edit(response: dict[str, Any], data: bytes, *, unchanged: bool) -> bool:
+    original = response.get("originalFile")
+    old, new = (_text(response.get(name)) for name in ("oldString", "newString"))
+    patch = response.get("structuredPatch")
+    every = bool(response.get("replaceAll"))
+    if new is None:
+        return True
+    if (
+        isinstance(original, (bytes, bytearray))
+        and patch
+        and old
+        and not every
+        and _is_replaced(original, old, new, data)
+    ):
+        return True
+    text = _lines(_decode(data))
+    original = _text(original)
+    if original is not None and isinstance(patch, list) and patch:
         original = _lines(original)
-        if isinstance(old, str) and old:
-            replaced = original.replace(_lines(old), _lines(new), -1 if response.get("replaceAll") else 1)
+        if old:
+            replaced = original.replace(_lines(old), _lines(new), -1 if every else 1)
             if replaced == text:
                 return True
         patched = _patched(original, patch)
         return patched is not None and _untabbed(patched) == _untabbed(text)
     return not unchanged and _lines(new).rstrip() in text
+
+
+def _is_replaced(original: bytes | bytearray, old: str, new: str, data: bytes) -> bool:
+    """Whether `data` is `original` with the first `old` replaced; without a copy of either."""
+    gone, come = (text.encode("utf-8", "surrogatepass") for text in (old, new))
+    at = original.find(gone)
+    if at < 0 or len(data) != len(original) - len(gone) + len(come):
+        return False
+    view = memoryview(original)
+    return data.startswith(view[:at]) and data.startswith(come, at) and data.endswith(view[at + len(gone) :])
 
 
 def _patched(original: str, patch: list[Any]) -> str | None:
@@ -126,8 +154,12 @@ def _untabbed(text: str) -> str:
 def shows(response: dict[str, Any], data: bytes) -> bool | None:
     """Whether what a Read showed is in the file now; None where the response does not say (an image, a notebook)."""
     file = response.get("file")
-    content = file.get("content") if isinstance(file, dict) and response.get("type") == "text" else None
-    if not isinstance(content, str) or not isinstance(file, dict):
+    if not isinstance(file, dict) or response.get("type") != "text":
+        return None
+    if file.get("content") == data:
+        return True
+    content = _text(file.get("content"))
+    if content is None:
         return None
     text = _lines(_decode(data)).removeprefix(_BOM)
     shown = _lines(content).removeprefix(_BOM)
@@ -138,6 +170,13 @@ def shows(response: dict[str, Any], data: bytes) -> bool | None:
     lines = text.split("\n")[first:]
     part = "\n".join(lines[: shown.count("\n") + 1])
     return part == shown or part.startswith(shown) or shown == ""
+
+
+def _text(value: object) -> str | None:
+    """A string of a response; of a long one, `wire` gives the UTF-8."""
+    if isinstance(value, (bytes, bytearray)):
+        return value.decode("utf-8", "surrogatepass")
+    return value if isinstance(value, str) else None
 
 
 def _decode(data: bytes) -> str:

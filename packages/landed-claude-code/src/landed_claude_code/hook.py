@@ -12,6 +12,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any, Final
 
     from landed_claude_code.adapter import Answer
@@ -45,7 +46,7 @@ def main() -> None:
     try:
         from landed_claude_code import wire
 
-        event = wire.decode(_all_input())
+        event = wire.decode(_input())
         output = _answered(event)
     except Exception as error:  # noqa: BLE001 - whatever it is, the tool must not run unguarded, nor without a reason
         output = _failed(event, error)
@@ -138,18 +139,18 @@ def _failed(event: dict[str, Any], error: Exception) -> dict[str, object]:
     return {"systemMessage": f"{what} What this event was about was not checked. {next_step}"}
 
 
-def _all_input() -> bytearray:
-    """All of standard input: whole files are in it, twice.
+def _input() -> Iterator[bytes]:
+    """Standard input, a pipe's fill at a time.
 
     An allocation that is given back at once, untouched, tells glibc to keep up to that much for the next one instead
-    of asking the kernel for fresh pages: a page fault costs more than hashing the page.
+    of asking the kernel for fresh pages.
     """
-    raw = bytearray()
-    while chunk := os.read(0, PIPE):
-        raw += chunk
-        if len(raw) == PIPE:
-            bytes(KEPT_MEMORY)
-    return raw
+    part = os.read(0, PIPE)
+    if len(part) == PIPE:
+        bytes(KEPT_MEMORY)
+    while part:
+        yield part
+        part = os.read(0, PIPE)
 
 
 def _print(output: dict[str, object]) -> None:
