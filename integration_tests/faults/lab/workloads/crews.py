@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import warnings
 from typing import TYPE_CHECKING, Any
 
-os.environ |= {
-    "CREWAI_DISABLE_TELEMETRY": "true",
-    "CREWAI_DISABLE_VERSION_CHECK": "true",
-    "CREWAI_STORAGE_DIR": tempfile.gettempdir(),
-    "CREWAI_TRACING_ENABLED": "false",
-    "OTEL_SDK_DISABLED": "true",
-}
+import lab.offline  # noqa: F401 - before CrewAI
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from crewai.flow.persistence import SQLiteFlowPersistence
