@@ -81,3 +81,39 @@ def test_a_crews_whole_state_goes_there_and_back(
     if memory:
         (entry,) = Journals(tmp_path / "back").open("memory").read()
         assert entry.data == b"a memory"
+
+
+def test_no_command_repeats_a_password(tmp_path: Path, postgres_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("langgraph.checkpoint.sqlite", reason="langgraph-checkpoint-sqlite is not installed")
+    from langgraph.checkpoint.sqlite import SqliteSaver
+    from test_langgraph import graph_on
+
+    secret = postgres_url.replace("landed@", "landed:s3cret@")
+    Journal(tmp_path / "journal").append([b"one"])
+    with SqliteSaver.from_conn_string(str(tmp_path / "database")) as saver:
+        graph_on(saver).invoke({"words": ["one"]}, {"configurable": {"thread_id": "1"}})
+    journal, source, file, threads = str(tmp_path / "journal"), str(tmp_path / "source"), f"{secret}/f", f"{secret}/t"
+    Path(source).write_text("one")
+    told = []
+    for expected, command in (
+        (0, ("copy", journal, secret)),
+        (0, ("copy", secret, str(tmp_path / "back"))),
+        (1, ("copy", f"{secret}/nothing", str(tmp_path / "back"))),
+        (1, ("copy", journal, f"{secret}?unsafe=perhaps")),
+        (0, ("write", file, source)),
+        (1, ("write", file, source)),
+        (0, ("cat", file)),
+        (0, ("verify", file)),
+        (0, ("import-sqlite", str(tmp_path / "database"), threads)),
+        (0, ("import-sqlite", str(tmp_path / "database"), threads, "--json")),
+        (0, ("threads", threads)),
+        (0, ("thread", threads, "1")),
+        (0, ("prune-threads", threads, "--all")),
+        (1, ("doctor", secret)),
+        (1, ("audit", secret)),
+        (1, ("journal", "verify", secret)),
+    ):
+        assert (command, main(command)) == (command, expected)
+        told.append("".join(capsys.readouterr()))
+    assert [each for each in told if "s3cret" in each] == []
+    assert all(told)

@@ -14,6 +14,7 @@ import os
 import stat
 
 from landed import _fs
+from landed.engines import refuse_address
 from landed.errors import Bypassed, LandedError, NotLanded, VerifyFailed
 from landed.files import Files
 from landed.lock import Lock
@@ -80,8 +81,10 @@ def examine(directory: str = ".", fs: _fs.FileOps = _fs.LOCAL) -> Iterator[Check
         fs: the file operations to try.
 
     Raises:
+        Refused: it is an address.
         NotLanded: a directory for trying things cannot be made there.
     """
+    refuse_address(directory)
     directory = os.path.realpath(directory)
     store = store_for(directory, fs)
     yield from _mounts(directory, store)

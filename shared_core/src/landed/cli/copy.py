@@ -5,7 +5,7 @@ from __future__ import annotations
 from landed.cli import output
 from landed.cli.write import seconds
 from landed.copying import copy_collection, copy_log
-from landed.engines import COLLECTION, JOURNAL, below, kind_of, open_collection, open_log
+from landed.engines import COLLECTION, JOURNAL, below, kind_of, open_collection, open_log, without_password
 from landed.errors import NotLanded, Refused
 from landed.lock import DEFAULT_TIMEOUT
 
@@ -48,11 +48,11 @@ def run(args: argparse.Namespace) -> int:
     kind = kind_of(args.source)
     copied: dict[str, Copied] = {}
     if kind == JOURNAL:
-        source, target = open_log(args.source), open_log(args.target)
+        one, other = open_log(args.source), open_log(args.target)
         with output.Meter("copy") as meter:
-            copied[""] = copy_log(source, target, meter.at, timeout=args.timeout)
-        source.close()
-        target.close()
+            copied[""] = copy_log(one, other, meter.at, timeout=args.timeout)
+        one.close()
+        other.close()
     elif roots := _roots(args.source, args.target, kind):
         kind = COLLECTION
         pairs = [(open_collection(source), open_collection(target)) for source, target in roots]
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         raise NotLanded(
             "there is no journal, and no root of journals",
-            path=args.source,
+            path=without_password(args.source),
             step="copy",
             hint="Give the place that was given to Journal, Journals, a saver, or CrewAI's stores.",
         )
@@ -78,10 +78,11 @@ def run(args: argparse.Namespace) -> int:
         output.emit({"kind": kind, "journals": len(copied), "batches": batches, "resumed": present, "verified": True})
         return output.OK
     went_on = f", {output.count(present, 'journal')} of them begun earlier" if present else ""
+    source, target = (output.shown(without_password(place)) for place in (args.source, args.target))
     print(
         f"copied {batches} {'batch' if batches == 1 else 'batches'} "
         f"of {output.count(len(copied), 'journal')}{went_on}; "
-        f"{output.shown(args.target)} reads back as {output.shown(args.source)} does"
+        f"{target} reads back as {source} does"
     )
     return output.OK
 

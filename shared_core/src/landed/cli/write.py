@@ -9,6 +9,7 @@ import sys
 from landed import _fs, files
 from landed.artifact import ABSENT, Absent
 from landed.cli import output
+from landed.engines import without_password
 from landed.errors import StaleWrite
 from landed.lock import DEFAULT_TIMEOUT
 from landed.publish import LEVELS, READ
@@ -103,5 +104,5 @@ def _source(name: str) -> bytes:
 def _next_step(path: str, found: str | None) -> str:
     if found is None or found == repr(ABSENT):
         return "nothing is there now: `--expect absent` creates it"
-    again = shlex.join(("landed", "cat", path))
+    again = shlex.join(("landed", "cat", without_password(path)))
     return f"see it with `{again}`; `--expect {found}` then writes over exactly that"

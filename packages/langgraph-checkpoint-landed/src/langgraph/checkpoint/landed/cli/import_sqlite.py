@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from landed.cli import output
+from landed.engines import without_password
 from langgraph.checkpoint.landed.importing import AsStored, Database, copy_thread
 from langgraph.checkpoint.landed.saver import LandedSaver
 
@@ -35,14 +36,15 @@ def run(args: argparse.Namespace) -> int:
     """Copy."""
     with closing(Database(args.database)) as database:
         done = _copy(database, args.directory)
+    place = without_password(args.directory)
     if args.json:
-        output.emit({"database": database.path, "path": args.directory, "threads": done, "verified": True})
+        output.emit({"database": database.path, "path": place, "threads": done, "verified": True})
         return output.OK
     checkpoints, before = (sum(each[what] for each in done) for what in ("checkpoints", "there_before"))
     earlier = f", {before} of them by an earlier copy" if before else ""
     print(
         f"copied {output.count(len(done), 'thread')} with {output.count(checkpoints, 'checkpoint')}{earlier}; "
-        f"{output.shown(args.directory)} reads back as {output.shown(database.path)} does"
+        f"{output.shown(place)} reads back as {output.shown(database.path)} does"
     )
     return output.OK
 
