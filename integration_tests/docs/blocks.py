@@ -34,7 +34,7 @@ COMPOUND = (
     ast.AsyncFor, ast.AsyncFunctionDef, ast.AsyncWith, ast.ClassDef, ast.For, ast.FunctionDef, ast.If, ast.Match,
     ast.Try, ast.While, ast.With,
 )  # fmt: skip
-PAGE_TIMEOUT = 120
+PAGE_TIMEOUT = 240
 """Seconds until a page counts as hung."""
 
 

@@ -110,7 +110,7 @@ def collected(named: set[str], root: Path = ROOT) -> dict[str, bool]:
     """Of the files and tests in `named`, those that pytest finds, and whether cases of them are known to fail."""
     files = sorted({test.partition("::")[0] for test in named})
     ran = subprocess.run(
-        [sys.executable, "-c", COLLECT, *files], cwd=root, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", COLLECT, *files], cwd=root, capture_output=True, text=True, timeout=240, check=False
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     found: dict[str, bool] = {}
