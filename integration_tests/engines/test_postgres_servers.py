@@ -26,6 +26,7 @@ from postgres_server import PostgresServer  # noqa: E402
 from landed.postgres.address import Address  # noqa: E402
 from landed.postgres.collection import PostgresCollection  # noqa: E402
 from landed.postgres.log import PostgresLog  # noqa: E402
+from landed.postgres.pool import CONNECTIONS, NoConnection  # noqa: E402
 
 # Servers that lie, or that damage came to.
 
@@ -207,6 +208,49 @@ def test_a_server_that_gives_no_connection_is_waited_for_and_then_quoted(
     assert append(log, b"two")[0].error is None
     assert held(log) == [b"two"]
     log._server.close()
+
+
+def test_no_more_connections_than_the_limit_and_the_rest_wait(postgres_url: str) -> None:
+    log = PostgresLog(postgres_url)
+    pool, deadline = log._server._new_pool(), time.monotonic() + TIMEOUT
+    taken = [pool.take(deadline) for _ in range(CONNECTIONS)]
+    with pytest.raises(NoConnection, match=f"all {CONNECTIONS} connections were in use"):
+        pool.take(time.monotonic() + 0.1)
+    threading.Timer(0.2, pool.give_back, (taken[3],)).start()
+    assert pool.take(deadline) is taken[3]
+    taken[5].close()
+    for connection in taken:
+        pool.give_back(connection)
+    assert len(pool) == CONNECTIONS - 1
+    assert pool.take(deadline) is taken[-1]
+    pool.close()
+    assert all(connection.closed for connection in taken[:-1])
+    taken[-1].close()
+
+
+def test_a_connection_that_nobody_needs_is_closed_in_the_end(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, deadline = PostgresLog(postgres_url)._server._new_pool(), time.monotonic() + TIMEOUT
+    idle, used = pool.take(deadline), pool.take(deadline)
+    pool.give_back(idle)
+    pool.give_back(used)
+    assert pool.take(deadline) is used
+    assert not idle.closed
+    monkeypatch.setattr("landed.postgres.pool.IDLE", 0.0)
+    time.sleep(0.01)
+    pool.give_back(used)
+    assert (idle.closed, used.closed, len(pool)) == (True, False, 1)
+    pool.close()
+
+
+def test_a_connection_in_the_midst_of_something_is_given_to_nobody(postgres_url: str) -> None:
+    pool = PostgresLog(postgres_url)._server._new_pool()
+    connection = pool.take(time.monotonic() + TIMEOUT)
+    connection.execute("BEGIN")
+    pool.give_back(connection)
+    assert connection.closed
+    assert len(pool) == 0
 
 
 def connect_when_free(conninfo: str) -> psycopg.Connection:
