@@ -5,12 +5,14 @@ from __future__ import annotations
 import signal
 import subprocess
 import threading
+import time as clocks
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
 import pytest
 
 import landed
+from landed import desk, lease
 from landed.audit import BYPASSED, IN_PROGRESS, INTACT, audit, stores
 from landed.desk import Desk
 from landed.lease import Lease
@@ -135,6 +137,35 @@ def test_words_from_outside_do_not_break_the_line() -> None:
 def test_a_clock_that_was_set_back_makes_no_lease_endless() -> None:
     assert not Lease("a", "c", time(), time() + 60, me()).over
     assert Lease("a", "c", time() + 3600, time() + 3660, me()).over
+
+
+JUMPS = (3600, -3600, 86_400 * 400, -86_400 * 400)
+
+
+@pytest.mark.skipif(not hasattr(clocks, "CLOCK_BOOTTIME"), reason="needs a clock that no setting changes")
+@pytest.mark.parametrize("jump", JUMPS)
+def test_a_clock_that_is_set_ends_no_lease_and_makes_none_longer(
+    work: Path, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    path = work / "plan.md"
+    landed.write(path, "one")
+    lend(path, seconds=60)
+    monkeypatch.setattr(lease, "time", lambda: time() + jump)
+    monkeypatch.setattr(desk, "time", lambda: time() + jump)
+    with pytest.raises(landed.LockTimeout):
+        write(path)
+    with Desk(str(path), "a") as visit:
+        visit.landed(me(), until=time() + jump + 0.3)  # cut short, by the clock as it is now
+    started = monotonic()
+    landed.write(path, "landed", expect=landed.ANY, timeout=30)
+    assert monotonic() - started < 30
+
+
+def test_where_no_clock_is_shared_the_time_of_day_ends_a_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As between containers: what another one's clock said is not compared with ours."""
+    for uptime in ("", "another boot.1.5"):
+        assert not Lease("a", "c", time(), time() + 60, me(), uptime).over
+        assert Lease("a", "c", time() - 61, time() - 1, me(), uptime).over
 
 
 def test_what_the_tool_wrote_is_the_agents_write(work: Path) -> None:

@@ -13,9 +13,17 @@ import landed
 from langgraph.checkpoint.landed import LandedSaver, threads
 
 
+HOUR = 3600
+
+
+def let_an_hour_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "time", lambda: time.time() + HOUR)
+    monkeypatch.setattr(threads, "_elapsed", lambda: time.monotonic() + HOUR)
+
+
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "time", lambda: time.time() + 3600)
+    let_an_hour_pass(monkeypatch)
 
 
 def entries(root: Path) -> list[str]:
@@ -42,13 +50,27 @@ def test_a_run_under_way_goes_on(root: Path, later: None) -> None:
     assert Thread(LandedSaver(root)).values == {"a": 2}
 
 
+@pytest.mark.parametrize("jump", [400 * 86_400, -400 * 86_400])
+def test_a_clock_that_is_set_meanwhile_removes_nothing_that_is_young(
+    root: Path, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    monkeypatch.setattr(threads, "_elapsed", time.monotonic)
+    saver = LandedSaver(root, ttl=1800)
+    Thread(saver, "before").put({"a": 1})
+    monkeypatch.setattr(threads, "time", lambda: time.time() + jump)
+    Thread(saver, "after").put({"a": 1})
+    saver.delete_expired()
+    assert entries(root) == ["after", "before"]
+    assert Thread(saver, "before").values == {"a": 1}
+
+
 def test_delete_expired(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saver = LandedSaver(root, ttl=1800)
     for name in ("1", "2"):
         Thread(saver, name).put({"a": 1})
     saver.delete_expired()
     assert len(entries(root)) == 2
-    monkeypatch.setattr(threads, "time", lambda: time.time() + 3600)
+    let_an_hour_pass(monkeypatch)
     saver.delete_expired()
     assert entries(root) == []
     assert list(saver.list(None)) == []
@@ -68,6 +90,6 @@ def test_a_put_at_the_last_moment_stays(root: Path, monkeypatch: pytest.MonkeyPa
         return remove(name, expect=expect)
 
     monkeypatch.setattr(saver._threads.journals, "remove", put_first)
-    monkeypatch.setattr(threads, "time", lambda: time.time() + 3600)
+    let_an_hour_pass(monkeypatch)
     assert Thread(saver).values == {"a": 2}
     assert calls == ["1"]

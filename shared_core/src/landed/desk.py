@@ -20,7 +20,7 @@ from landed import _fs
 from landed._fs import LOCAL
 from landed.artifact import Artifact
 from landed.errors import NotLanded
-from landed.lease import FIRST_PAUSE, LONGEST_PAUSE, Lease, wait_for
+from landed.lease import FIRST_PAUSE, LONGEST_PAUSE, Lease, uptime, wait_for
 from landed.lock import DEFAULT_TIMEOUT
 from landed.records import Write, next_write
 
@@ -120,7 +120,7 @@ class Desk:
             NotLanded: the record cannot be written; the lease is not granted.
         """
         now = time()
-        lease = self.record.lease = Lease(self._agent, call, now, now + seconds, owner)
+        lease = self.record.lease = Lease(self._agent, call, now, now + seconds, owner, uptime())
         self._artifact.save(self.record)
         return lease
 
@@ -156,7 +156,7 @@ class Desk:
         self.version = write.version
         lease = self.record.lease
         if until is not None and lease is not None and lease.agent == self._agent:
-            lease.until = min(lease.until, until)
+            lease.until = min(lease.until, lease.since + lease.age + until - time())  # the clock may have been set
         self._artifact.save(self.record)
         return write
 

@@ -3,16 +3,18 @@
 A hook that runs before and after a tool cannot keep a kernel lock while the tool writes: it ends before that. Here, and
 only here, a lease stands in for the lock. It is written into the path's record under the kernel lock, it names the
 agent, the tool call and the process that will write, and it ends when the agent gives it back, when that process is
-dead, or when its time is up. `landed.write`, `edit`, `delete` and `verify` wait for it as they wait for the lock;
-`landed.desk` grants it.
+dead, or when its time is up. On Linux that is measured from the start of the machine, which no setting of its clock
+changes; elsewhere, and between containers, by the time of day. `landed.write`, `edit`, `delete` and `verify` wait for
+it as they wait for the lock; `landed.desk` grants it.
 """
 
 from __future__ import annotations
 
+import time as clocks
 from time import monotonic, sleep, time
 
 from landed.errors import LockTimeout
-from landed.process import Owner
+from landed.process import Owner, here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 FIRST_PAUSE: Final = 0.005
 LONGEST_PAUSE: Final = 0.05
 """Seconds between looks at a lease: most last a few hundredths of a second, and there is nothing to block on."""
-_FIELDS: Final = 5
+SET_BACK: Final = 1.0
+"""Seconds by which the time of day may be set back while a lease lasts; more ends it, or it might be endless."""
+_FIELDS: Final = 6
 
 
 class Lease:
@@ -33,20 +37,22 @@ class Lease:
         since: when it was granted, in seconds since the epoch.
         until: when it ends at the latest.
         owner: the process that writes; its program says in words who the agent is.
+        uptime: what `uptime` said when it was granted; "" where nobody knows.
     """
 
-    __slots__ = ("agent", "call", "owner", "since", "until")
+    __slots__ = ("agent", "call", "owner", "since", "until", "uptime")
 
-    def __init__(self, agent: str, call: str, since: float, until: float, owner: Owner) -> None:
+    def __init__(self, agent: str, call: str, since: float, until: float, owner: Owner, uptime: str = "") -> None:
         self.agent = _word(agent)
         self.call = _word(call)
         self.since = since
         self.until = until
         self.owner = owner
+        self.uptime = uptime
 
     def encode(self) -> str:
         """As one line; `Lease.decode` reads it."""
-        return f"{self.agent} {self.call} {self.since:.3f} {self.until:.3f} {self.owner.encode()}"
+        return f"{self.agent} {self.call} {self.since:.3f} {self.until:.3f} {self.uptime or '-'} {self.owner.encode()}"
 
     @classmethod
     def decode(cls, line: str) -> Lease | None:
@@ -55,20 +61,36 @@ class Lease:
         owner = Owner.decode(parts[-1]) if len(parts) == _FIELDS else None
         if owner is None:
             return None
+        uptime = parts[4] if parts[4].rpartition(".")[2].isdecimal() else ""
         try:
-            return cls(parts[0], parts[1], float(parts[2]), float(parts[3]), owner)
+            return cls(parts[0], parts[1], float(parts[2]), float(parts[3]), owner, uptime)
         except ValueError:
             return None
 
     @property
+    def age(self) -> float:
+        """Seconds since it was granted."""
+        boot, _, then = self.uptime.rpartition(".")
+        this_boot, _, now = uptime().rpartition(".") if boot else ("", "", "")
+        return (int(now) - int(then)) / 1000 if boot and boot == this_boot else time() - self.since
+
+    @property
     def over(self) -> bool:
         """Whether it binds nobody any more: its time is up, or the process that was to write is dead."""
-        now = time()
-        # A clock that was set back must not make a lease endless.
-        return not self.since - 1 <= now < self.until or self.owner.alive() is False
+        return not -SET_BACK <= self.age < self.until - self.since or self.owner.alive() is False
 
     def __str__(self) -> str:
-        return f"{self.owner}, for {max(0.0, time() - self.since):.1f} s"
+        return f"{self.owner}, for {max(0.0, self.age):.1f} s"
+
+
+def uptime() -> str:
+    """The milliseconds for which this machine runs, sleep included, after what tells its boot and its container.
+
+    "" where the system does not say.
+    """
+    clock = getattr(clocks, "CLOCK_BOOTTIME", None)
+    boot = here() if clock is not None else ""
+    return f"{boot}{clocks.clock_gettime_ns(clock) // 1_000_000}" if boot and clock is not None else ""
 
 
 def _word(text: str) -> str:

@@ -61,7 +61,7 @@ class Owner:
             return None
         if self.before_this_boot():
             return False
-        if sys.platform == "linux" and not self.started.startswith(_here() or " "):
+        if sys.platform == "linux" and not self.started.startswith(here() or " "):
             return None
         token = start_token(self.pid)
         return None if token == _CANNOT_TELL else token == self.started
@@ -109,13 +109,13 @@ def _program() -> str:
 def start_token(pid: int) -> str:
     """When process `pid` started, as an opaque token; "" when there is no such process, "-" when it cannot be told."""
     if sys.platform == "linux":
-        here = _here()
-        ticks = _start_ticks(pid) if here else None
-        return _CANNOT_TELL if ticks is None else ticks and here + ticks
+        before = here()
+        ticks = _start_ticks(pid) if before else None
+        return _CANNOT_TELL if ticks is None else ticks and before + ticks
     return _start_token_elsewhere(pid)  # pragma: no cover - run on macOS and Windows only
 
 
-def _here() -> str:
+def here() -> str:
     """What the start tokens of this boot and this namespace of process ids begin with; "" when that cannot be told."""
     boot = boot_id()[:BOOT_SHOWN]
     try:

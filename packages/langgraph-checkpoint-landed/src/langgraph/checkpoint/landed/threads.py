@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time as clocks
 from collections import OrderedDict
 from contextlib import suppress
 from time import time
@@ -37,6 +38,7 @@ class Threads:
     def __init__(self, journals: Journals, ttl: float | None = None) -> None:
         self.journals = journals
         self._ttl = ttl
+        self._began = (time(), _elapsed())
         self._cache = Cache()
         self._guard = threading.Lock()
         self._pool: OrderedDict[str, History] = OrderedDict()
@@ -110,7 +112,12 @@ class Threads:
             self._pool.pop(name, None)
 
     def _expired(self, history: History) -> bool:
-        return self._ttl is not None and 0 < history.touched < time() - self._ttl
+        if self._ttl is None or not history.touched:
+            return False
+        began, elapsed = self._began
+        # What is removed is gone: a clock that is set forward meanwhile must not make the young old.
+        now = min(time(), began + _elapsed() - elapsed)
+        return history.touched < now - self._ttl
 
     def remove(self, name: str, *, expect: int | None = None) -> bool:
         removed = self.journals.remove(name, expect=expect)
@@ -134,3 +141,9 @@ class Threads:
                     self._pool.popitem(last=False)[1].forget()
             self._pool.move_to_end(name)
             return history
+
+
+def _elapsed() -> float:
+    """Seconds by a clock that nobody sets; on Linux one that goes on while the machine sleeps."""
+    boottime = getattr(clocks, "CLOCK_BOOTTIME", None)
+    return clocks.monotonic() if boottime is None else clocks.clock_gettime(boottime)
