@@ -23,7 +23,7 @@ REPORTS = "crewAIInc/crewAI #4768, #6497"
 
 BATCHES = 20
 CASES = (f"{BATCHES} times two memories, and the script ends",)
-BOUND = 3
+BOUND = 10
 DIMENSION = 32
 
 

@@ -28,7 +28,7 @@ RUNS = 4
 TRIES = 200
 """Of a run until it counts as one that never lands."""
 CASES = (f"each adds one to its state, {RUNS} times",)
-BOUND = 3
+BOUND = 10
 """Tries. Four processes meet within their first runs."""
 FLOW = "the-flow"
 
