@@ -46,13 +46,14 @@ TOGETHER = 2
 
 def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
-    screen = Screen(sys.stderr if options.json else sys.stdout)
+    names = options.incidents or list(INCIDENTS)
+    screen = Screen(sys.stderr if options.json else sys.stdout, len(names))
     started = monotonic()
     with tempfile.TemporaryDirectory(prefix="landed-demo-", dir=options.directory) as made:
         # Its own locks and records, for the processes that it starts as well.
         os.environ["LANDED_STATE_DIR"] = str(Path(made, "state"))
-        with _nurseries(options.incidents or INCIDENTS):
-            rows = _replay_all(options.incidents or list(INCIDENTS), Path(made), screen)
+        with _nurseries(names):
+            rows = _replay_all(names, Path(made), screen)
     seconds = monotonic() - started
     if options.report:
         titles = {name: (module.TITLE, module.REPORTS) for name, module in INCIDENTS.items()}

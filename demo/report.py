@@ -46,10 +46,16 @@ GAP = "  "
 
 
 class Screen:
-    """Where the demo speaks: with a line that changes at a terminal, in plain lines elsewhere."""
+    """Where the demo speaks: with a line that changes at a terminal, in plain lines elsewhere.
 
-    def __init__(self, stream: TextIO) -> None:
+    Args:
+        stream: what it writes to.
+        total: incidents that will be replayed.
+    """
+
+    def __init__(self, stream: TextIO, total: int) -> None:
         self._stream = stream
+        self._total, self._ended = total, 0
         self._live = stream.isatty() and os.environ.get("TERM") != "dumb"
         self._colours = self._live and not os.environ.get("NO_COLOR")
 
@@ -61,6 +67,7 @@ class Screen:
         """Lines that stay together; what `name` stands for is no longer under way."""
         with self._guard:
             self._under_way.pop(name, None)
+            self._ended += 1
             yield
             self._show()
 
@@ -99,7 +106,8 @@ class Screen:
     def _show(self) -> None:
         if self._live and self._under_way:
             self._wipe()
-            text = "  |  ".join(f"{name}: {what}" for name, what in self._under_way.items())
+            under_way = "  |  ".join(f"{name}: {what}" for name, what in self._under_way.items())
+            text = f"{self._ended} of {self._total} done  |  {under_way}"
             print(text[: shutil.get_terminal_size().columns - 1], end="", file=self._stream, flush=True)
 
     def _wipe(self) -> None:

@@ -177,7 +177,7 @@ def test_a_terminal_gets_colours_unless_it_asks_for_none(
     shown = b"".join(iter(lambda: _read(ours), b""))
     os.close(ours)
     assert demo.wait() == 0
-    assert b": try 1" in shown, "what is under way is shown"
+    assert b"0 of 1 done  |  two_writers: " in shown, "what is under way is shown"
     assert (b"\033[32m" not in shown) if no_color else (b"\033[32m" in shown)
 
 
