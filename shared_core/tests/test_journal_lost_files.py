@@ -237,6 +237,22 @@ def test_change_within_a_tick_of_the_clock(
         opened.append([b"lost"])
 
 
+@pytest.mark.parametrize("change", [unlink_segment, mark_suspect])
+def test_change_within_a_second_where_times_are_whole_seconds(
+    opened: Journal, path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
+) -> None:
+    """As on ext4 with inodes of 128 bytes."""
+    second = path.stat().st_mtime_ns // directory.SECOND
+    monkeypatch.setattr(directory, "time", lambda: second + 0.9)
+    os.utime(path, (second, second))
+    for _ in range(3):
+        opened.append([b"more"])
+    change(path)
+    os.utime(path, (second, second))
+    with pytest.raises(LandedError):
+        opened.append([b"lost"])
+
+
 def test_directory_that_changes_while_it_is_looked_at(
     path: Path, fs: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:

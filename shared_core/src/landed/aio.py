@@ -89,6 +89,11 @@ async def finish_short(call: Callable[[], T]) -> T:
     return await _end(asyncio.wrap_future(_workers.submit(call)), STUCK)
 
 
+async def finish_future(future: asyncio.Future[T]) -> T:
+    """As `finish`, for a future of the running loop, or a task, that nobody else waits for."""
+    return await _end(future)
+
+
 async def _end(future: asyncio.Future[T], look: float | None = None) -> T:
     """Wait for the end, and every `look` seconds see that there are threads enough."""
     cancelled: asyncio.CancelledError | None = None

@@ -29,9 +29,13 @@ if TYPE_CHECKING:
 LOCK: Final = "lock"
 SUSPECT: Final = "suspect"
 """A flush failed in this boot. It needs no flush itself: the page cache, of which it warns, ends with the boot too."""
+SECOND: Final = 10**9
+"""Nanoseconds."""
 TICK: Final = 0.02
 """Seconds, more than a tick of the clock that stamps files: 10 ms at most on Linux, 15.6 on Windows. Two changes of a
 directory within a tick can leave one mtime, so a younger one proves nothing."""
+LONG_TICK: Final = 2.02
+"""The same where times are whole seconds, as on ext4 with inodes of 128 bytes, or every other second, as on FAT."""
 
 
 class JournalDirectory:
@@ -149,7 +153,8 @@ class JournalDirectory:
             names = self.fs.scandir(self.path)
         except OSError as error:
             raise self.failed(error, "the directory cannot be read", "directory") from error
-        self._seen = status.st_mtime_ns if now - status.st_mtime > TICK else -1
+        tick = TICK if status.st_mtime_ns % SECOND else LONG_TICK
+        self._seen = status.st_mtime_ns if now - status.st_mtime > tick else -1
         return names
 
     def forget(self) -> None:

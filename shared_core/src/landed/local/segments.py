@@ -140,6 +140,7 @@ class Segment:
             "_ahead",
             "_flags",
             "_fs",
+            "_look",
             "_place",
             "_retired",
             "_users",
@@ -168,6 +169,7 @@ class Segment:
         self.flushed = HEADER.size
         self.filled = 0
         self._ahead = AHEAD
+        self._look = frames.FRAME_HEADER
         self._rewind()
 
     def _rewind(self) -> None:
@@ -295,15 +297,22 @@ class Segment:
     def advance(self) -> bool:
         """Move `end` past the good frames that others have added; whether zeros or a seal follow, as they should."""
         while not self.sealed:
-            data = self.read(self.end, frames.FRAME_HEADER)
-            if data == NOTHING or not any(data):  # fewer bytes at the end of the file are nothing, too
+            start = self.end
+            data = self.read(start, self._look)
+            if data.startswith(NOTHING) or not any(data):  # fewer bytes at the end of the file are nothing, too
+                self._look = frames.FRAME_HEADER
                 return True
-            head = frames.decode_head(self.header.id, self.end, data)
+            head = frames.decode_head(self.header.id, start, data)
             if head is None or head.end > self.header.size:
                 return False
-            data += self.read(self.end + len(data), max(CATCH_UP, head.end - self.end) - len(data))
+            self._look = CATCH_UP  # whoever appends is likely to have appended more, the next time
+            wanted = max(CATCH_UP, head.end - start)
+            if len(data) < wanted:
+                data += self.read(start + len(data), wanted - len(data))
             if not self._take_last(head, data):
                 return False
+            if data.startswith(NOTHING, self.end - start):
+                return True
         return True
 
     def _take_last(self, head: Head, data: bytes) -> bool:
