@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from drafts import Thread
 
 import landed
+from landed.aio import outcome
 from langgraph.checkpoint.landed import LandedSaver, company
 from langgraph.checkpoint.landed.history import History
 
@@ -61,6 +63,7 @@ def pending(root: Path, where: dict[str, Any]) -> list[Any]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(company, "MOMENT", 60.0)
+    monkeypatch.setattr(company, "LOOP_MOMENT", 60.0)
 
 
 @pytest.mark.usefixtures("patient")
@@ -192,4 +195,91 @@ def test_writes_that_a_put_took_and_forgot_go_by_themselves(
     [started] = write_and_wait(worker, thread, history, ["one"])
     history.company.board()
     started.result(timeout=30)
+    assert pending(root, thread.where) == ["one"]
+
+
+# The same in an event loop.
+
+
+async def awrite_and_wait(thread: Thread, history: History) -> asyncio.Task[None]:
+    """Writes of a task that waits for a put."""
+    task = asyncio.create_task(thread.saver.aput_writes(thread.where, [("x", "one")], "t"))
+    deadline = monotonic() + 30
+    while not history.company._waiting:
+        assert monotonic() < deadline
+        await asyncio.sleep(0.001)
+    return task
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_put_takes_the_writes_of_a_task_along(thread: Thread, root: Path, history: History) -> None:
+    before, parent = history.seen, thread.where
+
+    async def run() -> company.Rider:
+        writes = await awrite_and_wait(thread, history)
+        [rider] = history.company._waiting
+        await asyncio.sleep(0.1)
+        assert not writes.done()
+        await asyncio.to_thread(thread.put, {"a": 2})
+        await writes
+        return rider
+
+    rider = asyncio.run(run())
+    assert len({entry.position for entry in history.journal.read(before + 1)}) == 1
+    assert pending(root, parent) == ["one"]
+    rider.let_go()  # the loop is closed by now: whoever put must not hear of it
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_task_that_is_cancelled_while_it_waits_ends_with_the_put(
+    thread: Thread, root: Path, history: History
+) -> None:
+    parent = thread.where
+
+    async def run() -> None:
+        writes = await awrite_and_wait(thread, history)
+        writes.cancel()
+        await asyncio.sleep(0.1)
+        assert not writes.done()
+        await asyncio.to_thread(thread.put, {"a": 2})
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await writes
+        ended = outcome(cancelled.value)
+        assert ended is not None
+        assert ended.error is None
+
+    asyncio.run(run())
+    assert pending(root, parent) == ["one"]
+
+
+@pytest.mark.usefixtures("patient")
+def test_when_the_put_fails_the_writes_of_a_task_go_by_themselves(thread: Thread, root: Path, history: History) -> None:
+    async def run() -> None:
+        writes = await awrite_and_wait(thread, history)
+        history.company.turn_away(history.company.board())
+        await writes
+
+    asyncio.run(run())
+    assert pending(root, thread.where) == ["one"]
+
+
+def test_without_a_put_the_writes_of_a_task_go_by_themselves(thread: Thread, root: Path, history: History) -> None:
+    assert history.company.expects_a_put
+    asyncio.run(thread.saver.aput_writes(thread.where, [("x", "one")], "t"))
+    assert not history.company.expects_a_put
+    assert pending(root, thread.where) == ["one"]
+
+
+def test_writes_of_a_task_that_a_put_took_and_forgot_go_by_themselves(
+    thread: Thread, root: Path, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(company, "LOOP_MOMENT", 0.5)
+    monkeypatch.setattr(company, "LIMIT", 0.1)
+
+    async def run() -> None:
+        writes = await awrite_and_wait(thread, history)
+        history.company.board()
+        await writes
+
+    asyncio.run(run())
     assert pending(root, thread.where) == ["one"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,7 +23,7 @@ from test_company import history, worker
 
 import landed
 from landed.local.collection import LocalCollection
-from langgraph.checkpoint.landed import LandedSaver, ancestry, company, configs, conflicts, putting, saver
+from langgraph.checkpoint.landed import LandedSaver, ancestry, company, configs, conflicts, putting, saver, threads
 from langgraph.checkpoint.landed import history as index
 from langgraph.checkpoint.landed.history import History
 
@@ -72,6 +73,36 @@ def writes_are_lost_with_the_put(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(company.Company, "turn_away", staticmethod(company.Company.leave))
 
 
+def a_task_waits_for_nobody(patch: pytest.MonkeyPatch) -> None:
+    async def early(*_: object) -> bool:
+        return True
+
+    patch.setattr(company.Company, "ride_in_loop", early)
+
+
+def damage_is_no_thread(patch: pytest.MonkeyPatch) -> None:
+    find = threads.Threads.find
+
+    def lenient(self: threads.Threads, name: str) -> History | None:
+        try:
+            return find(self, name)
+        except landed.Corrupt:
+            return None
+
+    patch.setattr(threads.Threads, "find", lenient)
+
+
+def damage_is_the_end(patch: pytest.MonkeyPatch) -> None:
+    """What is read of a damaged thread is all that there is."""
+    catch_up = History.catch_up
+
+    def lenient(self: History, *, complete: bool = True) -> None:
+        with suppress(landed.Corrupt):
+            catch_up(self, complete=complete)
+
+    patch.setattr(History, "catch_up", lenient)
+
+
 def a_record_at_a_time(patch: pytest.MonkeyPatch) -> None:
     append = History.append
 
@@ -119,10 +150,13 @@ TABLE: list[tuple[str, Plant, Callable[..., Any], dict[str, Any]]] = [
     ("writes", writes_are_lost_with_the_put, WITHOUT_THE_PUT, {"error": landed.NotLanded}),
     ("writes", a_record_at_a_time, test_company.test_a_put_takes_the_writes_of_its_parent_along, {}),
     ("writes", replaced(History, "writes_from", History.writes_of), BEFORE_THE_ONE_BEFORE, {}),
+    ("writes", a_task_waits_for_nobody, test_company.test_a_put_takes_the_writes_of_a_task_along, {}),
     ("any id", replaced(configs, "namespace_of", lambda _: ""), test_put.test_any_thread_and_namespace, {}),
     ("seen at once", nothing_of_others_is_read, test_list.test_another_saver_sees_it_at_once, {}),
     ("loss", replaced(LocalCollection, "_check_root", lambda _: None), COPIED, {}),
     ("loss", replaced(conflicts, "stale", lambda *_: ValueError()), test_conflicts.test_deleted_under_a_run, {}),
+    ("damage", damage_is_no_thread, test_put.test_damage_is_never_an_empty_thread, {}),
+    ("damage", damage_is_the_end, test_put.test_damage_in_the_middle_is_never_a_shorter_thread, {}),
     ("encryption", metadata_is_plain, test_put.test_nothing_is_plain_with_an_encrypting_serializer, {}),
     ("prune", no_ancestor_is_needed, test_retention.test_what_a_delta_channel_is_rebuilt_from_stays, {}),
     ("prune", replaced(History, "_release", lambda *_: None), test_retention.test_space_is_given_back, {}),
@@ -142,6 +176,7 @@ def test_a_planted_bug_is_seen(
     given = {name: arguments.get(name) or request.getfixturevalue(name) for name in inspect.signature(test).parameters}
     if test.__module__ == "test_company":
         monkeypatch.setattr(company, "MOMENT", 60.0)
+        monkeypatch.setattr(company, "LOOP_MOMENT", 60.0)
     plant(monkeypatch)
     with pytest.raises((Exception, pytest.fail.Exception)):  # an assertion's, or what the bug makes the saver raise
         test(**given)

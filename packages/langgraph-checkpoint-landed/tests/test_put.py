@@ -268,6 +268,17 @@ def test_the_directory_is_replaced_by_a_copy_under_a_run(thread: Thread, root: P
     assert Thread(LandedSaver(root)).values == {"a": 1}
 
 
+def test_damage_in_the_middle_is_never_a_shorter_thread(thread: Thread, root: Path) -> None:
+    for number in range(3):
+        thread.put({"a": ["x" * 100, number]})
+    segment = max(root.rglob("*.seg"), key=lambda path: path.name)
+    segment.write_bytes(segment.read_bytes().replace(b"xxx", b"xyx", 1))
+    saver = LandedSaver(root)
+    assert saver.get_tuple(thread.config) is not None  # the latest checkpoint is whole, and needs nothing before it
+    with pytest.raises(Corrupt):
+        list(saver.list(thread.config))
+
+
 def test_damage_is_never_an_empty_thread(thread: Thread, root: Path) -> None:
     for number in range(3):
         thread.put({"a": ["x" * 100, number]})
@@ -319,9 +330,8 @@ def test_a_bytearray_that_is_changed_meanwhile(thread: Thread) -> None:
     before = bytes(value)
     checkpoint, new = thread.draft({"data": value})
     commit = thread.saver._put(thread.config, checkpoint, {}, new)
-    write = thread.saver._put_writes(
-        {"configurable": {**thread.config["configurable"], "checkpoint_id": checkpoint["id"]}}, [("x", value)], "t", ""
-    )
+    where = {"configurable": {**thread.config["configurable"], "checkpoint_id": checkpoint["id"]}}
+    _, _, write = thread.saver._put_writes(where, [("x", value)], "t", "")
     value[:] = b"another"
     commit()
     write()

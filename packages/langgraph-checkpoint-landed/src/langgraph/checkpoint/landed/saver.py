@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from datetime import timedelta
 from functools import partial
@@ -20,7 +21,7 @@ from langgraph.checkpoint.base import (
 )
 
 from landed import Journals, Refused
-from landed.aio import finish, finish_short
+from landed.aio import finish, finish_future, finish_short
 from landed.engines import is_address
 from langgraph.checkpoint.landed import ancestry, configs, conflicts, retention
 from langgraph.checkpoint.landed.conflicts import Head, Memory
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.base import DeltaChannelHistory  # since 4.1
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
+    from langgraph.checkpoint.landed.company import Company
     from langgraph.checkpoint.landed.history import History, Raw
     from langgraph.checkpoint.landed.records import Fields, Typed
 
@@ -263,11 +265,14 @@ class LandedSaver(BaseCheckpointSaver[str]):
             OutcomeUnknown: the flush failed; the writes may or may not be there.
             Corrupt: the thread is damaged. Nothing was written.
         """
-        self._put_writes(config, writes, task_id, task_path)()
+        company, record, store = self._put_writes(config, writes, task_id, task_path)
+        if record.writes and not (company is not None and company.ride(record)):
+            store()
 
     def _put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
-    ) -> Callable[[], None]:
+    ) -> tuple[Company | None, WritesRecord, Callable[[], None]]:
+        """Serialize now; the answer: who may take the writes along, the writes, and what stores them, in any thread."""
         thread, ns = configs.thread_of(config), configs.namespace_of(config) or ""
         id = configs.given(config).get("checkpoint_id")
         if not id:
@@ -296,11 +301,10 @@ class LandedSaver(BaseCheckpointSaver[str]):
             finally:
                 history.company.arrive()
 
-        def commit() -> None:
-            if record.writes and not self._threads.ride(thread, record):
-                self._threads.change(thread, append, create=True)
+        def store() -> None:
+            self._threads.change(thread, append, create=True)
 
-        return commit
+        return self._threads.company(thread), record, store
 
     def delete_thread(self, thread_id: str) -> None:
         """Remove a thread with all its namespaces; a run that is under way on it raises at its next put.
@@ -447,7 +451,16 @@ class LandedSaver(BaseCheckpointSaver[str]):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """As `put_writes`; a cancellation meanwhile goes on when it has ended, with its `landed.aio.outcome`."""
-        await self._finish(self._put_writes(config, writes, task_id, task_path))
+        company, record, store = self._put_writes(config, writes, task_id, task_path)
+
+        async def ride_or_store(company: Company) -> None:
+            if not await company.ride_in_loop(record):
+                await self._finish(store)
+
+        if company is not None and company.expects_a_put and record.writes:
+            await finish_future(asyncio.ensure_future(ride_or_store(company)))
+        elif record.writes:
+            await self._finish(store)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """As `delete_thread`."""

@@ -18,7 +18,7 @@ from langgraph.checkpoint.landed.history import History
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from langgraph.checkpoint.landed.records import WritesRecord
+    from langgraph.checkpoint.landed.company import Company
 
 T = TypeVar("T")
 
@@ -53,10 +53,10 @@ class Threads:
         assert history is not None  # noqa: S101 - it was made
         return history
 
-    def ride(self, name: str, record: WritesRecord) -> bool:
-        """Wait for a put to take writes along, where one is expected; whether it has stored them."""
+    def company(self, name: str) -> Company | None:
+        """Who waits for a put of that thread, as far as the thread is known."""
         history = self._pool.get(name)
-        return history is not None and history.company.ride(record)
+        return history.company if history is not None else None
 
     def look(self, name: str, look: Callable[[History], T], absent: T, *, complete: bool = True) -> T:
         """What `look` finds in a thread's index, with all that was appended until now; `absent` without a thread.
