@@ -25,6 +25,7 @@ READY = 120.0
 """Seconds in which the server must answer; on a busy machine it takes its time."""
 FETCHING = 120.0
 """Seconds that npm may take."""
+CONFLICT = 409
 CONTAINER = "container"
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -61,15 +62,15 @@ class AzureServer:
             listener.bind(("127.0.0.1", 0))
             self.port = int(listener.getsockname()[1])
         self.endpoint = f"http://127.0.0.1:{self.port}/{ACCOUNT}"
-        self.process = subprocess.Popen(
-            [
-                str(program),
-                *("--silent", "--skipApiVersionCheck", "--disableTelemetry"),
-                *("--location", str(directory), "--blobHost", "127.0.0.1", "--blobPort", str(self.port)),
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        self._command = [
+            str(program),
+            *("--silent", "--skipApiVersionCheck", "--disableTelemetry"),
+            *("--location", str(directory), "--blobHost", "127.0.0.1", "--blobPort", str(self.port)),
+        ]
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + READY
         while not self._make_container():
             assert self.process.poll() is None, "the server ended"
@@ -91,9 +92,18 @@ class AzureServer:
                 "Content-Length": "0",
             },
         )
-        with contextlib.suppress(ConnectionError, urllib.error.URLError), urllib.request.urlopen(request, timeout=10):
-            return True
-        return False
+        try:
+            with urllib.request.urlopen(request, timeout=10):
+                return True
+        except urllib.error.HTTPError as error:
+            return error.code == CONFLICT  # it is there since an earlier start
+        except (ConnectionError, urllib.error.URLError):
+            return False
+
+    def end(self) -> None:
+        """As an operator does. It writes its index down then; killed, it would forget what it acknowledged."""
+        self.process.terminate()
+        self.process.wait(READY)
 
     def stop(self) -> None:
         self.process.kill()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from azure_server import AzureServer
 from logs import append, held
 from postgres_server import PostgresServer
 from s3_server import S3Server
@@ -80,7 +81,20 @@ def stopped(server: S3Server, url: str) -> Iterator[Place]:
             server.process.send_signal(signal.SIGCONT)
 
 
-@pytest.fixture(params=["PostgreSQL, cut off", "PostgreSQL, killed", "S3, cut off", "S3, stopped"])
+def ended(server: AzureServer, url: str) -> Iterator[Place]:
+    """The server is ended and started again; it is not killed, as it would forget what it acknowledged."""
+
+    def disturb(chance: random.Random) -> None:
+        time.sleep(chance.uniform(0.0, 0.2))
+        server.end()
+        server.start()
+
+    yield Place(url, disturb)
+
+
+@pytest.fixture(
+    params=["PostgreSQL, cut off", "PostgreSQL, killed", "S3, cut off", "S3, stopped", "Azure, started anew"]
+)
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     given = request.getfixturevalue
     if request.param == "PostgreSQL, cut off":
@@ -89,6 +103,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         yield from killed(given("restarting"), request.node.originalname)
     elif request.param == "S3, cut off":
         yield from cut(given("s3_wired"), given("s3_wire"))
+    elif request.param == "Azure, started anew":
+        yield from ended(given("azure"), given("azure_url"))
     else:
         yield from stopped(given("s3"), given("s3_url"))
 
