@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 SUCCESS = "successfully"
 DENIED = "Nothing was written."
+SOON = 20
+"""Seconds in which something must have happened."""
 
 
 def agent(name: str):
@@ -138,6 +141,46 @@ def test_a_change_past_the_tools_is_named_and_not_overwritten(claude: Claude, sc
         assert "file tools" in heard
         assert SUCCESS not in model.results()[2]
         assert path.read_text() != "two\n"
+
+
+def test_a_change_by_a_shell_in_the_background_is_named_and_not_overwritten(claude: Claude, script: Script) -> None:
+    """It comes long after the tool that started it, and no event tells of it."""
+    path, go = claude.work / "plan.md", claude.work / "go"
+    path.write_text("one\n")
+
+    before: list[str] = []
+
+    def later():
+        before.append(model.heard())
+        go.touch()
+        deadline = monotonic() + SOON
+        while path.read_text() != "one\nlate\n":
+            assert monotonic() < deadline
+            sleep(0.02)
+        return [use("Bash", command="true")]
+
+    wait = f"until [ -e {go} ]; do sleep 0.05; done; echo late >> plan.md"
+    model = script(
+        main=[
+            [use("Read", file_path=str(path))],
+            [use("Bash", command=wait, run_in_background=True)],
+            [use("Bash", command="true")],
+            later,
+            [use("Edit", file_path=str(path), old_string="one", new_string="1")],
+            [use("Read", file_path=str(path))],
+            [use("Edit", file_path=str(path), old_string="one", new_string="1")],
+        ]
+    )
+    claude.run(model.url)
+    results = model.results()
+    changed = f"{path} has changed since you read it"
+    assert before, results
+    assert changed not in before[0], "it had not changed yet"
+    assert changed in model.heard().partition(DENIED)[0], "named at the next event"
+    assert DENIED in results[4]
+    assert "outside Claude Code's file tools" in results[4]
+    assert SUCCESS in results[6]
+    assert path.read_text() == "1\nlate\n"
 
 
 def test_a_change_by_another_program_is_found_at_the_next_event(claude: Claude, script: Script) -> None:

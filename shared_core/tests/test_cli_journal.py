@@ -146,7 +146,8 @@ def test_no_journal(work):
     for command in ("inspect", "verify", "compact"):
         ended = run("journal", command, work, "--json")
         assert (ended.code, ended.document["error"]["type"]) == (BAD_NEWS, "Refused")
-        assert run("journal", command, work / "missing").code == BAD_NEWS
+        ended = run("journal", command, work / "missing")
+        assert (ended.code, "Name a journal's directory" in ended.err) == (BAD_NEWS, True)
     assert run("journal", "salvage", work, work / "out").code == BAD_NEWS
     assert os.listdir(work) == []
 

@@ -104,9 +104,42 @@ def test_the_commands(project: Path, scope: str, capsys: pytest.CaptureFixture[s
     assert "-  PreToolUse" in capsys.readouterr().out
     assert Path(path).read_text("utf-8") == first
     assert main(["uninstall"]) == 0
-    assert not os.path.exists(path), "it held nothing else"
+    assert not os.path.exists(os.path.dirname(path)), "nothing else is in the directory that was made for it"
     assert main(["uninstall"]) == 0
     assert "in none of them" in capsys.readouterr().out
+
+
+def test_the_last_of_two_scopes_removes_the_directory(project: Path) -> None:
+    for scope in ("project", "local"):
+        assert main(["install", "--scope", scope]) == 0
+    assert main(["uninstall"]) == 0
+    assert not (project / ".claude").exists()
+
+
+@pytest.mark.parametrize("other", ["nothing", "a file of somebody's", "the directory was there"])
+def test_uninstalling_removes_no_more_than_was_made(project: Path, other: str) -> None:
+    directory = project / ".claude"
+    if other.startswith("the"):
+        directory.mkdir()
+    assert main(["install", "--scope", "project"]) == 0
+    if other.startswith("a"):
+        (directory / "CLAUDE.md").touch()
+    assert main(["uninstall", "--dry-run"]) == 0
+    assert (directory / "settings.json").exists()
+    assert main(["uninstall"]) == 0
+    assert not (directory / "settings.json").exists()
+    assert directory.exists() is (other != "nothing")
+    directory.mkdir(exist_ok=True)
+    assert main(["uninstall"]) == 0
+    assert directory.exists(), "it is somebody else's by now"
+    assert not list(Path(os.environ["LANDED_STATE_DIR"]).glob("*made*")) or other.startswith("a")
+
+
+def test_what_goes_wrong_is_said_in_its_own_name(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("landed-hook: ")
+    assert "landed-hook install" in said, "what to do first"
 
 
 def test_a_linked_settings_file_stays_a_link(project: Path, tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 
 from landed import inspection
 from landed.audit import command
 from landed.cli import output
 from landed.cli.write import seconds
+from landed.errors import Refused
 from landed.journal import Journal
 from landed.local.recovery import CRASH, TORN
 from landed.local.salvage import Salvaged, Skipped, salvage
@@ -19,6 +21,7 @@ from landed.publish import LEVELS, READ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Final
 
     from landed.entries import Entry
@@ -88,8 +91,24 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
 def _add(commands: Any, name: str, summary: str, description: str, run: Any) -> argparse.ArgumentParser:  # noqa: ANN401
     parser = output.add_command(commands, name, summary, description)
     parser.add_argument("directory", metavar="DIR", help="the journal's directory")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=_on_a_directory(run))
     return parser
+
+
+def _on_a_directory(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """`run`, which says what to do where there is no directory."""
+
+    def named(args: argparse.Namespace) -> int:
+        try:
+            return run(args)
+        except FileNotFoundError as error:
+            if os.path.lexists(args.directory):
+                raise
+            path = os.path.abspath(args.directory)
+            hint = "Name a journal's directory; `landed audit DIR` finds those below one."
+            raise Refused("there is no such directory", path=path, step="open", hint=hint) from error
+
+    return named
 
 
 def _add_level(parser: argparse.ArgumentParser) -> None:

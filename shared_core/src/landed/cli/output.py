@@ -205,7 +205,7 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
 
 def note(text: str) -> None:
     """Say something beside the result, on standard error."""
-    print(f"landed: {text}", file=sys.stderr)
+    print(f"{_program}: {text}", file=sys.stderr)
 
 
 def progress(items: Sequence[T], what: str) -> Iterator[T]:
@@ -261,6 +261,10 @@ class Meter:
 # Failures.
 
 
+_program = "landed"
+"""The name that it was called by."""
+
+
 def run(program: str, args: argparse.Namespace, missing: int) -> int:
     """Run the command that was parsed, and say on standard error what went wrong.
 
@@ -272,6 +276,8 @@ def run(program: str, args: argparse.Namespace, missing: int) -> int:
     Returns:
         The exit code.
     """
+    global _program  # noqa: PLW0603 - a process is one program
+    _program = program
     try:
         code: int = args.run(args)
         sys.stdout.flush()
@@ -286,7 +292,7 @@ def run(program: str, args: argparse.Namespace, missing: int) -> int:
     except OSError as error:
         return fail_plainly(args, error, CANNOT_TELL)
     except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
+        note("interrupted")
         return INTERRUPTED
     return code
 
@@ -296,7 +302,7 @@ def fail(args: argparse.Namespace, error: LandedError, next_step: str = "") -> i
     code = exit_code(error)
     if getattr(args, "json", False):
         emit({"error": error_document(error)})
-    print(f"{coloured('landed:', 'bad', sys.stderr)} {error}", file=sys.stderr)
+    print(f"{coloured(f'{_program}:', 'bad', sys.stderr)} {error}", file=sys.stderr)
     if next_step:
         note(next_step)
     return code

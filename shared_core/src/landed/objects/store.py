@@ -26,7 +26,7 @@ try:
     from obstore.store import from_url
 except ImportError as missing:
     raise Refused(
-        f"a journal in object storage needs obstore: {missing}",
+        f"object storage needs obstore: {missing}",
         step="open",
         hint='Run pip install "landed[object-store]".',
     ) from missing

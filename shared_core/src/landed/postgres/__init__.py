@@ -22,5 +22,5 @@ try:
     import psycopg as _psycopg  # noqa: F401
 except ImportError as missing:
     raise Refused(
-        f"a journal in PostgreSQL needs psycopg: {missing}", step="open", hint='Run pip install "landed[postgres]".'
+        f"PostgreSQL needs psycopg: {missing}", step="open", hint='Run pip install "landed[postgres]".'
     ) from missing

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import compileall
+import contextlib
+import json
 import os
 from typing import TYPE_CHECKING, Any, Final
 
 import landed
 from landed.cli import output
+from landed.state import user_store
 from landed_claude_code import settings
 
 if TYPE_CHECKING:
@@ -45,7 +48,11 @@ def install(args: argparse.Namespace) -> int:
     wanted = settings.entries(python, libraries)
     if not args.dry_run:
         _compile(libraries)
+    directory = os.path.dirname(path)
+    made = not args.dry_run and not os.path.exists(directory)
     changed = _edit(args, path, lambda text: settings.with_ours(text, path, wanted))
+    if made:
+        _note_made(_made() | {directory})
     if args.json:
         output.emit({"path": path, "changed": changed, "dry_run": args.dry_run, "entries": wanted})
     elif args.dry_run:
@@ -55,6 +62,38 @@ def install(args: argparse.Namespace) -> int:
         if changed:
             output.note("`landed-hook doctor` tries it")
     return output.OK
+
+
+def _made() -> set[str]:
+    """Directories that an installation made, and no other has removed since."""
+    try:
+        with open(_made_path(), encoding="utf-8", errors="surrogateescape") as file:
+            return set(json.load(file))
+    except (OSError, ValueError):
+        return set()  # they stay, should they be empty one day
+
+
+def _note_made(directories: set[str]) -> None:
+    with contextlib.suppress(OSError):  # likewise
+        if not directories:
+            os.unlink(_made_path())
+            return
+        os.makedirs(os.path.dirname(_made_path()), 0o700, exist_ok=True)
+        with open(_made_path(), "w", encoding="utf-8") as file:
+            json.dump(sorted(directories), file)
+
+
+def _made_path() -> str:
+    return os.path.join(user_store().root, "made-by-landed-hook.json")
+
+
+def _remove_made(directory: str) -> None:
+    """Remove the directory of the settings, if an installation made it and nothing else is in it by now."""
+    made = _made()
+    if directory in made:
+        with contextlib.suppress(OSError):  # something is in it, the settings of another scope maybe
+            os.rmdir(directory)
+            _note_made(made - {directory})
 
 
 def _compile(libraries: list[str]) -> None:
@@ -90,6 +129,8 @@ def uninstall(args: argparse.Namespace) -> int:
     for path in paths:
         if os.path.exists(path) and _edit(args, path, lambda text, path=path: settings.without_ours(text, path)):
             changed.append(path)
+            if not args.dry_run:
+                _remove_made(os.path.dirname(path))
             if not args.json and not args.dry_run:
                 print(f"taken out of {output.shown(path)}")
     if args.json:

@@ -35,6 +35,8 @@ Show what one session really wrote, each file held against the disk now.
 Exits with 1 when something is gone or changed. SESSION is the beginning of a session's id; without it,
 the session that acted last.
 """
+NO_SESSION: Final = "`landed-hook install` puts the hook into the settings; then start Claude Code."
+"""What to do before there is anything to show."""
 SHOWN: Final = 10
 """Writes and denials of one agent that are listed; ``--json`` has them all."""
 ON_DISK, CONTINUED, CHANGED, GONE = "on the disk", "continued", "changed", "gone"
@@ -116,6 +118,7 @@ def _fact(fact: Fact) -> dict[str, Any]:
 def _print_status(agents: list[dict[str, Any]]) -> None:
     if not agents:
         print("the hook has seen no agent yet")
+        output.note(NO_SESSION)
         return
     rows = [
         (
@@ -143,11 +146,14 @@ def report(args: argparse.Namespace) -> int:
     """Show what a session wrote."""
     found = [ledger for ledger in all_ledgers() if ledger.agent.session.startswith(args.session)]
     if not found:
-        raise Refused(
-            f"the hook knows no session {args.session!r}" if args.session else "the hook has seen no session yet",
-            step="report",
-            hint="`landed-hook status` lists those that it knows.",
-        )
+        if args.session:
+            what, hint = (
+                f"the hook knows no session {args.session!r}",
+                "`landed-hook status` lists those that it knows.",
+            )
+        else:
+            what, hint = "the hook has seen no session yet", NO_SESSION
+        raise Refused(what, step="report", hint=hint)
     session = found[0].agent.session
     rows: list[dict[str, Any]] = [
         {"agent": str(ledger.agent), "path": path, "at": known.wrote.at, **_against_the_disk(path, known)}
