@@ -9,6 +9,7 @@ import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -70,6 +71,40 @@ def test_every_field_comes_back(text: str, storage: LandedStorage) -> None:
     assert got.embedding == pytest.approx(made.embedding)
     assert told(got) == {**told(made), "embedding": got.embedding}
     assert got.last_accessed == made.last_accessed
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"k": "text", "n": 1, "f": 0.1, "none": None, "yes": True},
+        {1: "a key that is a number", None: "or none"},
+        {"k": (1, 2), "deep": [[[{"a": [1]}]]]},
+        {"k": float("inf"), "nan": float("nan")},
+        {"k": "a lone surrogate: \ud800"},
+        {"far down": reduce(lambda inner, _: [inner], range(300), [])},
+    ],
+    ids=["plain", "keys", "nested", "not finite", "surrogate", "deep"],
+)
+def test_who_saves_holds_what_the_others_read(metadata: dict[Any, Any], storage: LandedStorage) -> None:
+    """The one that saves does not read what it wrote; its table must be what the journal makes of it all the same."""
+    made = record("one").model_copy(update={"metadata": metadata})
+    storage.search([1.0, 0.0], metadata_filter={"k": "text"})  # has that key indexed
+    storage.save([record("zero", metadata={"k": 0}), made])
+    metadata["k"] = "changed afterwards"
+    other = another_process(storage.path)
+    assert [repr(told(each)) for each in storage.list_records()] == [repr(told(each)) for each in other.list_records()]
+    for key, value in [
+        ("k", "text"),
+        ("k", [1, 2]),
+        ("k", (1, 2)),
+        ("k", float("inf")),
+        ("1", metadata.get(1)),
+        (1, 1),
+    ]:
+        wanted = {"metadata_filter": {key: value}}
+        assert [each.id for each, _ in storage.search([1.0, 0.0], **wanted)] == [
+            each.id for each, _ in other.search([1.0, 0.0], **wanted)
+        ]
 
 
 def test_times_are_given_back_as_naive_utc(storage: LandedStorage) -> None:

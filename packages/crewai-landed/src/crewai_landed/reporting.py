@@ -68,7 +68,7 @@ def _save(entry: Entry) -> Event:
 
 def _change(entry: Entry) -> Event:
     if entry.kind in {records.MEMORY, records.REVISED}:
-        fields = json.loads(records.decode(entry.data).text)
+        fields = records.from_text(records.parted(entry.data)[0])
         word = "stored" if entry.kind == records.MEMORY else "revised"
         created = records.ticks(datetime.fromisoformat(fields["created_at"])) / _TICKS
         moment = created if entry.kind == records.MEMORY else None

@@ -19,7 +19,7 @@ from landed.engines import absolute, without_password
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
@@ -88,16 +88,16 @@ class LandedStorage:
 
     def save(self, records: list[MemoryRecord]) -> None:
         """Save all of them or none, in one commit; a record whose id is there takes its place."""
-        self._put([encode(record) for record in records])
+        self._put(encode(records))
 
     def update(self, record: MemoryRecord) -> None:
         """Replace the record of the same id, or save it, in one commit.
 
         `source` and `private` stay as they were if the new record has neither: CrewAI's consolidation drops them.
         """
-        self._put([encode(record, REVISED)])
+        self._put(encode([record], REVISED))
 
-    def _put(self, records: list[landed.Record]) -> None:
+    def _put(self, records: Sequence[landed.Record]) -> None:
         if not records:
             return
         with self._table() as table:  # most mistakes are found here, before anything is written
@@ -142,7 +142,7 @@ class LandedStorage:
         """
         self._opened().touch(dict.fromkeys(map(str, record_ids), time_ns() // 1000))
 
-    def _write(self, records: list[landed.Record]) -> Applied:
+    def _write(self, records: Sequence[landed.Record]) -> Applied:
         return self._opened().write(records)
 
     # Reading.

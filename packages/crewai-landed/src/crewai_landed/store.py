@@ -17,14 +17,12 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 import landed
-from crewai_landed.records import COMPACTED, MEMORY, REVISED, TOUCHED, Memory, as_json, decode
+from crewai_landed.records import COMPACTED, MEMORY, REVISED, TOUCHED, Made, as_json, joined, parted
 from crewai_landed.table import Applied, Table
 from landed.engines import is_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from landed import Entry
+    from collections.abc import Iterable, Iterator, Sequence
 
 MEMORY_NAME: Final = "memory"
 """What the memory's journal and its lock are called in the place that the user named."""
@@ -78,8 +76,7 @@ class Store:
 
     def _catch_up(self, journal: landed.Journal, marker: int | None = None) -> None:
         """Apply what is new, only up to `marker` if there is one. Needs the guard."""
-        self._changing = True
-        try:
+        with self._change(journal):
             tail = journal.tail
             if tail == self._table.tail:
                 return
@@ -94,6 +91,13 @@ class Store:
                     self._table.tail = max(tail, self._table.tail)  # the last ones may have been compacted away
                     return
             self._reload(journal, marker)
+
+    @contextmanager
+    def _change(self, journal: landed.Journal) -> Iterator[None]:
+        """The table changes; if that fails, it is read anew. Needs the guard."""
+        self._changing = True
+        try:
+            yield
         except BaseException as error:
             if isinstance(error, landed.LandedError):
                 self._forget(journal)
@@ -121,7 +125,7 @@ class Store:
             f"compacted {RELOADS} times while it was read", path=journal.path, step="read", hint="Try again."
         )
 
-    def _apply(self, *parts: Iterable[Entry]) -> None:
+    def _apply(self, *parts: Iterable[landed.Entry]) -> None:
         entries = (entry for part in parts for entry in part)
         for _, batch in groupby(entries, attrgetter("position")):
             whole = list(batch)
@@ -138,7 +142,7 @@ class Store:
 
     # Writing.
 
-    def write(self, records: list[landed.Record]) -> Applied:
+    def write(self, records: Sequence[landed.Record]) -> Applied:
         """Append one batch, and say what became of it.
 
         Raises:
@@ -150,10 +154,11 @@ class Store:
             touched, self._touched = self._touched, {}
             self._writers += 1
         try:
-            receipt = self._append(journal, [*records, *_touches(touched)])
+            batch: list[landed.Record] = [*records, *_touches(touched)]
+            receipt = self._append(journal, batch)
             with self._guard:
                 try:
-                    self._catch_up(journal)
+                    self._take(journal, receipt, batch)
                 except landed.LandedError as error:
                     raise landed.OutcomeUnknown(
                         f"it was written, and the memory cannot be read any more: {error.what}",
@@ -172,6 +177,17 @@ class Store:
                     self._applied.clear()
         self._compact_if_due()
         return done
+
+    def _take(self, journal: landed.Journal, receipt: landed.Appended, batch: list[landed.Record]) -> None:
+        """Apply what was just written. Needs the guard."""
+        if receipt.first != self._table.tail + 1:  # others have written before it, or it was applied already
+            self._catch_up(journal)
+            return
+        with self._change(journal):  # it was verified: there is no need to read it
+            places = list(enumerate(batch, receipt.first))
+            known = {sequence: record.parts for sequence, record in places if isinstance(record, Made)}
+            entries = [landed.Entry(sequence, record, receipt.position) for sequence, record in places]
+            self._applied[receipt.first] = self._table.apply(entries, known)
 
     def _outcome(self, journal: landed.Journal, sequence: int) -> Applied:
         done = self._applied.get(sequence)
@@ -284,14 +300,14 @@ def _touches(touched: dict[str, int]) -> list[landed.Record]:
     ]
 
 
-def _kept(entry: Entry, marker: int, live: dict[str, tuple[int, bytes]]) -> bool | landed.Record:
+def _kept(entry: landed.Entry, marker: int, live: dict[str, tuple[int, bytes]]) -> bool | landed.Record:
     """What a compaction keeps of an entry up to its marker: the marker, and the memories that there are."""
     if entry.kind not in {MEMORY, REVISED}:
         return entry.sequence == marker
     sequence, text = live.get(entry.key.decode(errors="surrogatepass"), (0, b""))
     if sequence != entry.sequence:
         return False
-    return landed.Record(Memory(text, decode(entry.data).vector).encode(), entry.key, MEMORY)
+    return landed.Record(joined(text, parted(entry.data)[1]), entry.key, MEMORY)
 
 
 # One store for each place: crews and flows make a memory each, and share the table.
