@@ -10,6 +10,7 @@ import contextlib
 import io
 import multiprocessing
 import os
+import posix
 import re
 import resource
 import shutil
@@ -128,8 +129,9 @@ def _damage(writer: Writer, act: Callable[[], None]) -> None:
     if isinstance(writer, Plain):
         _after_close(writer.path, act)
         return
-    for name in ("rename", "replace", "link"):
-        setattr(os, name, _and_then(getattr(os, name), writer.path, act))
+    for module in (os, posix):  # landed calls what os is made of
+        for name in ("rename", "replace", "link"):
+            setattr(module, name, _and_then(getattr(module, name), writer.path, act))
 
 
 def _and_then(real: Callable[..., None], path: str, act: Callable[[], None]) -> Callable[..., None]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from landed import process
+from landed import _fs, process
 from landed.process import Owner, boot_id, me, start_token
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def test_a_process_that_proc_hides_is_not_called_dead(monkeypatch: pytest.Monkey
             raise FileNotFoundError
         return real(path, *args)
 
-    monkeypatch.setattr(os, "open", hide)
+    monkeypatch.setattr(_fs.posix, "open", hide)
     assert owner.alive() is None
 
 
@@ -167,7 +167,7 @@ def test_without_proc_nothing_is_called_dead(monkeypatch: pytest.MonkeyPatch) ->
         raise PermissionError
 
     owner = me()
-    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(_fs.posix, "open", refuse)
     assert start_token(owner.pid) == "-"
     assert owner.alive() is None
 

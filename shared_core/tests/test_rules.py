@@ -72,7 +72,7 @@ def test_every_descriptor_closes_on_exec(monkeypatch: pytest.MonkeyPatch, tmp_pa
         flags.append(how)
         return real(path, how, *args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(os, "open", note)
+    monkeypatch.setattr(_fs.posix, "open", note)
     landed.Files().write(tmp_path / "a", b"x")
     assert len(flags) > 5
     assert all(how & os.O_CLOEXEC for how in flags)

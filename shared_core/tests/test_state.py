@@ -151,7 +151,7 @@ def test_a_file_system_on_macos_says_whether_it_tells_case_apart(
         asked.append((path, name))
         return sensitive
 
-    monkeypatch.setattr(os, "pathconf", pathconf)
+    monkeypatch.setattr(_fs.posix, "pathconf", pathconf)
     assert case_key(str(tmp_path / "A"), "A") == key
     assert case_key(str(tmp_path / "missing" / "deep" / "A"), "A") == key  # the nearest directory that is there answers
     assert asked == [(str(tmp_path), 11)] * 2

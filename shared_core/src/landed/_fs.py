@@ -8,24 +8,34 @@ system does; nothing is retried, translated or remembered here. The platforms di
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from time import sleep
 
+# What os is made of. To load os itself, which an interpreter started with -S has not done, takes a third as long as to
+# load all that is needed for a write: a program that starts for one write should not wait for that.
+if sys.platform == "win32":  # pragma: no cover - run on Windows only
+    import os as posix
+else:
+    import posix as posix  # noqa: PLC0414 - for the other modules as well
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from typing import Final
 
 WINDOWS: Final = sys.platform == "win32"
+SEP: Final = "\\" if WINDOWS else "/"
+"""What parts the names in an absolute, resolved path."""
 
-CLOEXEC: Final[int] = getattr(os, "O_CLOEXEC", 0)
-NOFOLLOW: Final[int] = getattr(os, "O_NOFOLLOW", 0)
-DIRECTORY: Final[int] = getattr(os, "O_DIRECTORY", 0)
-NONBLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0)
+CLOEXEC: Final[int] = getattr(posix, "O_CLOEXEC", 0)
+NOFOLLOW: Final[int] = getattr(posix, "O_NOFOLLOW", 0)
+DIRECTORY: Final[int] = getattr(posix, "O_DIRECTORY", 0)
+NONBLOCK: Final[int] = getattr(posix, "O_NONBLOCK", 0)
 KEPT: Final[int] = NOFOLLOW | NONBLOCK
 """How landed opens what it keeps: no link is followed to somebody else's file, no FIFO in its place waited for."""
-NOATIME: Final[int] = getattr(os, "O_NOATIME", 0)
-BINARY: Final[int] = getattr(os, "O_BINARY", 0)
+NOATIME: Final[int] = getattr(posix, "O_NOATIME", 0)
+BINARY: Final[int] = getattr(posix, "O_BINARY", 0)
+SEEK_END: Final = 2
 
 RENAME_PAUSES: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 """Seconds between tries of a rename that Windows refuses while somebody has the target open; then it is an error."""
@@ -41,6 +51,11 @@ NO_XATTR: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 """What an extended-attribute call answers where the file system or the platform has none."""
 NO_SUCH_XATTR: Final = frozenset({errno.ENODATA, getattr(errno, "ENOATTR", errno.ENODATA)})
 """What reading an extended attribute answers when the file does not have it."""
+
+KIND: Final = 0o170000
+"""The bits of a mode that say what kind of file it is."""
+REGULAR: Final = 0o100000
+LINK: Final = 0o120000
 
 NO_ENTRY: Final = errno.ENOENT
 """What a path with a missing directory answers."""
@@ -59,25 +74,25 @@ class FileOps:
     """The operating system's own file operations."""
 
     def open(self, path: str, flags: int, mode: int = 0o600, *, dir_fd: int | None = None) -> int:
-        return os.open(path, flags | CLOEXEC | BINARY, mode, dir_fd=dir_fd)
+        return posix.open(path, flags | CLOEXEC | BINARY, mode, dir_fd=dir_fd)
 
     def close(self, fd: int) -> None:
-        os.close(fd)
+        posix.close(fd)
 
     def read(self, fd: int, size: int) -> bytes:
-        return os.read(fd, size)
+        return posix.read(fd, size)
 
     def pread(self, fd: int, size: int, offset: int) -> bytes:
         return _system.pread(fd, size, offset)
 
     def write(self, fd: int, data: bytes | memoryview) -> int:
-        return os.write(fd, data)
+        return posix.write(fd, data)
 
     def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
         return _system.pwrite(fd, data, offset)
 
     def ftruncate(self, fd: int, size: int) -> None:
-        os.ftruncate(fd, size)
+        posix.ftruncate(fd, size)
 
     def fsync(self, fd: int) -> None:
         """Flush a file or a directory to stable storage."""
@@ -88,41 +103,41 @@ class FileOps:
         _system.fdatasync(fd)
 
     def fstat(self, fd: int) -> os.stat_result:
-        return os.fstat(fd)
+        return posix.fstat(fd)
 
     def stat(self, path: str, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> os.stat_result:
-        return os.stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+        return posix.stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
 
     def rename(self, source: str, target: str, *, dir_fd: int | None = None) -> None:
         """Rename within one directory, replacing the target."""
-        os.replace(source, target, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        posix.replace(source, target, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
 
     def link(self, source: str, target: str, *, dir_fd: int | None = None) -> None:
         """Make `target` a second name of `source`; EEXIST if `target` exists (put-if-absent)."""
         if dir_fd is None:
-            os.link(source, target)
+            posix.link(source, target)
         else:
-            os.link(source, target, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+            posix.link(source, target, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
 
     def unlink(self, path: str, *, dir_fd: int | None = None) -> None:
-        os.unlink(path, dir_fd=dir_fd)
+        posix.unlink(path, dir_fd=dir_fd)
 
     def mkdir(self, path: str, mode: int = 0o777) -> None:
-        os.mkdir(path, mode)
+        posix.mkdir(path, mode)
 
     def rmdir(self, path: str) -> None:
-        os.rmdir(path)
+        posix.rmdir(path)
 
     def listdir(self, path: str) -> list[str]:
-        return os.listdir(path)
+        return posix.listdir(path)
 
     def scandir(self, path: str) -> dict[str, int]:
         """The names in a directory, each with its inode number, which costs no stat of the files."""
-        with os.scandir(path) as entries:
+        with posix.scandir(path) as entries:
             return {entry.name: entry.inode() for entry in entries}
 
     def readlink(self, path: str) -> str:
-        return os.readlink(path)
+        return posix.readlink(path)
 
     def fchmod(self, fd: int, mode: int) -> None:
         _system.fchmod(fd, mode)
@@ -157,11 +172,40 @@ class FileOps:
         _system.funlock(fd)
 
     def lseek(self, fd: int, offset: int, whence: int) -> int:
-        return os.lseek(fd, offset, whence)
+        return posix.lseek(fd, offset, whence)
 
     def drop_cache(self, fd: int) -> None:
         """Ask the system to forget the clean cached pages of a file, so that the next read comes from the device."""
         _system.drop_cache(fd)
+
+
+def parent_of(path: str) -> str:
+    """The directory above an absolute path; a root is its own."""
+    head, _, _ = path.rpartition(SEP)
+    return head if SEP in head else head + SEP
+
+
+def encoded(name: str) -> bytes:
+    """A name as the file system has it, as `os.fsencode` makes it.
+
+    Raises:
+        UnicodeEncodeError: it has no form in bytes.
+    """
+    return name.encode(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+
+
+def decoded(name: bytes) -> str:
+    """What `encoded` made of a name, as `os.fsdecode` does."""
+    return name.decode(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+
+
+def environ(name: str) -> str | None:
+    """A variable of the environment: of `os.environ` where a program has that, which it may have changed."""
+    loaded = getattr(sys.modules.get("os"), "environ", None)
+    if loaded is None:
+        value = posix.environ.get(name.encode())
+        loaded = {} if value is None else {name: decoded(value)}
+    return loaded.get(name)
 
 
 def real_directory(path: str) -> str:
@@ -171,6 +215,11 @@ def real_directory(path: str) -> str:
         OSError: there is no such directory, or the platform does not say.
     """
     return _system.real_directory(path)
+
+
+def is_regular(status: os.stat_result) -> bool:
+    """Whether it is a regular file."""
+    return status.st_mode & KIND == REGULAR
 
 
 def is_ours(status: os.stat_result) -> bool:
@@ -183,7 +232,7 @@ LOCAL: Final = FileOps()
 
 # Its own functions, where a method of ours would only pass its arguments on: a write makes some fifty calls.
 for _module, _names in (
-    (os, ("close", "read", "write", "lseek", "fstat", "stat", "unlink")),
+    (posix, ("close", "read", "write", "lseek", "fstat", "stat", "unlink")),
     (_system, ("pread", "pwrite", "fchmod", "listxattr", "getxattr", "setxattr", "funlock")),
 ):
     for _name in _names:
@@ -205,7 +254,7 @@ class Directory:
     def __init__(self, path: str, fs: FileOps = LOCAL, *, follow: bool = True) -> None:
         self.path = path
         self._fs = fs
-        flags = os.O_RDONLY | DIRECTORY | (0 if follow else NOFOLLOW)
+        flags = posix.O_RDONLY | DIRECTORY | (0 if follow else NOFOLLOW)
         self._fd: int | None = None if WINDOWS else fs.open(path, flags)
 
     def status(self) -> os.stat_result:
@@ -213,7 +262,7 @@ class Directory:
 
     def join(self, name: str) -> str:
         """The path of a name in it."""
-        return f"{self.path}{'' if self.path.endswith(os.sep) else os.sep}{name}"
+        return f"{self.path}{'' if self.path.endswith(SEP) else SEP}{name}"
 
     def _at(self, name: str) -> str:
         return name if self._fd is not None else self.join(name)
@@ -241,7 +290,7 @@ class Directory:
     def change(self, passing: str) -> None:
         """Change the directory by a passing name. A flush that failed is not repeated; the next one then is another."""
         try:
-            fd = self.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            fd = self.open(passing, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL)
         except FileExistsError:
             fd = -1  # of somebody who died here
         if fd >= 0:
@@ -279,7 +328,7 @@ def open_regular(fs: FileOps, path: str, *, access: bool = False) -> int:
     Raises:
         OSError: as the system does.
     """
-    flags = os.O_RDONLY | KEPT
+    flags = posix.O_RDONLY | KEPT
     if NOATIME and not access:
         try:
             return fs.open(path, flags | NOATIME)
@@ -322,12 +371,12 @@ def pwrite_all(fs: FileOps, fd: int, data: bytes, offset: int) -> None:
 
 def hole_after(fs: FileOps, fd: int, offset: int) -> int:
     """Where, from `offset` on, a file's first hole begins; its end where there is none, or the system tells of none."""
-    return fs.lseek(fd, 0, os.SEEK_END) if WINDOWS else _seek(fs, fd, offset, os.SEEK_HOLE)
+    return fs.lseek(fd, 0, SEEK_END) if WINDOWS else _seek(fs, fd, offset, posix.SEEK_HOLE)
 
 
 def data_after(fs: FileOps, fd: int, offset: int) -> int:
     """Where, from `offset` on, a file's first bytes stand that are no hole; its end where there are none."""
-    return offset if WINDOWS else _seek(fs, fd, offset, os.SEEK_DATA)
+    return offset if WINDOWS else _seek(fs, fd, offset, posix.SEEK_DATA)
 
 
 def _seek(fs: FileOps, fd: int, offset: int, whence: int) -> int:
@@ -336,7 +385,7 @@ def _seek(fs: FileOps, fd: int, offset: int, whence: int) -> int:
     except OSError as error:
         if error.errno != errno.ENXIO:
             raise
-        return fs.lseek(fd, 0, os.SEEK_END)
+        return fs.lseek(fd, 0, SEEK_END)
 
 
 def read_all(fs: FileOps, fd: int, size: int) -> bytes:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import fcntl
-import os
+import posix
 
-pread = os.pread
-pwrite = os.pwrite
-fsync = os.fsync
-fdatasync = os.fdatasync
-fchmod = os.fchmod
-fchown = os.fchown
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
 
-if hasattr(os, "listxattr"):
-    listxattr = os.listxattr
-    getxattr = os.getxattr
-    setxattr = os.setxattr
-    removexattr = os.removexattr
+pread = posix.pread
+pwrite = posix.pwrite
+fsync = posix.fsync
+fdatasync = posix.fdatasync
+fchmod = posix.fchmod
+fchown = posix.fchown
+
+if hasattr(posix, "listxattr"):
+    listxattr = posix.listxattr
+    getxattr = posix.getxattr
+    setxattr = posix.setxattr
+    removexattr = posix.removexattr
 else:  # pragma: no cover - run on other Unix systems only
     from landed import _no_xattr
 
@@ -36,7 +40,7 @@ def funlock(fd: int) -> None:
 
 
 def drop_cache(fd: int) -> None:
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    posix.posix_fadvise(fd, 0, 0, posix.POSIX_FADV_DONTNEED)
 
 
 def real_directory(path: str) -> str:
@@ -45,15 +49,15 @@ def real_directory(path: str) -> str:
     Raises:
         OSError: there is no such directory, or no /proc.
     """
-    fd = os.open(path, _PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = posix.open(path, _PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
     try:
-        return os.readlink(f"/proc/self/fd/{fd}")
+        return posix.readlink(f"/proc/self/fd/{fd}")
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
-_PATH: int = getattr(os, "O_PATH", 0)
+_PATH: int = getattr(posix, "O_PATH", 0)
 
 
 def is_ours(status: os.stat_result) -> bool:
-    return status.st_uid == os.geteuid()
+    return status.st_uid == posix.geteuid()

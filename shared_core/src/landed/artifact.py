@@ -11,7 +11,6 @@ The version of an artifact is decided here, in one place:
 
 from __future__ import annotations
 
-import os
 from time import monotonic
 
 from landed import _fs
@@ -24,6 +23,7 @@ from landed.state import Store, make_directories, remove_directories, resolve, s
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Hashable
     from typing import Final
 
@@ -101,8 +101,8 @@ class Artifact:
     def __init__(self, path: str | os.PathLike[str], fs: _fs.FileOps = _fs.LOCAL) -> None:
         self.path = resolve(path)
         self.fs = fs
-        head, _, self.name = self.path.rpartition(os.sep)
-        self.directory = head if os.sep in head else head + os.sep  # a root keeps its separator
+        self.directory = _fs.parent_of(self.path)
+        self.name = self.path.rpartition(_fs.SEP)[2]
         self._put_in(store_for(self.directory, fs))
 
     def _put_in(self, store: Store) -> None:
@@ -338,7 +338,7 @@ def _key_of(true_name: str) -> str:
     if key is None:
         if len(_keys) >= KEYS_KEPT:
             _keys.clear()
-        key = _keys[true_name] = sha256(os.fsencode(true_name))
+        key = _keys[true_name] = sha256(_fs.encoded(true_name))
     return key
 
 

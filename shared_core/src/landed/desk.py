@@ -13,7 +13,6 @@ The lease between the two is what `landed.lease` describes.
 
 from __future__ import annotations
 
-import os
 from time import monotonic, time
 
 from landed import _fs
@@ -173,7 +172,7 @@ class Desk:
 
     def _settle(self) -> tuple[Record, Sight | None]:
         try:
-            directory = _fs.Directory(os.path.dirname(self._artifact.path), self._fs)
+            directory = _fs.Directory(self._artifact.directory, self._fs)
         except (FileNotFoundError, NotADirectoryError):
             return self._artifact.shelf.load(), None  # the tool will make it; nothing can stand there
         with directory:

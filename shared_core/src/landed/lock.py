@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import _thread
 import errno
-import os
-import stat
 from time import monotonic, sleep, time
 
 from landed import _fs
-from landed._fs import LOCAL
+from landed._fs import LOCAL, posix
 from landed.errors import LockTimeout, NotLanded, Refused, from_os_error
 from landed.process import me
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Hashable
     from typing import Final
 
@@ -118,7 +117,7 @@ class Lock:
     __slots__ = ("_fs", "_generation", "_held", "_mode", "_seen", "_watched", "path")
 
     def __init__(self, path: str, *, mode: int = PRIVATE, fs: _fs.FileOps = LOCAL) -> None:
-        self.path = path if path.startswith(os.sep) else os.path.abspath(path)
+        self.path = path if path.startswith(_fs.SEP) else _absolute(path)
         self._mode = mode
         self._watched = False
         self._seen = (0, 0)
@@ -271,10 +270,10 @@ class Lock:
     def _open(self, slot: _Slot) -> None:
         with _guard:
             _close(self._fs, slot)  # what is beside it may be as old as the lock file that is gone
-            slot.fd = self._fs.open(self.path, os.O_RDWR | os.O_CREAT | _fs.KEPT, self._mode)
+            slot.fd = self._fs.open(self.path, posix.O_RDWR | posix.O_CREAT | _fs.KEPT, self._mode)
             _descriptors.add(slot.fd)
         status = self._fs.fstat(slot.fd)
-        if not stat.S_ISREG(status.st_mode):
+        if not _fs.is_regular(status):
             raise OSError(errno.EINVAL, "it is not a regular file", self.path)
         slot.identity = (status.st_dev, status.st_ino)
         slot.ours = status.st_nlink <= 1  # else it may be a neighbour's second name for somebody's file
@@ -373,7 +372,7 @@ class StoreLock(Lock):
 
     def _check_beside(self, fd: int, path: str) -> None:
         status = self._fs.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        if not _fs.is_regular(status) or status.st_nlink > 1:
             raise OSError(errno.EINVAL, "it is not a regular file of one name", path)
         self._give_bits(fd, status)
 
@@ -398,6 +397,12 @@ class StoreLock(Lock):
         if self._held is None or self._held.slot is None or self._generation != _generation:
             raise NotLanded("the lock is not held", path=self.path, step="lock")
         return self._held.slot
+
+
+def _absolute(path: str) -> str:
+    import os
+
+    return os.path.abspath(path)
 
 
 _signed: tuple[Owner, bytes] | None = None
@@ -497,12 +502,14 @@ def _after_fork_in_child() -> None:
     _generation += 1
     for fd in _descriptors:
         try:
-            os.close(fd)
+            posix.close(fd)
         except OSError:
             continue  # closed already; there is nothing to keep
     _descriptors.clear()
     _slots.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+if hasattr(posix, "register_at_fork"):
+    posix.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import _thread
-import os
 
+from landed._fs import posix
 from landed.artifact import OUTSIDE, Absent
 from landed.errors import Bypassed, LandedError, OutcomeUnknown, Refused, StaleWrite
 from landed.publish import LEVELS
@@ -148,5 +148,5 @@ def _after_fork_in_child() -> None:
     _guard = _thread.allocate_lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+if hasattr(posix, "register_at_fork"):
+    posix.register_at_fork(after_in_child=_after_fork_in_child)

@@ -5,8 +5,9 @@ The text is for messages and reports. Mutual exclusion never rests on it; the ke
 
 from __future__ import annotations
 
-import os
 import sys
+
+from landed._fs import SEP, environ, posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,17 +93,17 @@ _me: Owner | None = None
 def me() -> Owner:
     """This process."""
     global _me  # noqa: PLW0603 - one cached value per process
-    pid = os.getpid()
+    pid = posix.getpid()
     if _me is None or _me.pid != pid:
-        host = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+        host = posix.uname().nodename if hasattr(posix, "uname") else environ("COMPUTERNAME") or ""
         _me = Owner(pid, start_token(pid), host.replace(" ", "_") or "-", _program())
     return _me
 
 
 def _program() -> str:
     argv = getattr(sys, "argv", None) or [""]
-    script = os.path.basename(argv[0])
-    name = os.environ.get("LANDED_PROGRAM") or (script if script and script != "-c" else f"python{sys.version_info[0]}")
+    script = argv[0].rpartition(SEP)[2]
+    name = environ("LANDED_PROGRAM") or (script if script and script != "-c" else f"python{sys.version_info[0]}")
     return name.replace("\n", " ").encode("utf-8", "backslashreplace").decode()  # names of files need not be UTF-8
 
 
@@ -119,8 +120,8 @@ def here() -> str:
     """What the start tokens of this boot and this namespace of process ids begin with; "" when that cannot be told."""
     boot = boot_id()[:BOOT_SHOWN]
     try:
-        namespace = os.stat("/proc/self/ns/pid").st_ino
-        own = os.readlink("/proc/self") == str(os.getpid())  # else /proc shows the processes of another namespace
+        namespace = posix.stat("/proc/self/ns/pid").st_ino
+        own = posix.readlink("/proc/self") == str(posix.getpid())  # else /proc shows the processes of another namespace
     except OSError:
         return ""
     return f"{boot}.{namespace}." if boot and own else ""
@@ -129,17 +130,17 @@ def here() -> str:
 def _start_ticks(pid: int) -> str | None:
     """The clock ticks from the boot to the start of `pid`; "" when there is no such process, None when hidden."""
     try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        fd = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
     except FileNotFoundError:
         return None if _answers(pid) else ""
     except OSError:
         return None
     try:
-        text = os.read(fd, 4096)
+        text = posix.read(fd, 4096)
     except ProcessLookupError:
         return ""
     finally:
-        os.close(fd)
+        posix.close(fd)
     # Field 22, counted after the program name, which is in parentheses and may hold anything.
     fields = text[text.rindex(b")") + 2 :].split()
     return "" if fields[0] == b"Z" else fields[19].decode()  # a zombie runs no more and holds nothing
@@ -148,7 +149,7 @@ def _start_ticks(pid: int) -> str | None:
 def _answers(pid: int) -> bool:
     """Whether there is a process `pid`, also where /proc hides those of other users (its option hidepid)."""
     try:
-        os.kill(pid, 0)
+        posix.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except OSError:
@@ -159,29 +160,29 @@ def _answers(pid: int) -> bool:
 def locker(inode: int) -> Owner | None:
     """The process that holds a flock on the file of this inode number; None when the kernel names none, or several."""
     try:
-        fd = os.open("/proc/locks", os.O_RDONLY | os.O_CLOEXEC)
+        fd = posix.open("/proc/locks", posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
         return None
-    with os.fdopen(fd, "rb") as file:
+    with open(fd, "rb") as file:
         lines = [line.split() for line in file]
     ending = b":%d" % inode  # the numbers of devices differ from those of stat on some file systems
     pids = {int(line[4]) for line in lines if line[1] == b"FLOCK" and line[5].endswith(ending)}
     if len(pids) != 1:
         return None
     pid = pids.pop()
-    return me() if pid == os.getpid() else Owner(pid, start_token(pid), me().host, _program_of(pid))
+    return me() if pid == posix.getpid() else Owner(pid, start_token(pid), me().host, _program_of(pid))
 
 
 def _program_of(pid: int) -> str:
     try:
-        fd = os.open(f"/proc/{pid}/cmdline", os.O_RDONLY | os.O_CLOEXEC)
+        fd = posix.open(f"/proc/{pid}/cmdline", posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
         return "a process"
     try:
-        words = os.read(fd, 4096).split(b"\0")
+        words = posix.read(fd, 4096).split(b"\0")
     finally:
-        os.close(fd)
-    names = [os.path.basename(word) for word in words[:2] if word and not word.startswith(b"-")]
+        posix.close(fd)
+    names = [word.rpartition(b"/")[2] for word in words[:2] if word and not word.startswith(b"-")]
     return names[-1].decode("utf-8", "backslashreplace").replace("\n", " ") if names else "a process"
 
 
@@ -199,13 +200,13 @@ _boot_id: str | None = None
 def _read_boot_id() -> str:
     if sys.platform == "linux":
         try:
-            fd = os.open("/proc/sys/kernel/random/boot_id", os.O_RDONLY | os.O_CLOEXEC)
+            fd = posix.open("/proc/sys/kernel/random/boot_id", posix.O_RDONLY | posix.O_CLOEXEC)
         except OSError:
             return ""
         try:
-            return os.read(fd, 64).decode().strip()
+            return posix.read(fd, 64).decode().strip()
         finally:
-            os.close(fd)
+            posix.close(fd)
     if sys.platform == "darwin":  # pragma: no cover - run on macOS only
         return _command_output(["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"])
     return ""  # pragma: no cover - run on Windows only

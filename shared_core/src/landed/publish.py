@@ -8,10 +8,8 @@ disk (fsyncgate; PostgreSQL, "data_sync_retry").
 
 from __future__ import annotations
 
-import os
-import stat
-
 from landed import _fs
+from landed._fs import posix
 from landed.errors import (
     LandedError,
     NotLanded,
@@ -24,6 +22,7 @@ from landed.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
     from typing import Final
 
@@ -40,6 +39,8 @@ READ: Final = "read"
 DEVICE: Final = "device"
 """Verify level: the same, after the system was asked to forget what it has cached."""
 LEVELS: Final = (READ, DEVICE)
+SET_ID: Final = 0o6000
+"""The set-user-id and set-group-id bits of a mode."""
 ACCESS_LIST: Final = "system.posix_acl_access"
 KEPT_XATTRS: Final = ("user.", ACCESS_LIST, "com.apple.")
 """What a replaced file hands on. Labels (security.*) are the policy's to set and capabilities end with the bytes."""
@@ -51,7 +52,7 @@ class Replaced:
     __slots__ = ("gid", "mode", "uid", "xattrs")
 
     def __init__(self, status: os.stat_result, xattrs: dict[str, bytes]) -> None:
-        self.mode = stat.S_IMODE(status.st_mode)
+        self.mode = status.st_mode & 0o7777
         self.uid = status.st_uid
         self.gid = status.st_gid
         self.xattrs = xattrs
@@ -184,7 +185,7 @@ def _failed(kind: type[Kind], error: OSError, path: str, step: str) -> Kind:
 
 
 def _create(directory: _fs.Directory, temp: str, mode: int) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL
     try:
         return directory.open(temp, flags, mode)
     except FileExistsError:
@@ -207,7 +208,7 @@ def _hand_on(fs: _fs.FileOps, fd: int, own: os.stat_result, replaced: Replaced |
         except PermissionError:
             # Only root may give a file away. As with any editor that saves by rename, the file becomes the writer's;
             # it keeps its group where the writer is a member, and never the set-id bits of another owner.
-            mode &= ~(stat.S_ISUID | stat.S_ISGID)
+            mode &= ~(SET_ID)
             try:
                 fs.fchown(fd, -1, replaced.gid)
             except PermissionError:
@@ -413,9 +414,7 @@ def refuse_kind(path: str, status: os.stat_result) -> None:
     Raises:
         Refused: it is a directory, a FIFO, a socket, a device or a link.
     """
-    if stat.S_ISREG(status.st_mode):
-        return
-    kind = next((words for test, words in _KINDS if test(status.st_mode)), None)
+    kind = _KINDS.get(status.st_mode & _fs.KIND)
     if kind is not None:
         raise Refused(f"the target is {kind}, not a regular file", path=path, step="target")
 
@@ -435,11 +434,12 @@ def refuse_hard_link(path: str, status: os.stat_result) -> None:
         )
 
 
-_KINDS: Final = (
-    (stat.S_ISDIR, "a directory"),
-    (stat.S_ISFIFO, "a FIFO"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a character device"),
-    (stat.S_ISBLK, "a block device"),
-    (stat.S_ISLNK, "a symbolic link"),
-)
+_KINDS: Final = {
+    0o040000: "a directory",
+    0o010000: "a FIFO",
+    0o140000: "a socket",
+    0o020000: "a character device",
+    0o060000: "a block device",
+    _fs.LINK: "a symbolic link",
+}
+"""What is no regular file, by its bits; they are the same on every Unix, and Python's own on Windows."""

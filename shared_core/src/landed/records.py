@@ -12,11 +12,10 @@ chain from the current version back, each line naming the version it replaced.
 
 from __future__ import annotations
 
-import os
 from time import time
 
 from landed import _fs
-from landed._fs import LOCAL
+from landed._fs import LOCAL, SEP, posix
 from landed.errors import Corrupt, NotLanded, from_os_error
 from landed.lock import StoreLock
 from landed.process import Owner, me
@@ -221,7 +220,7 @@ class Shelf:
         self.store = store
         self.name = name
         self._fs = fs
-        self._stem = f"{store.artifacts}{os.sep}{key}"
+        self._stem = f"{store.artifacts}{SEP}{key}"
         self.record_path = self._stem + ".record"
         self.lock = StoreLock(self._stem + ".lock", mode=store.mode, fs=fs)
 
@@ -269,7 +268,7 @@ class Shelf:
     def put(self, state: State, *, flush: bool = False) -> None:
         """Write a state that was made beforehand, as `save` does. It follows the one that was written last."""
         lock = self.lock
-        fd = lock.beside(self.record_path, os.O_RDWR | os.O_CREAT)
+        fd = lock.beside(self.record_path, posix.O_RDWR | posix.O_CREAT)
         if flush and not state.record.named:
             self._flush_names()
             state.record.named = True  # said only once it is so
@@ -289,7 +288,7 @@ class Shelf:
         Or have failed to flush them.
         """
         with _fs.Directory(self.store.artifacts, self._fs) as directory:
-            directory.change(os.path.basename(self._stem) + ".new")
+            directory.change(f"{self._stem.rpartition(SEP)[2]}.new")
             directory.sync()
         flush_ancestors(self._fs, self.store.artifacts)
 
@@ -314,7 +313,7 @@ class Shelf:
         """Append a line to the log that writes of this `edition` use. Needs the lock."""
         path = self.log_path
         # Another program may have set aside the one that this one has open; it does so between two editions only.
-        fd = self.lock.beside(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, edition)
+        fd = self.lock.beside(path, posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND, edition)
         try:
             # The newline first: a line that was cut short ends there, and takes nothing with it.
             _fs.write_all(self._fs, fd, b"\n" + line.encode("utf-8", "surrogateescape"))
@@ -340,7 +339,7 @@ class Shelf:
         lock = self.lock
         if not lock.held:
             return read_record(self.record_path, self._fs)
-        text = self._fs.pread(lock.beside(self.record_path, os.O_RDWR), 2 * SLOT_SIZE, 0)
+        text = self._fs.pread(lock.beside(self.record_path, posix.O_RDWR), 2 * SLOT_SIZE, 0)
         known = lock.known
         if isinstance(known, State) and _is_newest(text, known.block, known.record.sequence):
             return known.record.copy()
@@ -359,7 +358,7 @@ def read_record(path: str, fs: _fs.FileOps) -> Record | None:
     Raises:
         OSError: as the system does; FileNotFoundError when there is no record.
     """
-    fd = fs.open(path, os.O_RDONLY | _fs.KEPT)
+    fd = fs.open(path, posix.O_RDONLY | _fs.KEPT)
     try:
         return newest(fs.pread(fd, 2 * SLOT_SIZE, 0))
     finally:
@@ -387,7 +386,7 @@ def _is_newest(text: bytes, block: bytes, sequence: int) -> bool:
 
 def next_write(counter: int, digest: str, size: int, base: str, owner: Owner | None = None) -> Write:
     """A write that this process (or `owner`) is about to begin, with a version that was never given out."""
-    return Write(f"{counter + 1}-{os.urandom(6).hex()}", digest, size, base, owner or me(), time())
+    return Write(f"{counter + 1}-{posix.urandom(6).hex()}", digest, size, base, owner or me(), time())
 
 
 def counter_of(version: str) -> int:

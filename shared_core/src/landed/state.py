@@ -8,21 +8,24 @@ containers that mount it under different names still meet.
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 
 from landed import _fs
+from landed._fs import SEP, environ, parent_of, posix
 from landed.errors import NotLanded, Refused, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
+    from types import ModuleType
     from typing import Final
 
 
 STORE_NAME: Final = ".landed"
 """The store of a shared directory, in that directory."""
+STICKY: Final = 0o1000
+"""The bit of a directory like ``/tmp``, where everybody keeps to their own files."""
 ARTIFACTS: Final = "artifacts"
 """In a store: locks, records and logs of whole files."""
 
@@ -43,16 +46,16 @@ class Store:
         self.root = root
         self.base = base
         self.mode = mode
-        self.artifacts = os.path.join(root, ARTIFACTS)
+        self.artifacts = f"{root}{SEP}{ARTIFACTS}"
         self._identity = ""
 
     def name_of(self, path: str) -> str:
         """The true name that `path` (resolved, absolute) has in this store."""
-        return case_key(path, os.path.relpath(path, self.base) if self.base else path)
+        return case_key(path, path[len(self.base.rstrip(SEP)) + 1 :] if self.base else path)
 
     def path_of(self, name: str) -> str:
         """The absolute path of a true name."""
-        return os.path.join(self.base, name) if self.base else name
+        return f"{self.base.rstrip(SEP)}{SEP}{name}" if self.base else name
 
     def identity(self, fs: _fs.FileOps) -> str:
         """What tells this store from others, whatever they are called: device and inode.
@@ -110,7 +113,7 @@ def make_directories(fs: _fs.FileOps, path: str, mode: int, created: list[str]) 
             fs.mkdir(path, mode)
         except FileNotFoundError:
             missing.append(path)
-            path = os.path.dirname(path)
+            path = parent_of(path)
             continue
         except FileExistsError:
             if not missing:
@@ -143,7 +146,7 @@ def flush_ancestors(fs: _fs.FileOps, path: str, made: Sequence[str] = ()) -> Non
     Raises:
         OSError: a flush failed, or the parent of one that was made cannot be opened for it.
     """
-    while (parent := os.path.dirname(path)) != path:
+    while (parent := parent_of(path)) != path:
         try:
             directory = _fs.Directory(parent, fs)
         except PermissionError:
@@ -164,12 +167,13 @@ def user_store() -> Store:
     Raises:
         Refused: another user has made it.
     """
-    chosen = os.environ.get("LANDED_STATE_DIR")
-    others = (None,) * 3 if chosen else tuple(map(os.environ.get, ("XDG_STATE_HOME", "LOCALAPPDATA", "HOME")))
+    chosen = environ("LANDED_STATE_DIR")
+    others = (None,) * 3 if chosen else tuple(map(environ, ("XDG_STATE_HOME", "LOCALAPPDATA", "HOME")))
     settings = (sys.platform, chosen, *others)
     store = _user_stores.get(settings)
     if store is None:
-        root = os.path.realpath(_user_root(*settings[1:4]))
+        root = _user_root(*settings[1:])
+        root = _real_directory(root) or _paths().realpath(root)
         _refuse_another_users(root)
         store = _user_stores[settings] = Store(root)
     return store
@@ -178,7 +182,7 @@ def user_store() -> Store:
 def _refuse_another_users(root: str) -> None:
     try:
         status = _fs.LOCAL.stat(root)
-        if _may_keep(status, os.path.dirname(root), _fs.LOCAL) or os.geteuid() == 0:
+        if _may_keep(status, parent_of(root), _fs.LOCAL) or posix.geteuid() == 0:
             return  # root in a container often works on what is another user's outside
     except OSError:
         return  # it is to be made, or whoever uses it is told
@@ -190,15 +194,23 @@ def _refuse_another_users(root: str) -> None:
     )
 
 
-def _user_root(chosen: str | None, xdg: str | None, local: str | None) -> str:
-    home = os.path.expanduser("~")
+def _user_root(chosen: str | None, xdg: str | None, local: str | None, home: str | None) -> str:
     if chosen:
         return chosen
+    if sys.platform == "win32" or not home:
+        home = _paths().expanduser("~")
     if sys.platform == "darwin":
-        return os.path.join(home, "Library", "Application Support", "landed")
+        return f"{home}/Library/Application Support/landed"
     if sys.platform == "win32":
-        return os.path.join(local or home, "landed", "state")
-    return os.path.join(xdg or os.path.join(home, ".local", "state"), "landed")
+        return f"{local or home}{SEP}landed{SEP}state"
+    return f"{xdg or f'{home}/.local/state'}/landed"
+
+
+def _paths() -> ModuleType:
+    """`os.path`, for the paths that are not the usual ones; see `_fs.posix`."""
+    import os
+
+    return os.path
 
 
 def store_for(directory: str, fs: _fs.FileOps) -> Store:
@@ -209,13 +221,13 @@ def store_for(directory: str, fs: _fs.FileOps) -> Store:
     Raises:
         NotLanded: a directory above cannot be searched, or is none.
     """
-    above = directory.rstrip(os.sep)
+    above = directory.rstrip(SEP)
     while True:
         try:
             status = fs.stat(above + _SHARED, follow_symlinks=False)
-            _refuse_planted(status, above or os.sep, fs)
+            _refuse_planted(status, above or SEP, fs)
         except (FileNotFoundError, NotADirectoryError):
-            parent = above.rpartition(os.sep)[0]
+            parent = above.rpartition(SEP)[0]
             if parent == above or not above:
                 return user_store()
             above = parent
@@ -224,16 +236,16 @@ def store_for(directory: str, fs: _fs.FileOps) -> Store:
                 NotLanded, error, "the store that keeps it cannot be looked for", path=directory, step="state"
             ) from error
         else:
-            return Store(f"{above}{os.sep}{STORE_NAME}", above or os.sep, status.st_mode & 0o666)
+            return Store(f"{above}{SEP}{STORE_NAME}", above or SEP, status.st_mode & 0o666)
 
 
-_SHARED: Final = f"{os.sep}{STORE_NAME}{os.sep}{ARTIFACTS}"
+_SHARED: Final = f"{SEP}{STORE_NAME}{SEP}{ARTIFACTS}"
 """What makes a directory shared, after its path."""
 
 
 def _refuse_planted(artifacts: os.stat_result, base: str, fs: _fs.FileOps) -> None:
     """A store rules over everything below it: refuse one, or a link to one, that a neighbour has put there."""
-    path = os.path.join(base, STORE_NAME)
+    path = f"{base.rstrip(SEP)}{SEP}{STORE_NAME}"
     for status in (artifacts, fs.stat(path, follow_symlinks=False)):
         if not _may_keep(status, base, fs):
             raise Refused(
@@ -259,20 +271,20 @@ def resolve(path: str | os.PathLike[str]) -> str:
     Raises:
         Refused: the path is empty, holds a NUL, is a loop of links, names a directory, or has no form in bytes.
     """
-    name = os.fspath(path)
+    name = posix.fspath(path)
     if not isinstance(name, str):
-        raise Refused("a path is a str or an os.PathLike of str", path=os.fsdecode(name), step="path")
+        raise Refused("a path is a str or an os.PathLike of str", path=_fs.decoded(name), step="path")
     if not name or "\0" in name:
         raise Refused("a path is not empty and holds no NUL", path=repr(name), step="path")
     if "://" in name:
         from landed.engines import refuse_address  # no path of a file looks like this
 
         refuse_address(name)
-    if name[-1] == os.sep or name[-1] == os.altsep:
+    if name[-1] == SEP or name[-1] == "/":
         raise Refused("the path names a directory", path=name, step="path", hint="Name a file in it.")
     try:
         if not name.isascii():
-            name = os.fsdecode(os.fsencode(name))  # two strings can be one name in bytes, which the file system knows
+            name = _fs.decoded(_fs.encoded(name))  # two strings can be one name in bytes, which the file system knows
         real = _in_real_directory(name)
         if not real:
             _refuse_planted_link(name)
@@ -283,7 +295,7 @@ def resolve(path: str | os.PathLike[str]) -> str:
         raise Refused(f"the path has no form in bytes: {error}", path=ascii(name), step="path") from error
     except OSError as error:
         raise from_os_error(Refused, error, "the path cannot be resolved", path=name, step="path") from error
-    if real[-1] == os.sep:
+    if real[-1] == SEP:
         raise Refused("the path names a directory", path=name, step="path", hint="Name a file in it.")
     return real
 
@@ -295,11 +307,11 @@ def _refuse_planted_link(name: str) -> None:
         Refused: the path is such a link.
         OSError: as the system does.
     """
-    if _fs.WINDOWS or not os.path.islink(name):
+    if _fs.WINDOWS or not _is_link(name):
         return
-    link = os.lstat(name)
-    directory = os.stat(os.path.dirname(name) or os.curdir)
-    if directory.st_mode & stat.S_ISVTX and link.st_uid != 0 and not _fs.is_ours(link):
+    link = posix.lstat(name)
+    directory = posix.stat(name.rpartition(SEP)[0] or (SEP if name[0] == SEP else "."))
+    if directory.st_mode & STICKY and link.st_uid != 0 and not _fs.is_ours(link):
         raise Refused(
             f"the path is a link that user {link.st_uid} has made, in a directory where everybody keeps to their own",
             path=name,
@@ -313,14 +325,26 @@ def _in_real_directory(name: str) -> str:
     head, slash, last = name.rpartition("/")
     if last in {".", ".."}:
         return ""
-    try:
-        directory = _fs.real_directory(head or slash or ".")
-    except OSError:
-        return ""  # os.path.realpath knows what to make of it
-    if not directory.startswith("/") or directory.endswith(" (deleted)"):
-        return ""  # Linux says so of a directory that has no path any more
+    directory = _real_directory(head or slash or ".")
     real = f"{directory.rstrip('/')}/{last}"
-    return "" if os.path.islink(real) else real
+    return "" if not directory or _is_link(real) else real
+
+
+def _real_directory(path: str) -> str:
+    """Where an existing directory is behind every link; "" where `os.path.realpath` knows better what to make of it."""
+    try:
+        directory = _fs.real_directory(path)
+    except OSError:
+        return ""
+    # Linux says "(deleted)" of a directory that has no path any more.
+    return directory if directory.startswith("/") and not directory.endswith(" (deleted)") else ""
+
+
+def _is_link(path: str) -> bool:
+    try:
+        return posix.lstat(path).st_mode & _fs.KIND == _fs.LINK
+    except (OSError, ValueError):
+        return False
 
 
 def case_key(path: str, name: str) -> str:
@@ -329,10 +353,10 @@ def case_key(path: str, name: str) -> str:
         return name
     if sys.platform == "darwin":  # pragma: no cover - run on macOS only
         try:
-            directory = os.path.dirname(path)
-            while not os.path.isdir(directory):
-                directory = os.path.dirname(directory)
-            if os.pathconf(directory, _PC_CASE_SENSITIVE):
+            directory = parent_of(path)
+            while not _paths().isdir(directory):
+                directory = parent_of(directory)
+            if posix.pathconf(directory, _PC_CASE_SENSITIVE):
                 return name
         except OSError:
             return _folded(name)
