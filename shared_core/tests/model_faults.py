@@ -63,10 +63,6 @@ LOST_REPLIES: dict[str, int] = {"rename": errno.EIO, "link": errno.EEXIST, "unli
 """What a remote file system answers to a call that it carried out, when the reply was lost and the call sent again."""
 
 
-class Known(Exception):
-    """Only problems that are known to remain were found: what a case that is marked as such has to raise."""
-
-
 class Case(NamedTuple):
     """An operation, what is there before, and what there is after it; `after` is `before` for a read.
 
@@ -297,8 +293,8 @@ def double_faults(
 
 
 def failed_flushes(case: Case, disk: Disk) -> Iterator[dict[int, Fault]]:
-    """Those of `double_faults` that begin with a flush."""
-    return double_faults(case, disk, first=lambda call: call.name == "fsync")
+    """Those of `double_faults` that begin with a flush, and what follows it to the end of the clean-up."""
+    return double_faults(case, disk, reach=8, first=lambda call: call.name == "fsync")
 
 
 def interrupts(case: Case, disk: Disk) -> Iterator[dict[int, Fault]]:

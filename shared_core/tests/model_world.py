@@ -35,16 +35,18 @@ class Program:
         self._slots: dict[str, Any] = {}
         self._descriptors: set[int] = set()
         self._stores: dict[Any, Any] = {}
+        self._unflushed: set[str] = set()
 
     @contextmanager
     def running(self) -> Iterator[Files]:
         """What landed keeps for the whole process is this program's for the length of the block."""
-        before = lock._slots, lock._descriptors, state._user_stores
-        lock._slots, lock._descriptors, state._user_stores = self._slots, self._descriptors, self._stores
+        before = lock._slots, lock._descriptors, state._user_stores, state._unflushed
+        lock._slots, lock._descriptors = self._slots, self._descriptors
+        state._user_stores, state._unflushed = self._stores, self._unflushed
         try:
             yield self.files
         finally:
-            lock._slots, lock._descriptors, state._user_stores = before
+            lock._slots, lock._descriptors, state._user_stores, state._unflushed = before
 
     @property
     def kept_descriptors(self) -> int:

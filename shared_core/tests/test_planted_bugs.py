@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 from model_calls import Call
-from model_faults import KINDS, NEW, OLD, old_file, problems_of
+from model_faults import KINDS, NEW, OLD, failed_flushes, old_file, problems_of
 from model_fs import ModelFS
 from model_promise import History, Step
 from model_world import PATH, STATE, Program, content, foreign_write, new_disk
 
-from landed import _fs, artifact, files, memory, process, publish, records
+from landed import _fs, artifact, files, memory, process, publish, records, state
 from landed.artifact import ABSENT
 from landed.errors import Bypassed, LandedError, LockTimeout, StaleWrite, VerifyFailed
 from landed.values import ANY
@@ -48,6 +48,10 @@ def one_failure(name: str) -> set[str]:
             failed = re.match(r"\d+:(\w+)\(.*?\)(?: -> \w+\((\d+))?", place)
             seen.add(f"{problem}: {failed.groups() if failed else place}")
     return seen
+
+
+def failed_flush(name: str) -> set[str]:
+    return set(problems_of(name, failed_flushes, xattrs=True))
 
 
 def interfere(call_name: str, meddle: Callable[[Program], None]) -> tuple[BaseException | None, bytes | None]:
@@ -155,6 +159,8 @@ CHECKS: dict[str, Callable[[], set[str]]] = {
     "one failure: replace": lambda: one_failure("replace"),
     "one failure: create": lambda: one_failure("create"),
     "one failure: delete": lambda: one_failure("delete"),
+    "failed flush: create": lambda: failed_flush("create"),
+    "failed flush: create in new directories": lambda: failed_flush("create in new directories"),
     "bypassed while writing": bypassed_while_writing,
     "bypassed after the rename": bypassed_after_rename,
     "changed in place after the rename": changed_in_place_after_rename,
@@ -319,6 +325,14 @@ BUGS: dict[str, tuple[Plant, str]] = {
         _replacing(files, "flush_ancestors", lambda *_: None),
         "power cut: create in new directories",
     ),
+    "no mark beside a new directory that stays unflushed": (
+        _replacing(state, "_take_back", lambda *_: None),
+        "failed flush: create",
+    ),
+    "no heed of the mark beside a directory": (
+        _replacing(state, "_flush", lambda directory: directory.sync()),
+        "failed flush: create in new directories",
+    ),
     "rename before the flush of the bytes": (_sync_too_late, "power cut: replace"),
     "link before the flush of the bytes": (_sync_too_late, "power cut: create"),
     "flush of the directory before the rename": (_directory_sync_too_early, "power cut: replace"),
@@ -382,7 +396,7 @@ _as_it_is: dict[str, set[str]] = {}
 
 
 def baseline(check: str) -> set[str]:
-    """What a check sees on the core as it is: nothing, but for what the other modules mark as known."""
+    """What a check sees on the core as it is."""
     if check not in _as_it_is:
         _as_it_is[check] = CHECKS[check]()
     return _as_it_is[check]

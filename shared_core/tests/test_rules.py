@@ -16,6 +16,7 @@ from recording import Call, Recording, failing
 
 import landed
 from landed import NotLanded, OutcomeUnknown, _fs
+from landed.state import UNFLUSHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -222,6 +223,32 @@ def test_new_directories_are_flushed_up_to_the_first_that_existed(
     flushed = [call.path for call in fs.named("fsync")]
     for directory in (work, work / "x", work / "x" / "y", work / "x" / "y" / "z"):
         assert str(directory) in flushed
+
+
+def test_a_new_directory_that_can_neither_be_flushed_nor_removed_is_marked(
+    files: landed.Files, fs: Recording, work: Path
+) -> None:
+    fs.before("fsync", failing(errno.EIO), on=str(work))
+    fs.before("rmdir", failing(errno.EIO), always=True)
+    with pytest.raises(NotLanded, match="directories above cannot be flushed"):
+        files.write(work / "x" / "a", b"mine")
+    assert only(work) == [UNFLUSHED, "x"]
+    fs.forget()
+    other_fs = Recording()
+    landed.Files(other_fs).write(work / "x" / "a", b"theirs")
+    files.write(work / "x" / "b", b"mine")
+    for each in (other_fs, fs):  # neither asks for the same flush again
+        flush = each.calls.index(each.named("fsync", on=str(work))[0])
+        assert [call.name for call in each.calls[:flush] if f"{UNFLUSHED}-" in call.path] == ["open", "close", "unlink"]
+    assert only(work) == ["x"]
+
+
+def test_a_new_directory_that_cannot_be_flushed_leaves_no_mark(files: landed.Files, fs: Recording, work: Path) -> None:
+    fs.before("fsync", failing(errno.EIO), on=str(work))
+    with pytest.raises(NotLanded):
+        files.write(work / "x" / "y" / "a", b"mine")
+    assert fs.named("open", on=UNFLUSHED)
+    assert only(work) == []
 
 
 def test_an_error_at_close_counts_and_close_is_not_repeated(files: landed.Files, fs: Recording, target: Path) -> None:

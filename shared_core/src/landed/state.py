@@ -26,6 +26,8 @@ STORE_NAME: Final = ".landed"
 """The store of a shared directory, in that directory."""
 STICKY: Final = 0o1000
 """The bit of a directory like ``/tmp``, where everybody keeps to their own files."""
+UNFLUSHED: Final = ".landed-unflushed"
+"""In a directory with one in it whose name could be neither flushed nor taken back."""
 ARTIFACTS: Final = "artifacts"
 """In a store: locks, records and logs of whole files."""
 
@@ -141,7 +143,8 @@ def flush_ancestors(fs: _fs.FileOps, path: str, made: Sequence[str] = ()) -> Non
     they are. POSIX asks for it; ext4, xfs and btrfs keep the ancestors of a flushed directory by themselves.
 
     Args:
-        made: the directories that the caller has just made.
+        made: the directories that the caller has just made, deepest first. They are removed again when the flush of
+            one's name fails; where that fails as well, `UNFLUSHED` is left beside it.
 
     Raises:
         OSError: a flush failed, or the parent of one that was made cannot be opened for it.
@@ -154,8 +157,55 @@ def flush_ancestors(fs: _fs.FileOps, path: str, made: Sequence[str] = ()) -> Non
                 raise
             return  # not a directory that programs of this user make
         with directory:
-            directory.sync()
+            try:
+                _flush(directory)
+            except OSError:
+                _unflushed.add(parent)
+                if path in made:
+                    _take_back(fs, directory, path, made)
+                raise
         path = parent
+
+
+_unflushed: set[str] = set()
+"""Directories that this program failed to flush: it does not ask for the same again."""
+
+
+def _flush(directory: _fs.Directory) -> None:
+    """Flush a directory; by way of a change where an earlier flush failed, in this program or one that left its mark.
+
+    That writes the block which holds the name anew. In a directory of many blocks it may be another one: then only the
+    file system's own refusal to go on after a failed flush (ext4, xfs and btrfs do refuse) stands before a loss.
+    """
+    try:
+        directory.lstat(UNFLUSHED)
+        marked = True
+    except FileNotFoundError:
+        marked = False
+    if marked or directory.path in _unflushed:
+        directory.change(f"{UNFLUSHED}-{posix.urandom(6).hex()}")
+    directory.sync()
+    try:
+        if marked:
+            directory.unlink(UNFLUSHED)
+    except (FileNotFoundError, PermissionError):
+        return  # another program was at it as well, or it is another user's, who then removes it
+
+
+def _take_back(fs: _fs.FileOps, directory: _fs.Directory, path: str, made: Sequence[str]) -> None:
+    """Remove what was made, as the flush of the name of `path` in `directory` failed.
+
+    The kernel counts a name whose flush failed as flushed: whoever found it would take it for durable. So the mark is
+    set first, and goes with the name.
+    """
+    try:
+        fs.close(directory.open(UNFLUSHED, posix.O_WRONLY | posix.O_CREAT))
+        for one in made:
+            fs.rmdir(one)
+            if one == path:
+                directory.unlink(UNFLUSHED)
+    except OSError:
+        return  # the error of the flush is on its way; what is left is marked, or else the caller still removes it
 
 
 _user_stores: dict[tuple[str | None, ...], Store] = {}
@@ -288,8 +338,8 @@ def resolve(path: str | os.PathLike[str]) -> str:
         real = _in_real_directory(name)
         if not real:
             _refuse_planted_link(name)
-            real = os.path.realpath(name)
-            if os.path.islink(real):  # realpath leaves a loop as it is
+            real = _paths().realpath(name)
+            if _is_link(real):  # realpath leaves a loop as it is
                 raise Refused("the path is a loop of symbolic links", path=name, step="path")
     except UnicodeEncodeError as error:
         raise Refused(f"the path has no form in bytes: {error}", path=ascii(name), step="path") from error
