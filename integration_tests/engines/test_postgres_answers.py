@@ -22,6 +22,7 @@ from landed.journal import Journal
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 
+from postgres_server import PostgresServer  # noqa: E402
 from wire import Wire  # noqa: E402
 
 from landed.postgres.collection import PostgresCollection  # noqa: E402
@@ -122,6 +123,31 @@ def test_a_server_that_falls_silent_is_not_waited_for_for_ever(
     assert time.monotonic() - started < 30
     postgres_wire.cut()
     assert held(PostgresLog(postgres_url))[0] == b"one"
+
+
+def test_a_commit_that_no_standby_confirms_is_not_acknowledged(
+    postgres: PostgresServer, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor when the statement's time is up, at which a wait for a standby may end as if one had answered."""
+    monkeypatch.setattr("landed.postgres.server.STATEMENT", 4_000)
+    monkeypatch.setattr("landed.postgres.server.ANSWER", 6.0)
+    log = PostgresLog(postgres.url("standby", application_name="standby"))
+    sent: list[bytes] = []
+    sql.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    try:
+        sql.execute("SELECT pg_reload_conf()")
+        deadline = time.monotonic() + TIMEOUT
+        while True:  # the server takes its time to begin with it
+            sent.append(b"%d" % len(sent))
+            (commit,) = append(log, sent[-1], timeout=1.0)
+            if commit.error is not None:
+                break
+            assert time.monotonic() < deadline
+    finally:
+        sql.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        sql.execute("SELECT pg_reload_conf()")
+    assert isinstance(commit.error, OutcomeUnknown)
+    assert held(log)[: len(sent) - 1] == sent[:-1]
 
 
 # Groups whose fate is shared, and threads that look meanwhile.
