@@ -36,6 +36,14 @@ COMPOUND = (
 )  # fmt: skip
 PAGE_TIMEOUT = 240
 """Seconds until a page counts as hung."""
+ALONE = {
+    "CREWAI_DISABLE_TELEMETRY": "true",
+    "CREWAI_DISABLE_VERSION_CHECK": "true",
+    "CREWAI_TESTING": "true",
+    "CREWAI_TRACING_ENABLED": "false",
+    "OTEL_SDK_DISABLED": "true",
+}
+"""No page needs another host; CrewAI asks several, and waits for them, unless it is told not to."""
 
 
 class Block(NamedTuple):
@@ -179,4 +187,5 @@ def _compare(shown: str, printed: str, page: Path, line: int) -> None:
 if __name__ == "__main__":
     page = Path(sys.argv[1])
     sys.argv = [""]  # as at an interactive prompt
+    os.environ |= ALONE
     run_page(page)
