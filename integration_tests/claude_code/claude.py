@@ -15,11 +15,11 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("LANDED_CLAUDE_CODE_CACHE") or ROOT / ".make" / "claude-code")
@@ -29,6 +29,8 @@ FETCH_LIMIT = 240
 """Seconds for npm."""
 LIMIT = 90
 """Seconds for one session; most take one."""
+SOON = 20
+"""Seconds in which something must have happened."""
 TOOLS = "Bash,Write,Edit,Read,NotebookEdit,Task,Agent,Workflow"
 OFFLINE = dict.fromkeys(
     (
@@ -216,6 +218,13 @@ def finish(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
         raise AssertionError(f"the session did not end in {LIMIT} s: {out[-2000:]} {err[-2000:]}") from None
     assert process.returncode == 0, (process.returncode, out[-2000:], err[-2000:])
     return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+
+
+def until(happened: Callable[[], object]) -> None:
+    deadline = monotonic() + SOON
+    while not happened():
+        assert monotonic() < deadline, "it did not happen"
+        sleep(0.02)
 
 
 def finish_all(processes: Sequence[subprocess.Popen[str]]) -> None:

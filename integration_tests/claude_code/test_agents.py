@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 import pytest
-from claude import Claude, finish_all
+from claude import Claude, finish_all, until
 from model import Model, text, use
 
 if TYPE_CHECKING:
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 
 SUCCESS = "successfully"
 DENIED = "Nothing was written."
-SOON = 20
-"""Seconds in which something must have happened."""
 
 
 def agent(name: str):
@@ -153,10 +150,7 @@ def test_a_change_by_a_shell_in_the_background_is_named_and_not_overwritten(clau
     def later():
         before.append(model.heard())
         go.touch()
-        deadline = monotonic() + SOON
-        while path.read_text() != "one\nlate\n":
-            assert monotonic() < deadline
-            sleep(0.02)
+        until(lambda: path.read_text() == "one\nlate\n")
         return [use("Bash", command="true")]
 
     wait = f"until [ -e {go} ]; do sleep 0.05; done; echo late >> plan.md"

@@ -7,11 +7,11 @@ import os
 import subprocess
 import sys
 import threading
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import pytest
-from claude import RECOMMENDED, Claude, finish, kill
+from claude import RECOMMENDED, SOON, Claude, finish, kill, until
 from model import Model, text, use
 
 import landed
@@ -23,15 +23,6 @@ if TYPE_CHECKING:
 
 SUCCESS = "successfully"
 DENIED = "Nothing was written."
-SOON = 20
-"""Seconds in which something must have happened."""
-
-
-def until(happened: Callable[[], object]) -> None:
-    deadline = monotonic() + SOON
-    while not happened():
-        assert monotonic() < deadline, "it did not happen"
-        sleep(0.02)
 
 
 def status(claude: Claude) -> dict[str, object]:

@@ -7,9 +7,9 @@ from time import time
 from typing import TYPE_CHECKING
 
 import pytest
+from claude import SOON, until
 from model import Model, text, use
-from terminal import ENTER, ESCAPE, SOON, Terminal
-from test_processes import SUCCESS, until
+from terminal import ENTER, ESCAPE, Terminal
 
 import landed
 from landed.artifact import Artifact
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     Script = Callable[..., Model]
 
+SUCCESS = "successfully"
 QUESTION = "Do you want to create plan.md?"
 
 
