@@ -12,7 +12,6 @@ from drafts import Thread
 import landed
 from langgraph.checkpoint.landed import LandedSaver, threads
 
-
 HOUR = 3600
 
 
