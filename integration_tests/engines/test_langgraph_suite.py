@@ -93,6 +93,7 @@ LOCAL: dict[str, str] = {
     "test_an_unchanged_value_is_stored_once": _FILES,
     "test_space_is_given_back": _FILES,
     "test_any_thread_and_namespace": "it measures the names of files",
+    "test_damage_in_the_middle_is_never_a_shorter_thread": _TREE,
     "test_damage_is_never_an_empty_thread": _TREE,
     "test_nothing_is_plain_with_an_encrypting_serializer": _TREE,
     "test_the_directory_is_removed_under_a_run": "it removes the directory",
