@@ -45,6 +45,8 @@ PIECE: Final = 16 << 10
 append and flush goes through all of a folio's blocks. In one piece, every append would cost 50 us of processor more."""
 CATCH_UP: Final = 16 << 10
 """Bytes that are read at once of what other processes have appended."""
+COMPARED: Final = 64 << 10
+"""Bytes that are read back at once."""
 SALVAGE: Final = "Restore the file, or read what is left with: landed journal salvage"
 NOTHING: Final = bytes(frames.FRAME_HEADER)
 """What stands where the next frame's header will."""
@@ -228,6 +230,17 @@ class Segment:
         except OSError as error:
             raise from_os_error(NotLanded, error, "it cannot be read", path=self.path, step="read") from error
         return data
+
+    def holds(self, data: bytes, offset: int) -> bool:
+        """Whether the file has `data` at `offset`; in pieces, as fresh memory for all of a large one costs more.
+
+        Raises:
+            NotLanded: the system does not give it.
+        """
+        if len(data) <= COMPARED:
+            return self.read(offset, len(data)) == data
+        pieces = range(0, len(data), COMPARED)
+        return all(self.read(offset + at, COMPARED).startswith(data[at : at + COMPARED]) for at in pieces)
 
     def write(self, data: bytes, offset: int) -> None:
         """Write at `offset`; what is behind a small write is filled with zeros.
