@@ -8,6 +8,7 @@ import it takes a second.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import threading
@@ -142,11 +143,14 @@ def paused(path: Path, name: str, durability: str) -> None:
             tell("acknowledged")
 
 
-def climb(path: Path, name: str, steps: int, log: Path) -> None:
-    """Start or resume a run of many steps, each of which leaves a line in `log`."""
+def climb(path: Path, name: str, steps: int, log: Path, most: int) -> None:
+    """Start or resume a run of many steps, each of which leaves a line in `log`; after `most`, wait to be killed."""
     notes = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    done = itertools.count()
 
     def work(number: int) -> None:
+        if next(done) == most:
+            time.sleep(HUNG)
         os.write(notes, f"{number}\n".encode())
         tell(number)
 

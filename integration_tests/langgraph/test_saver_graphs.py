@@ -150,11 +150,12 @@ def test_a_run_that_is_killed_goes_on_in_the_next_process(
     chance = random.Random(1)
     log = tmp_path_factory.mktemp("log") / "log"
     for kill in range(kills + 1):
-        with Program(climb, tmp_path / "checkpoints", "t", steps, log) as climbing:
+        heard = chance.randint(1, 5) if kill < kills else steps
+        with Program(climb, tmp_path / "checkpoints", "t", steps, log, heard + 1) as climbing:
             if kill == kills:
                 assert climbing.end()[-1] == ("done",)
                 continue
-            for _ in range(chance.randint(1, 5)):
+            for _ in range(heard):
                 climbing.hear()
             climbing.kill()
     expected = [str(number) for number in range(steps)]
