@@ -201,21 +201,20 @@ def run(found: dict[str, Mutant], rows: dict[str, Row], *, every: bool, jobs: in
 
 
 def table(rows: dict[str, Row]) -> str:
-    """What is recorded: how many bugs of each kind were tried and seen, and each flush with the test that sees it."""
+    """What is recorded: how many bugs of each kind were tried and seen, and each with the test that sees it."""
     kinds = ["| bugs | tried | " + " | ".join(LAYERS) + " | not seen |", f"|---|---|{'---|' * (len(LAYERS) + 1)}"]
-    flushes = ["| flush left out | layer | a test that fails |", "|---|---|---|"]
+    each = ["| kind | where | layer | a test that fails |", "|---|---|---|---|"]
     for rule in mutation.RULES:
         tried = {name: row for name, row in rows.items() if f": {rule}: " in name}
         cells = [str(sum(bool(row.get(layer)) for row in tried.values()) or "") for layer in LAYERS]
         missed = sum(not any(row.values()) for row in tried.values())
         kinds.append(f"| {rule} | {len(tried)} | {' | '.join(cells)} | {missed or ''} |")
-        if rule == mutation.DROPPED:
-            for name, row in tried.items():
-                layer = next((layer for layer, test in row.items() if test), "none")
-                what = name.replace(f": {rule}", "").replace(": `", " `")
-                test = f"`{row[layer].rpartition('/')[2]}`" if layer in row else ""
-                flushes.append(f"| {what} | {layer} | {test} |")
-    return "\n".join([*kinds, "", *flushes])
+        for name, row in tried.items():
+            layer = next((layer for layer, test in row.items() if test), "none")
+            where = name.replace(f": {rule}: `", " `").replace("|", "\\|")
+            test = f"`{row[layer].rpartition('/')[2]}`" if layer in row else ""
+            each.append(f"| {rule} | {where} | {layer} | {test} |")
+    return "\n".join([*kinds, "", *each])
 
 
 def write(text: str) -> None:
