@@ -106,7 +106,7 @@ def test_the_commands(project: Path, scope: str, capsys: pytest.CaptureFixture[s
     assert main(["uninstall"]) == 0
     assert not os.path.exists(os.path.dirname(path)), "nothing else is in the directory that was made for it"
     assert main(["uninstall"]) == 0
-    assert "in none of them" in capsys.readouterr().out
+    assert "in none of the settings" in capsys.readouterr().out
 
 
 def test_the_last_of_two_scopes_removes_the_directory(project: Path) -> None:

@@ -81,7 +81,8 @@ def examine(project: str, claude: str) -> Iterator[Check]:
         except FileNotFoundError:
             continue
         except (Refused, OSError) as error:
-            yield Check("settings", FAIL, f"{path}: {error}", "Repair the file; Claude Code cannot read it either.")
+            why = error.what if isinstance(error, Refused) else error.strerror
+            yield Check("settings", FAIL, f"{path}: {why}", "Repair the file; Claude Code cannot read it either.")
             continue
         if parsed.get("disableAllHooks"):
             yield Check("hooks", FAIL, f"{path} has disableAllHooks", "Take it out: it turns off this hook as well.")

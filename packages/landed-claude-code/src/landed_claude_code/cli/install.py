@@ -136,7 +136,7 @@ def uninstall(args: argparse.Namespace) -> int:
     if args.json:
         output.emit({"changed": changed, "dry_run": args.dry_run})
     elif not changed:
-        print("it is in none of them")
+        print(f"it is in none of the settings: {', '.join(map(output.shown, paths))}")
     return output.OK
 
 
