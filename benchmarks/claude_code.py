@@ -68,18 +68,20 @@ def spawn(words: list[str], payload: bytes, env: dict[str, str], directory: str)
 def payloads(path: str, size: int, number: int) -> dict[str, bytes]:
     """What Claude Code says around one Write."""
     content = "".join(f"{line:6}: what {number} says in a line of its own\n" for line in range(size // 40))[:size]
-    call = {
+    session = {
         "session_id": f"{SESSION} {size}",  # else one's batch looks at the other's file
         "cwd": os.path.dirname(path),
+    }
+    call = {
         "tool_name": "Write",
         "tool_input": {"file_path": path, "content": content},
         "tool_use_id": f"toolu_{size}_{number}",
     }
     response = {"type": "create", "filePath": path, "content": content, "originalFile": None, "structuredPatch": []}
     return {
-        "PreToolUse": as_sent(hook_event_name="PreToolUse", **call),
-        "PostToolUse": as_sent(hook_event_name="PostToolUse", **call, tool_response=response),
-        "PostToolBatch": as_sent(hook_event_name="PostToolBatch", session_id=call["session_id"]),
+        "PreToolUse": as_sent(**session, hook_event_name="PreToolUse", **call),
+        "PostToolUse": as_sent(**session, hook_event_name="PostToolUse", **call, tool_response=response),
+        "PostToolBatch": as_sent(**session, hook_event_name="PostToolBatch"),
     }
 
 

@@ -22,8 +22,10 @@ _ESCAPE: Final = 6
 r"""Bytes of the longest escape, ``\u0000``."""
 _PIECE: Final = 64 * 1024
 """Bytes that are encoded at once."""
-_WRITTEN: Final = b'"hook_event_name":"PostToolUse","tool_name":"Write","tool_input":{"file_path":"'
-"""How the event after a Write begins: what the tool was to write and what it says that it wrote are on the disk."""
+_AFTER: Final = b'"hook_event_name":"PostToolUse"'
+_WRITE: Final = b'"tool_name":"Write"'
+_PATH: Final = b'"tool_input":{"file_path":"'
+"""How the event after a Write begins: what the tool was to write, and what it says that it wrote, are on the disk."""
 
 
 class Cutter:
@@ -182,13 +184,13 @@ def _encoded(data: bytes) -> bytes:
 
 def written(begun: bytearray) -> bytes:
     """What stands now under the path that was written, as an event that has begun so says; b"" if it says none."""
-    at = begun.find(_WRITTEN)
-    if at < 0:
+    at = begun.find(_PATH)
+    if at < 0 or begun.find(_AFTER, 0, at) < 0 or begun.find(_WRITE, 0, at) < 0:
         return b""
     from landed import _fs
 
     try:
-        path, _ = scanstring(begun[at + len(_WRITTEN) :].decode("utf-8", "replace"), 0, True)  # noqa: FBT003 - as above
+        path, _ = scanstring(begun[at + len(_PATH) :].decode("utf-8", "replace"), 0, True)  # noqa: FBT003 - as above
         fd = _fs.open_regular(_fs.LOCAL, path)
     except (ValueError, OSError):
         return b""
