@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crewai.memory.unified_memory import Memory
-from pydantic import PrivateAttr
+from pydantic import BaseModel, PrivateAttr
 
 from crewai_landed.ledger import Batch, Counts, Ledger, ended
 from crewai_landed.storage import LandedStorage
@@ -38,6 +38,15 @@ class LandedMemory(Memory):
 
     background: bool = False
     _ledger: Ledger = PrivateAttr(default_factory=Ledger)
+
+    if not issubclass(Memory, BaseModel):  # crewai 1.10: nothing makes fields of what stands above
+
+        def __init__(self, *args: Any, background: bool = False, **kwargs: Any) -> None:
+            self.background = background
+            self._ledger = Ledger()
+            if isinstance(spec := kwargs.get("storage"), str):
+                kwargs["storage"] = LandedStorage.from_spec(spec) or spec
+            super().__init__(*args, **kwargs)
 
     def model_post_init(self, context: Any, /) -> None:
         if isinstance(self.storage, str):
