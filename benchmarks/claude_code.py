@@ -167,7 +167,7 @@ def calls(report: Report, directory: str, rounds: int) -> None:
         rows,
         [
             "processor: the median, and its ratio",
-            "by hand: an interpreter reads the same event, decodes it, reads the file, compares the two, and takes a digest",
+            "by hand: an interpreter reads the same event, decodes it, reads the file, compares them, and hashes once",
         ],
     )
     small = [each for name, each in times.items() if name.startswith("landed") and name.endswith("2 KB")]
