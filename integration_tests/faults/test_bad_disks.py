@@ -68,3 +68,14 @@ def test_flush_that_lies(name: str) -> None:
     (row,) = result["table"].values()
     note("a flush that lies", what=name, **row)
     assert row["bad"] > 0
+
+
+@pytest.mark.timeout(600)
+@needs("ext4")
+def test_flush_that_lies_to_a_package() -> None:
+    if workloads.missing("graph"):
+        pytest.skip(workloads.missing("graph"))
+    result = crash.explore(["ext4"], ["graph"], 12, 1, orders={"lie": True})
+    (row,) = result["table"].values()
+    note("a flush that lies", what="graph", **row)
+    assert row["bad"] > 0

@@ -45,7 +45,11 @@ LEFT = 24
 BALLAST = "ballast"
 LINES = 4
 """Of what the workload heard, in a report."""
-FAULTS = ("write", "flush", "read", "bytes", "inodes", "read-only")
+FAULTS = ("write", "flush", "read", "bytes", "inodes", "read-only", "slow flush")
+SLOW = (1, 10)
+"""Milliseconds of a slow flush."""
+CLOSEST = 8
+"""A disk that is full, or turns read-only, is tried with so many blocks or steps between two trials at most."""
 
 
 class Series:
@@ -70,11 +74,14 @@ class Series:
 
     def _trials(self) -> Iterator[Callable[[], None]]:
         if self.request in {"bytes", "inodes"}:
-            for left in range(0, LEFT, self.stride):
+            for left in range(0, LEFT, min(self.stride, CLOSEST)):
                 yield partial(self._full, left)
         elif self.request == "read-only":
-            for step in range(0, STEPS, self.stride):
+            for step in range(0, STEPS, min(self.stride, CLOSEST // 2)):
                 yield partial(self._read_only, step)
+        elif self.request == "slow flush":
+            for milliseconds in SLOW:
+                yield partial(self._slow, milliseconds)
         else:
             for times in TIMES:
                 points = self._points()
@@ -154,6 +161,15 @@ class Series:
 
             marks = in_a_child(workload)
             self._count(f"read-only at step {step}", 1, marks, self._after(bench, marks))
+
+    def _slow(self, milliseconds: int) -> None:
+        """Each flush takes so long: nothing fails for that."""
+        with self._bench() as bench:
+            bench.order(flush_ms=milliseconds)
+            marks: list[Any] = in_a_child(lambda: self._workload(bench))
+            bench.order()
+            found = [f"refused: {mark['error']}" for mark in marks if "failed" in mark]
+            self._count(f"a flush takes {milliseconds} ms", 1, marks, found + self._after(bench, marks))
 
     def _count(self, words: str, faults: int, marks: list[Any], found: list[str]) -> None:
         self.counts.update(trials=1, faults=faults, refused=sum("failed" in mark for mark in marks))

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 MIB = 1 << 20
+MOUNTPOINT = "mnt"
+"""In the directory of a bench."""
 GUARD = 60
 """Seconds after which something hangs."""
 
@@ -123,7 +125,7 @@ class Bench:
     def __init__(self, directory: Path, kind: Kind) -> None:
         self.kind = kind
         self.image = directory / "image"
-        self.mountpoint = directory / "mnt"
+        self.mountpoint = directory / MOUNTPOINT
         self.log = directory / "log"
         self._fuse = directory / "fuse"
         self._boot = directory / "boot"

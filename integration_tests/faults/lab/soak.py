@@ -2,9 +2,10 @@
 
     python -m lab.soak --minutes 2
 
-Time is cut into eras, each with a directory of its own. When one is over it is audited: what was acknowledged in it
-must be there, and `landed audit` must find nothing lost; then it is removed, so that memory, descriptors and disk have
-to stay flat in the processes that live on.
+In between the disk fails for a while: flushes or writes end with EIO, or it is full. What is refused then is refused by
+errors of landed's own; at other times nothing is. Time is cut into eras, each with a directory of its own. When one is
+over it is audited: what was acknowledged in it must be there, and `landed audit` must find nothing lost; then it is
+removed, so that memory, descriptors and disk have to stay flat in the processes that live on.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from lab import workloads
+from lab import disk, workloads
 from lab.child import in_a_child
 
 HERE = Path(__file__).parent
@@ -33,6 +35,13 @@ GUARD = 300
 """Seconds after which a writer hangs."""
 KILLED = ("files", "memory", "checkpoints")
 """The writers that are killed; the others are stopped now and then, and must not grow."""
+SPELL = (0.5, 2.0)
+"""Seconds for which the disk fails."""
+FAULTS = ("flush", "write", "full")
+"""How, in turn, once in each era but every fourth: there nothing may be refused."""
+DISK = disk.Kind("ext4", 512 << 20, "mkfs.ext4 -q -m 0")
+LEFT = 16 << 10
+"""Bytes left on a disk that is full: enough for the next few small writes, and for no more."""
 MEMORY_SLACK = 64 << 20
 """Bytes by which a writer may grow after its first era."""
 DESCRIPTOR_SLACK = 200
@@ -40,10 +49,21 @@ DESCRIPTOR_SLACK = 200
 
 
 class Soak:
-    """One soak in `root`."""
+    """One soak in `root`.
 
-    def __init__(self, root: Path, names: list[str], seed: int) -> None:
-        self.root, self.names, self.chance = root, names, Random(seed)
+    Args:
+        faults: which of `FAULTS` there are.
+        length: seconds of one era.
+        mounted: whether its mountpoint is a disk of its own, which may be filled up.
+    """
+
+    def __init__(
+        self, root: Path, names: list[str], seed: int, faults: list[str], *, length: float, mounted: bool
+    ) -> None:
+        self.root, self.names, self.chance, self.length = root, names, Random(seed), length
+        self.faults = [fault for fault in faults if mounted or fault != "full"]
+        self.spell: tuple[float, float] | None = None
+        """When the disk failed in this era."""
         self.writers: dict[str, subprocess.Popen[bytes]] = {}
         self.counts: Counter[str] = Counter()
         self.problems: list[str] = []
@@ -63,7 +83,7 @@ class Soak:
         until = time.monotonic() + seconds
         try:
             while time.monotonic() < until:
-                self._disturb(min(time.monotonic() + ERA, until))
+                self._disturb(min(time.monotonic() + self.length, until))
                 self._end_era()
                 self._tell()
         finally:
@@ -76,7 +96,8 @@ class Soak:
 
     def _begin_era(self) -> None:
         self.era += 1
-        (self.root / str(self.era) / "work").mkdir(parents=True)
+        (self.root / str(self.era)).mkdir()
+        (self.root / disk.MOUNTPOINT / str(self.era) / "work").mkdir(parents=True)
         beside = self.root / "era.new"
         beside.write_text(str(self.era))
         beside.replace(self.root / "era")
@@ -89,7 +110,10 @@ class Soak:
             self.writers[name] = subprocess.Popen(command, cwd=HERE.parent, stderr=errors)
 
     def _disturb(self, until: float) -> None:
+        began, length, turn = time.monotonic(), until - time.monotonic(), self.counts["eras"] % (len(self.faults) + 1)
         while time.monotonic() < until:
+            if self.spell is None and turn < len(self.faults) and time.monotonic() > began + length / 3:
+                self._fail(self.faults[turn])
             time.sleep(self.chance.uniform(0.2, 1))
             name = self.chance.choice(self.names)
             writer = self.writers[name]
@@ -111,9 +135,25 @@ class Soak:
                     self.problems.append(f"{other} ended with {died.returncode}: {words}")
                     self._start(other)
 
+    def _fail(self, how: str) -> None:
+        """Let the disk fail for a while."""
+        began = time.monotonic()
+        told = self.root / (f"{disk.MOUNTPOINT}/ballast" if how == "full" else "fault")
+        if how == "full":
+            fill(told)
+        else:
+            beside = told.with_suffix(".new")
+            beside.write_text(how)
+            beside.replace(told)
+        time.sleep(self.chance.uniform(*SPELL))
+        told.unlink()
+        self.spell = (began, time.monotonic())
+        self.counts[f"{how} fails"] += 1
+
     def _end_era(self) -> None:
         """Let all go on to the next era, then audit and remove this one."""
-        over = self.root / str(self.era)
+        over, place = self.root / str(self.era), self.root / disk.MOUNTPOINT / str(self.era)
+        spell, self.spell = self.spell, None
         self._begin_era()
         deadline = time.monotonic() + GUARD
         for name in self.names:
@@ -121,7 +161,8 @@ class Soak:
             while not at.exists() or at.read_text() != str(self.era):
                 assert time.monotonic() < deadline, f"{name} hangs: {self.writers[name].poll()}"
                 time.sleep(0.02)
-        self.disk.append(sum(path.stat().st_size for path in over.rglob("*") if path.is_file()))
+        self.disk.append(sum(path.stat().st_size for path in place.rglob("*") if path.is_file()))
+        again = 0
         for name in self.names:
             if name not in KILLED:
                 self.sizes.setdefault(name, []).append(_size(self.writers[name].pid))
@@ -129,14 +170,22 @@ class Soak:
             marks = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
             self.counts["acknowledged"] += sum("acked" in mark for mark in marks)
             self.counts[name] += sum("acked" in mark for mark in marks)
-            self.problems += [f"era {over.name}, {name}: {one}" for one in self._examine(name, over, marks)]
-        self.problems += audit(over)
+            refused = [mark for mark in marks if "failed" in mark]
+            self.counts["refused"] += len(refused)
+            again += sum("acked" in mark and spell is not None and mark["at"] > spell[1] for mark in marks)
+            found = [f"{one['error']}, on a good disk" for one in refused if spell is None or one["at"] < spell[0]]
+            found += self._examine(name, place, marks)
+            self.problems += [f"era {over.name}, {name}: {one}" for one in found]
+        if spell is not None and not again:
+            self.problems.append(f"era {over.name}: nothing is acknowledged any more after the disk has failed")
+        self.problems += audit(place)
         shutil.rmtree(over)
+        shutil.rmtree(place)
         self.counts["eras"] += 1
 
-    def _examine(self, name: str, over: Path, marks: list[Any]) -> list[str]:
-        os.environ["LANDED_STATE_DIR"] = str(over / "state")
-        return in_a_child(lambda: workloads.load(name).examine(over / "work", marks))
+    def _examine(self, name: str, place: Path, marks: list[Any]) -> list[str]:
+        os.environ["LANDED_STATE_DIR"] = str(place / "state")
+        return in_a_child(lambda: workloads.load(name).examine(place / "work", marks))
 
     def _judge_sizes(self) -> None:
         for name, sizes in self.sizes.items():
@@ -151,10 +200,18 @@ class Soak:
         told = " ".join(f"{name} {self.counts[name]}" for name in self.names)
         print(
             f"era {self.counts['eras']}: {self.counts['kills']} kills, {self.counts['stops']} stops, "
+            f"{self.counts['refused']} refused by a bad disk, "
             f"{len(self.problems)} problems, acknowledged: {told}",
             file=sys.stderr,
             flush=True,
         )
+
+
+def fill(ballast: Path) -> None:
+    """Use up a disk but for `LEFT` bytes."""
+    free = os.statvfs(ballast.parent)
+    with ballast.open("wb") as file, suppress(OSError):  # others were faster: then it is full as well
+        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - LEFT)
 
 
 def audit(over: Path) -> list[str]:
@@ -186,14 +243,26 @@ def _size(pid: int) -> tuple[int, int]:
     return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def soak(minutes: float, seed: int) -> dict[str, Any]:
+def soak(
+    minutes: float, seed: int, names: list[str], faults: list[str] | None = None, length: float = ERA
+) -> dict[str, Any]:
     """Soak what is installed; counts, sizes and problems."""
-    names = [name for name in (*workloads.CORE, *workloads.PACKAGES) if not workloads.missing(name)]
+    names = [name for name in names if not workloads.missing(name)]
+    faults = [*FAULTS] if faults is None else faults
     root = Path(tempfile.mkdtemp(prefix="landed-soak-"))
+    why_not = disk.why_not("ext4")
+    bench = disk.Bench(root, DISK)
     try:
-        one = Soak(root, names, seed)
+        if why_not:
+            print(f"the disk is never full: {why_not}", file=sys.stderr)
+        else:
+            disk.own_namespace()
+            bench.format()
+            bench.mount(bench.image)
+        one = Soak(root, names, seed, faults, length=length, mounted=not why_not)
         one.run(minutes * 60)
     finally:
+        bench.unmount()
         shutil.rmtree(root, ignore_errors=True)
     return {"seed": seed, "counts": one.counts, "sizes": one.sizes, "disk": one.disk, "problems": one.problems}
 
@@ -202,9 +271,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lab.soak", description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=2)
     parser.add_argument("--seed", type=int, default=None, help="drawn and printed by default")
+    parser.add_argument("--workload", nargs="+", default=[*workloads.CORE, *workloads.PACKAGES])
+    parser.add_argument(
+        "--faults", nargs="*", choices=FAULTS, default=FAULTS, help="how the disk fails; all by default"
+    )
+    parser.add_argument("--era", type=float, default=ERA, help="seconds")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    result = soak(options.minutes, Random().randrange(1_000_000) if options.seed is None else options.seed)
+    seed = Random().randrange(1_000_000) if options.seed is None else options.seed
+    result = soak(options.minutes, seed, options.workload, [*options.faults], options.era)
     if options.json:
         print(json.dumps(result))
         return 1 if result["problems"] else 0
