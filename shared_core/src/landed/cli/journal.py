@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import os
 
@@ -95,6 +96,7 @@ def _add(commands: Any, name: str, summary: str, description: str, run: Any) -> 
     return parser
 
 
+@functools.cache
 def _on_a_directory(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
     """`run`, which says what to do where there is no directory."""
 
