@@ -6,10 +6,10 @@ say; one that holds anything else is, whoever changed it.
 
 from __future__ import annotations
 
-import os
 from time import localtime, strftime, time
 
 from landed import _fs
+from landed._fs import posix
 from landed.artifact import Artifact
 from landed.desk import Desk
 from landed.digest import sha256
@@ -90,7 +90,7 @@ def _before(call: Call, ledger: Ledger) -> Answer:
                 return Answer(deny=reason)
             version = desk.record.landed.version if desk.record.landed is not None else ""
             made = int(known.asked.stat or 0) if known.open and known.asked is not None else 0  # earlier in this batch
-            stat = str(max(made, _missing(os.path.dirname(desk.path))))
+            stat = str(max(made, _missing(_fs.parent_of(desk.path))))
             # First the ledger: by it the lease is ended, should this process be killed as soon as it is granted.
             ledger.add(Fact(ASKED, desk.path, digest=digest, call=call.id, stat=stat, detail=version))
             desk.lend(call.id, ledger.owner, BOUND)
@@ -109,8 +109,8 @@ def _before(call: Call, ledger: Ledger) -> Answer:
 def _missing(directory: str) -> int:
     """How many directories the tool has to make first."""
     count = 0
-    while not os.path.exists(directory):
-        directory = os.path.dirname(directory)
+    while not posix.access(directory, posix.F_OK):
+        directory = _fs.parent_of(directory)
         count += 1
     return count
 
@@ -344,7 +344,7 @@ def _flush(path: str, made: int) -> None:
         made: how many directories above the file are new.
     """
     for _ in range(made + 1):
-        path = os.path.dirname(path)
+        path = _fs.parent_of(path)
         with _fs.Directory(path) as directory:
             directory.sync()
 
@@ -357,7 +357,7 @@ def _changed(ledger: Ledger, *, besides: set[str]) -> list[str]:
         if seen is None or known.open or path in besides:
             continue
         try:
-            status = os.lstat(path)
+            status = posix.lstat(path)
             if seen.stat and known.told is None and stat_of(status) == seen.stat:
                 continue
             sight = Artifact(path).look()

@@ -7,7 +7,7 @@ anything (a kill, a timeout) is Claude Code's to judge: see ``onFailure`` in doc
 
 from __future__ import annotations
 
-import os
+import posix  # and not os, which takes a millisecond or two to load
 import sys
 
 TYPE_CHECKING = False
@@ -42,7 +42,7 @@ KEPT_MEMORY: Final = 16 << 20
 def main() -> None:
     """Read the event from standard input, answer it on standard output, and end the process."""
     event: dict[str, Any] = {}
-    os.environ.setdefault("LANDED_PROGRAM", "landed-hook")
+    sys.argv[0] = "landed-hook"  # what records call this program
     try:
         from landed_claude_code import wire
 
@@ -51,7 +51,7 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - whatever it is, the tool must not run unguarded, nor without a reason
         output = _failed(event, error)
     _print(output)
-    os._exit(0)  # nothing is left to flush, and tearing the interpreter down takes a tenth of the whole
+    posix._exit(0)  # nothing is left to flush, and tearing the interpreter down takes a tenth of the whole
 
 
 def _answered(event: dict[str, Any]) -> dict[str, object]:
@@ -75,7 +75,7 @@ def _start(ledger: Ledger) -> Answer:
     from landed_claude_code.adapter import Answer
     from landed_claude_code.garbage import sweep
 
-    sweep(os.path.dirname(os.path.dirname(ledger.path)))
+    sweep(ledger.path.rsplit("/", 2)[0])
     return Answer()
 
 
@@ -85,11 +85,12 @@ def open_ledger(agent: Any) -> tuple[Ledger, str]:  # noqa: ANN401 - imported la
     Raises:
         OSError: there is no place for it at all.
     """
+    from landed._fs import environ
     from landed.process import Owner, me, start_token
     from landed_claude_code.ledger import Ledger, agents_directory
 
-    pid = os.environ.get("CLAUDE_PID", "")
-    number = int(pid) if pid.isdigit() else os.getppid()
+    pid = environ("CLAUDE_PID") or ""
+    number = int(pid) if pid.isdigit() else posix.getppid()
     owner = Owner(number, start_token(number), me().host, str(agent))
     directory, notice = agents_directory(), ""
     try:
@@ -100,14 +101,19 @@ def open_ledger(agent: Any) -> tuple[Ledger, str]:  # noqa: ANN401 - imported la
 
 
 def _make(directory: str) -> None:
-    if not os.path.isdir(directory):
-        os.makedirs(directory, 0o700, exist_ok=True)
-    elif not os.access(directory, os.W_OK):
+    if posix.access(directory, posix.W_OK):
+        return
+    import os
+
+    os.makedirs(directory, 0o700, exist_ok=True)
+    if not os.access(directory, os.W_OK):
         raise PermissionError(13, "the directory cannot be written", directory)
 
 
 def _elsewhere(directory: str, why: OSError) -> tuple[str, str]:
     """A read-only home: a directory of this user's among the temporary files. Said once, when it is made."""
+    import os
+
     root = f"{os.environ.get('TMPDIR') or '/tmp'}/landed-{os.geteuid()}"  # noqa: S108 - checked below
     made = False
     try:
@@ -145,12 +151,12 @@ def _input() -> Iterator[bytes]:
     An allocation that is given back at once, untouched, tells glibc to keep up to that much for the next one instead
     of asking the kernel for fresh pages.
     """
-    part = os.read(0, PIPE)
+    part = posix.read(0, PIPE)
     if len(part) == PIPE:
         bytes(KEPT_MEMORY)
     while part:
         yield part
-        part = os.read(0, PIPE)
+        part = posix.read(0, PIPE)
 
 
 def _print(output: dict[str, object]) -> None:
@@ -158,9 +164,9 @@ def _print(output: dict[str, object]) -> None:
 
     left = memoryview(wire.encode(output))
     while left:
-        left = left[os.write(1, left) :]
+        left = left[posix.write(1, left) :]
 
 
 if __name__ == "__main__":
-    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    sys.path.append(__file__.rsplit("/", 2)[0])
     main()

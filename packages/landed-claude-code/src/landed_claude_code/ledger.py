@@ -7,10 +7,9 @@ now and then rewritten shorter, under a lock of its own. Nothing is flushed: aft
 
 from __future__ import annotations
 
-import os
 from time import time, time_ns
 
-from landed._fs import NOFOLLOW
+from landed._fs import NOFOLLOW, parent_of, posix
 from landed.digest import sha256
 from landed.lock import Lock
 from landed.process import Owner
@@ -19,6 +18,7 @@ from landed_claude_code.adapter import Agent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from typing import Final
 
 AGENTS: Final = "agents"
@@ -168,21 +168,23 @@ class Ledger:
 
     def _acquire(self) -> None:
         try:
-            os.mkdir(os.path.dirname(self.path), 0o700)
+            posix.mkdir(parent_of(self.path), 0o700)
         except FileExistsError:
             pass
         except FileNotFoundError:
-            os.makedirs(os.path.dirname(self.path), 0o700)
+            import os
+
+            os.makedirs(parent_of(self.path), 0o700)
         self._lock.acquire()
 
     def load(self) -> Ledger:
         """Read it. What another live process of the same session has seen, this one has not."""
         self.known, self.stories, self.processes = {}, [], []
         try:
-            fd = os.open(self.path, os.O_RDONLY | NOFOLLOW)
+            fd = posix.open(self.path, posix.O_RDONLY | NOFOLLOW)
         except FileNotFoundError:
             return self
-        with os.fdopen(fd, "rb") as file:
+        with open(fd, "rb") as file:
             raw = file.read()
         self._size = len(raw)
         for line in raw.decode("utf-8", "surrogateescape").split("\n"):
@@ -264,9 +266,10 @@ class Ledger:
 
     def drop_copy(self, path: str) -> None:
         """Keep it no longer."""
-        copy = self._copy(path)
-        if os.path.exists(copy):
-            os.unlink(copy)
+        try:
+            posix.unlink(self._copy(path))
+        except FileNotFoundError:
+            return
 
     def _copy(self, path: str) -> str:
         return f"{self.path.removesuffix(SUFFIX)}.{_hashed(path)}"
@@ -288,8 +291,8 @@ class Ledger:
         text = "".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape")
         if self._size > LONG:
             self._rewrite()
-        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | NOFOLLOW, 0o600)
-        with os.fdopen(fd, "wb") as file:
+        fd = posix.open(self.path, posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | NOFOLLOW, 0o600)
+        with open(fd, "wb") as file:
             file.write(text)
         self._size += len(text)
 
@@ -315,7 +318,7 @@ class Ledger:
         with open(temp, "wb") as file:
             for line in (*heads, *(line for line in lines if line in kept)):
                 file.write((line + "\n").encode("utf-8", "surrogateescape"))
-        os.replace(temp, self.path)
+        posix.replace(temp, self.path)
 
 
 def agent_of(words: str) -> Agent | None:
@@ -334,12 +337,12 @@ def read(path: str) -> Ledger:
 
 def path_of(session: str, agent: str, directory: str) -> str:
     """The ledger of an agent; the main agent of a session has no id."""
-    return os.path.join(directory, _hashed(session), (_hashed(agent) if agent else "main") + SUFFIX)
+    return f"{directory}/{_hashed(session)}/{_hashed(agent) if agent else 'main'}{SUFFIX}"
 
 
 def agents_directory() -> str:
     """Where this user's ledgers are."""
-    return os.path.join(user_store().root, AGENTS)
+    return f"{user_store().root}/{AGENTS}"
 
 
 def stat_of(status: os.stat_result) -> str:
@@ -354,7 +357,7 @@ def _hashed(name: str) -> str:
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | NOFOLLOW, 0o600)
+    return posix.open(path, flags | NOFOLLOW, 0o600)
 
 
 def _escape(text: str) -> str:
