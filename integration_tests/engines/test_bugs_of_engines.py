@@ -135,7 +135,7 @@ TABLE: list[tuple[str, Plant, Callable[..., Any], dict[str, Any]]] = [
     (
         "objects: the nonce",
         replaced(puts.Group, "found", whatever_has_the_number_is_ours),
-        replies.test_lost_replies_in_a_race_double_nothing,
+        replies.test_a_lost_reply_to_who_came_second_is_no_success,
         {},
     ),
     (
@@ -144,7 +144,7 @@ TABLE: list[tuple[str, Plant, Callable[..., Any], dict[str, Any]]] = [
         replies.test_a_store_out_of_reach_is_unknown_or_not_landed_in_time,
         {},
     ),
-    ("objects: conditions", puts_have_no_condition, replies.test_lost_replies_in_a_race_double_nothing, {}),
+    ("objects: conditions", puts_have_no_condition, replies.test_a_lost_reply_to_who_came_second_is_no_success, {}),
     (
         "objects: the probe",
         replaced(probe, "_lands", lambda *_: False),

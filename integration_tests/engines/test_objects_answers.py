@@ -127,6 +127,19 @@ def test_lost_replies_in_a_race_double_nothing(s3: S3Server, s3_url: str, s3_wir
     assert [payload for payload in held(other) if payload != b"other"] == [b"mine %d" % number for number in range(20)]
 
 
+def test_a_lost_reply_to_who_came_second_is_no_success(s3: S3Server, s3_url: str, s3_wire: Wire) -> None:
+    other = ObjectLog(s3_url)
+    with environment(f"http://127.0.0.1:{s3_wire.port}"):
+        log = ObjectLog(s3_url)
+    append(log, b"one")
+    s3_wire.meanwhile = lambda: append(other, b"other")
+    s3_wire.lose_answers = 0
+    (commit,) = append(log, b"mine")
+    assert commit.error is None
+    assert s3_wire.lost == 1
+    assert held(other) == [b"one", b"other", b"mine"]
+
+
 def test_a_store_that_is_asked_too_much_is_waited_for_and_then_quoted(google: GoogleServer, google_url: str) -> None:
     log = ObjectLog(google_url)
     append(log, b"one")

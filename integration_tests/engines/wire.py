@@ -6,6 +6,10 @@ import contextlib
 import socket
 import threading
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Wire:
@@ -14,6 +18,7 @@ class Wire:
     Attributes:
         port: what clients connect to.
         lose_answers: after how many more answers of the server the connection is cut, the answer lost; None for never.
+        meanwhile: called once, before the next request goes on whose answer is to be lost.
         delay: seconds by which each answer is held back.
         down: whether connections are refused and cut.
     """
@@ -23,6 +28,7 @@ class Wire:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.lose_answers: int | None = None
+        self.meanwhile: Callable[[], object] | None = None
         self.lost = 0
         self.delay = 0.0
         self.down = False
@@ -67,13 +73,23 @@ class Wire:
     def _relay(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
-                if answers and self._loses():
+                if not answers:
+                    self._interfere()
+                elif self._loses():
                     break
                 if answers and self.delay:
                     time.sleep(self.delay)
                 sink.sendall(data)
         _close(source)
         _close(sink)
+
+    def _interfere(self) -> None:
+        with self._guard:
+            meanwhile = self.meanwhile if self.lose_answers == 0 else None
+            if meanwhile is not None:
+                self.meanwhile = None
+        if meanwhile is not None:
+            meanwhile()
 
     def _loses(self) -> bool:
         with self._guard:
