@@ -345,3 +345,20 @@ def test_looking_while_others_append_never_says_that_the_journal_was_removed(pos
     log._look_alone = and_another_thread_remembers_less  # type: ignore[method-assign]
     assert append(log, b"three")[0].error is None
     assert not log.gone
+
+
+class Taken(list[Any]):
+    """Connections that lie idle until somebody looks at them, and then another thread has them."""
+
+    def __getitem__(self, at: Any) -> Any:
+        raise IndexError
+
+
+def test_a_connection_that_another_thread_takes_meanwhile_fails_no_append(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = PostgresLog(postgres_url)
+    monkeypatch.setattr(log._server._pool, "_idle", Taken())
+    (commit,) = append(log, b"one")
+    assert commit.error is None
+    assert held(log) == [b"one"]

@@ -7,6 +7,7 @@ words when that fails; a pool that connects for others in threads of its own wou
 from __future__ import annotations
 
 import threading
+from math import inf
 from time import monotonic
 
 import psycopg
@@ -78,16 +79,17 @@ class Pool:
         else:
             connection.close()
         self._places.release()
-        if self._idle and self._idle[0][1] < now - IDLE:
-            self._drop_oldest()
+        self._drop_oldest(now - IDLE)
 
-    def _drop_oldest(self) -> None:
+    def _drop_oldest(self, before: float) -> None:
+        """Close the one that lies idle longest, if that is since `before`."""
         try:
-            self._idle.pop(0)[0].close()
-        except IndexError:  # another thread was faster
+            if self._idle[0][1] < before:
+                self._idle.pop(0)[0].close()
+        except IndexError:  # none does; or another thread was faster, and the caller's write has landed all the same
             return
 
     def close(self) -> None:
         """Close those that lie idle."""
         while self._idle:
-            self._drop_oldest()
+            self._drop_oldest(inf)
