@@ -243,6 +243,22 @@ def test_a_new_directory_that_can_neither_be_flushed_nor_removed_is_marked(
     assert only(work) == ["x"]
 
 
+@pytest.mark.parametrize("planted", ["a FIFO", "a link", "a directory"])
+def test_what_a_neighbour_puts_in_place_of_the_mark_stops_nobody_and_is_left_alone(
+    files: landed.Files, fs: Recording, work: Path, planted: str
+) -> None:
+    mark, outside = work / UNFLUSHED, work.parent / "outside"
+    {"a FIFO": lambda: os.mkfifo(mark), "a link": lambda: mark.symlink_to(outside), "a directory": mark.mkdir}[
+        planted
+    ]()
+    fs.before("fsync", failing(errno.EIO), on=str(work))
+    with pytest.raises(NotLanded):
+        files.write(work / "x" / "a", b"mine")
+    assert not outside.exists()
+    landed.Files().write(work / "x" / "a", b"mine")
+    assert (work / "x" / "a").read_bytes() == b"mine"
+
+
 def test_a_new_directory_that_cannot_be_flushed_leaves_no_mark(files: landed.Files, fs: Recording, work: Path) -> None:
     fs.before("fsync", failing(errno.EIO), on=str(work))
     with pytest.raises(NotLanded):

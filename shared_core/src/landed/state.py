@@ -188,8 +188,8 @@ def _flush(directory: _fs.Directory) -> None:
     try:
         if marked:
             directory.unlink(UNFLUSHED)
-    except (FileNotFoundError, PermissionError):
-        return  # another program was at it as well, or it is another user's, who then removes it
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
+        return  # another program was at it as well, or it is another user's, who then removes it, or is no mark
 
 
 def _take_back(fs: _fs.FileOps, directory: _fs.Directory, path: str, made: Sequence[str]) -> None:
@@ -199,7 +199,7 @@ def _take_back(fs: _fs.FileOps, directory: _fs.Directory, path: str, made: Seque
     set first, and goes with the name.
     """
     try:
-        fs.close(directory.open(UNFLUSHED, posix.O_WRONLY | posix.O_CREAT))
+        fs.close(directory.open(UNFLUSHED, posix.O_WRONLY | posix.O_CREAT | _fs.KEPT))
         for one in made:
             fs.rmdir(one)
             if one == path:
