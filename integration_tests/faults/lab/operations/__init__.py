@@ -7,8 +7,9 @@ piece, which is there whole or not at all, whenever the process dies.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lab.workloads import lacking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,14 +81,7 @@ def each(key: str) -> str:
 
 def missing(module: str) -> str:
     """Why the operations of a module cannot run here; "" when they can."""
-    for need in NEEDS[module]:
-        try:
-            found = importlib.util.find_spec(need)
-        except ModuleNotFoundError:
-            found = None
-        if found is None:
-            return f"needs {need}"
-    return ""
+    return lacking(NEEDS[module])
 
 
 def names(module: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import landed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
     from random import Random
 
@@ -131,7 +131,12 @@ class Workload:
 @cache
 def missing(name: str) -> str:
     """Why the workload cannot run here; "" when it can."""
-    for module in NEEDS.get(EVERY[name].partition(".")[0], ()) + NEEDS.get(EVERY[name], ()):
+    return lacking(NEEDS.get(EVERY[name].partition(".")[0], ()) + NEEDS.get(EVERY[name], ()))
+
+
+def lacking(modules: Iterable[str]) -> str:
+    """Which of some modules is not installed, in words; "" when all are."""
+    for module in modules:
         try:
             found = importlib.util.find_spec(module)
         except ModuleNotFoundError:
