@@ -11,10 +11,12 @@ from journal_programs import APPEND, READ, data, journal, path
 from programs import Programs
 
 from landed import entries
+from landed.copying import copy_log
 from landed.entries import Record
 from landed.errors import Corrupt, NotLanded, Refused, StaleWrite
 from landed.journal import Journal
 from landed.local.frames import PAGE
+from landed.local.log import LocalLog
 
 __all__ = ["journal", "path"]
 
@@ -270,3 +272,26 @@ def test_a_damaged_journal_does_not_become_an_empty_one(journal: Journal, path: 
         file.write_bytes(bytes(PAGE))
     with pytest.raises(Corrupt):
         Journal(path)
+
+
+@pytest.mark.parametrize("payload", [b"abc", b"\xff" * 40, bytes(20) + b"x"], ids=["short", "long key", "rest"])
+def test_records_that_do_not_fill_a_batch_that_checks(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, payload: bytes
+) -> None:
+    """A checksum is no signature: somebody who knows the format may have written it."""
+    journal.append([b"one"])
+    with monkeypatch.context() as patch:
+        patch.setattr(entries, "encode_batch", lambda _: (payload, 1))
+        forged = journal.append([b"two"])
+    given = journal.read()
+    assert next(given).data == b"one"
+    with pytest.raises(Corrupt, match="records do not fill it"):
+        next(given)
+    with pytest.raises(Corrupt, match="records do not fill it"):
+        next(journal.read(newest_first=True))
+    with pytest.raises(Corrupt, match="records do not fill it"):
+        journal.fetch(forged.position)
+    with pytest.raises(Corrupt, match="records do not fill it"):
+        journal.compact(lambda _: True)
+    with pytest.raises(Corrupt, match="records do not fill it"):
+        copy_log(LocalLog(journal.path), LocalLog(str(tmp_path / "copy")))

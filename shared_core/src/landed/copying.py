@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import inf
 
 from landed.engine import Commit
-from landed.entries import decode_records, encode_records
+from landed.entries import encode_records, records
 from landed.errors import Refused, StaleWrite, VerifyFailed
 from landed.lock import DEFAULT_TIMEOUT
 
@@ -140,15 +140,15 @@ def _commits(source: Log, after: int, tail: int) -> Iterator[Commit]:
         if batch.sequence > tail:
             break
         shift = batch.sequence - reached - 1
-        records = [
+        moved = [
             (distance + shift, record)
-            for distance, record in decode_records(batch.payload)
+            for distance, record in records(batch, source.name)
             if distance + shift >= 0  # else it is there: of its batch the end was dropped
         ]
-        if not records:
+        if not moved:
             continue
-        count = records[-1][0] + 1
-        yield Commit(encode_records(records), count, None, inf)
+        count = moved[-1][0] + 1
+        yield Commit(encode_records(moved), count, None, inf)
         reached += count
     if reached < tail:
         yield Commit(b"", tail - reached, None, inf)
@@ -175,6 +175,6 @@ def _walk(log: Log, from_: int, tail: int) -> Iterator[tuple[int, Record]]:
     for batch in log.batches(from_, tail):
         if batch.sequence > tail:
             return
-        for distance, record in decode_records(batch.payload):
+        for distance, record in records(batch, log.name):
             if from_ <= batch.sequence + distance <= tail:
                 yield batch.sequence + distance, record

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+from landed.errors import Corrupt
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -81,10 +83,22 @@ class Entry:
         return f"<Entry {self.sequence} kind={self.kind} key={self.key[:40]!r} {len(self.data)} bytes>"
 
 
-def entries(batch: Batch) -> Iterator[Entry]:
-    """The records of a stored batch."""
-    for distance, record in decode_records(batch.payload):
-        yield Entry(batch.sequence + distance, record, batch.position)
+def entries(batch: Batch, journal: str) -> list[Entry]:
+    """The records of a stored batch of a journal; raises `Corrupt`."""
+    return [Entry(batch.sequence + distance, record, batch.position) for distance, record in records(batch, journal)]
+
+
+def records(batch: Batch, journal: str) -> list[tuple[int, Record]]:
+    """The records of a stored batch of a journal, each with its distance from the batch's sequence number.
+
+    Raises:
+        Corrupt: they do not fill it, though its checksum is right.
+    """
+    try:
+        return list(decode_records(batch.payload))
+    except struct.error as error:
+        what = f"batch {batch.sequence} checks, and its records do not fill it: landed did not write it"
+        raise Corrupt(what, path=journal, step="read", hint="Restore the journal from a backup.") from error
 
 
 def encode_batch(records: Iterable[Record | bytes]) -> tuple[bytes, int]:
@@ -121,7 +135,11 @@ def encode_records(records: Iterable[tuple[int, Record]]) -> bytes:
 
 
 def decode_records(payload: bytes) -> Iterator[tuple[int, Record]]:
-    """The records of a batch, each with its distance from the frame's sequence number."""
+    """The records of a batch, each with its distance from the frame's sequence number.
+
+    Raises:
+        struct.error: they do not fill it.
+    """
     at = 0
     while at < len(payload):
         kind, key_length, distance, length = LAYOUT.unpack_from(payload, at)
@@ -130,3 +148,5 @@ def decode_records(payload: bytes) -> Iterator[tuple[int, Record]]:
         at += key_length
         yield distance, Record(payload[at : at + length], key, kind)
         at += length
+    if at > len(payload):
+        raise struct.error("the last record is cut short")

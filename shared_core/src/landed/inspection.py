@@ -199,7 +199,7 @@ def records(
                 if file is None or not isinstance(event, Frame) or event.head.type == SEAL:
                     continue
                 batch = Batch(event.head.sequence, event.payload, (*file.span, event.head.offset))
-                for entry in entries.entries(batch):
+                for entry in entries.entries(batch, path):
                     if entry.sequence >= start:
                         yield entry, file.name
                         start = entry.sequence + 1

@@ -197,14 +197,14 @@ class Journal:
         self._check_open()
         if not newest_first:
             for batch in self._log.batches(from_, upto):
-                for entry in entries.entries(batch):
+                for entry in entries.entries(batch, self.path):
                     if upto is not None and entry.sequence > upto:
                         return
                     if entry.sequence >= from_:
                         yield entry
             return
         for batch in self._log.newest_first(upto):
-            for entry in reversed(list(entries.entries(batch))):
+            for entry in reversed(entries.entries(batch, self.path)):
                 if entry.sequence < from_:
                     return
                 if upto is None or entry.sequence <= upto:
@@ -214,7 +214,7 @@ class Journal:
         """The entries of the batch at `position`; None when a compaction has moved it."""
         self._check_open()
         batch = self._log.fetch(position)
-        return None if batch is None else list(entries.entries(batch))
+        return None if batch is None else entries.entries(batch, self.path)
 
     def compact(self, keep: Callable[[Entry], bool | Record]) -> Compacted:
         """Rewrite the journal with what `keep` says of every record that is there now; others may append and read.
@@ -234,7 +234,7 @@ class Journal:
         def rewrite(batch: Batch) -> bytes | None:
             nonlocal kept, dropped
             parts = []
-            for distance, record in entries.decode_records(batch.payload):
+            for distance, record in entries.records(batch, self.path):
                 answer = keep(Entry(batch.sequence + distance, record, batch.position))
                 if answer is False:
                     dropped += 1
