@@ -259,10 +259,14 @@ def series(
     return json.loads(ran.stdout)
 
 
+def faults_of(kind: str) -> list[str]:
+    """Which faults are tried on a file system; btrfs has no inodes to use up."""
+    return [fault for fault in FAULTS if kind == "ext4" or fault in FAULTS[:3]]
+
+
 def explore(kind: str, names: list[str], stride: int, path: str = "") -> dict[str, Any]:
     """All series of a file system: for each workload and request the counts, and what is wrong."""
-    faults = [fault for fault in FAULTS if kind == "ext4" or fault in FAULTS[:3]]  # btrfs has no inodes to use up
-    jobs = [(name, request) for name in names for request in faults]
+    jobs = [(name, request) for name in names for request in faults_of(kind)]
     with ThreadPoolExecutor(os.cpu_count() or 2) as pool:
         results = list(pool.map(lambda job: series(kind, *job, stride, path), jobs))
     return {

@@ -176,6 +176,12 @@ def test_a_failure_raises_and_is_recorded(location: str, monkeypatch: pytest.Mon
     assert findings() == [(INTACT, main)], "one that lands settles it"
 
 
+def test_a_journal_of_failures_that_was_never_made_is_no_finding() -> None:
+    """Whoever made its directory died there, or met a bad disk."""
+    os.makedirs(failures._path())
+    assert findings() == []
+
+
 def test_landed_audit_tells_of_it(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(landed, "write", full)

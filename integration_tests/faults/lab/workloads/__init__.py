@@ -61,9 +61,11 @@ class Workload:
         steps: how many operations show everything once.
         errors: what an operation may raise without that being a defect.
         whole: an operation is one write; else a part of it may have landed before the one that was refused.
+        prelude: Python that the processes run first that it starts.
     """
 
     whole = True
+    prelude = ""
 
     steps = 24
     errors: tuple[type[Exception], ...] = (landed.LandedError,)

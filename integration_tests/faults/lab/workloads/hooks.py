@@ -37,10 +37,11 @@ class Work(Workload):
     errors = (Silent, OSError)
 
     def start(self) -> None:
+        from landed_claude_code.hook import LAUNCHER
         from landed_claude_code.settings import command, here
 
         words = command(*here())
-        self._command = [words["command"], *words["args"]]
+        self._command = [words["command"], *(word.replace(LAUNCHER, self.prelude + LAUNCHER) for word in words["args"])]
 
     def step(self) -> None:
         chance, number = self.chance, self.number

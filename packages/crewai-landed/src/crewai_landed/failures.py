@@ -10,7 +10,7 @@ import os
 from time import localtime, strftime, time
 from typing import TYPE_CHECKING, Final
 
-from landed import Journal, Record
+from landed import Journal, Record, Refused
 from landed.audit import INTACT, UNFINISHED, Finding, stores
 from landed.inspection import records
 from landed.publish import READ
@@ -52,7 +52,10 @@ def audit(under: str, *, level: str = READ) -> Iterator[Finding]:  # noqa: ARG00
     """
     if not os.path.isdir(_path()):
         return
-    last = {os.path.realpath(os.fsdecode(entry.key)): entry for entry, _ in records(_path())}
+    try:
+        last = {os.path.realpath(os.fsdecode(entry.key)): entry for entry, _ in records(_path())}
+    except Refused:  # whoever made the directory died, or met a bad disk, before a journal was in it
+        return
     for where, entry in last.items():
         if under and where != under and not where.startswith(under + os.sep):
             continue
