@@ -23,7 +23,7 @@ from landed.process import me
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
     from typing import Final
 
     from landed.holder import Holder
@@ -40,9 +40,12 @@ PRIVATE: Final = 0o600
 PAUSES: Final = (0.00005, 0.0001, 0.0002)
 """Seconds between the first attempts: most holders are done by then, and a thread to wait in costs as much. Few and
 short, so that whoever waits in the kernel's queue is not overtaken for long."""
+YIELDS: Final = 3
+"""How often, before that, whoever waits for a lock that is held for microseconds lets others have the processor: its
+holder, when our waking up is what has stopped it. A sleep costs as much processor time as the holder's whole turn."""
 WATCHED_PAUSES: Final = (0.00005,) * 40
-"""The same for a lock that is held for microseconds, over and over: a hand-over in the kernel takes longer than it is
-held, and who looks again and again is served as fairly, by chance."""
+"""The pauses for such a lock: a hand-over in the kernel takes longer than it is held, and who looks again and again is
+served as fairly, by chance."""
 HOLDER_OFFSET: Final = 64
 """Where the holder's line starts; LockFileEx locks the first byte against reading as well."""
 WATCHED: Final = b"-"
@@ -67,6 +70,10 @@ IMPORTED_LATER: Final = (
     "landed.waiting",
 )
 """What calls on local files and journals import when they first need it."""
+
+
+_give_way: Callable[[], object] = getattr(posix, "sched_yield", lambda: sleep(0))
+"""Let another process have the processor; come back as soon as it is free."""
 
 
 class _Turn:
@@ -256,6 +263,10 @@ class Lock:
         return True
 
     def _wait(self, slot: _Slot, deadline: float) -> None:
+        for _ in range(YIELDS if self._watched else 0):
+            _give_way()
+            if self._try(slot.fd):
+                return
         for pause in WATCHED_PAUSES if self._watched else PAUSES:
             if _remaining(deadline) < pause:
                 break

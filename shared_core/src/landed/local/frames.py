@@ -25,8 +25,8 @@ FRAME: Final = struct.Struct("<4sIIIQQI")
 """magic, type and boot tag (type in the low byte), payload length, records, sequence, flushed, back; the header check
 follows."""
 CHECK: Final = struct.Struct("<I")
-LENGTH: Final = struct.Struct("<I")
-LENGTH_OFFSET: Final = 8
+START: Final = struct.Struct("<4s4xI")
+"""magic and payload length: how a frame's header begins."""
 
 FRAME_HEADER: Final = FRAME.size + CHECK.size
 TRAILER: Final = CHECK.size + len(END_MARK)
@@ -158,11 +158,21 @@ def frame_size(payload: int) -> int:
     return FRAME_HEADER + -(-payload // ALIGN) * ALIGN + TRAILER
 
 
-def size_at(data: bytes, at: int) -> int:
-    """Bytes of the frame that begins at `at` in `data`, as far as its magic and length tell; 0 for none."""
-    if data[at : at + len(FRAME_MAGIC)] != FRAME_MAGIC or at + FRAME_HEADER > len(data):
-        return 0
-    return frame_size(LENGTH.unpack_from(data, at + LENGTH_OFFSET)[0])
+def last_whole(data: bytes, at: int) -> int:
+    """Where the last frame that lies whole in `data` begins, hopping from frame to frame by magic and length alone.
+
+    Args:
+        at: where the first begins, the answer if it is the only one.
+    """
+    following = at
+    limit = len(data) - OVERHEAD
+    while following <= limit:
+        magic, length = START.unpack_from(data, following)
+        end = following + OVERHEAD + length + -length % ALIGN
+        if magic != FRAME_MAGIC or end > len(data):
+            break
+        at, following = following, end
+    return at
 
 
 def boot_tag(boot_id: str) -> int:

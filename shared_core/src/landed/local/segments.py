@@ -37,9 +37,10 @@ LARGE: Final = 64 << 10
 """Bytes from which a write goes into the hole itself: zeros first would cost more than the flush of its blocks."""
 FIRST_AHEAD: Final = PAGE
 AHEAD: Final = 16 << 10
-AHEAD_LIMIT: Final = 64 << 10
+AHEAD_LIMIT: Final = 256 << 10
 """Bytes of zeros that are written ahead of small appends, which then find blocks that are there: four times as many
-each time, but few for a start, and again after a large batch, as another one may follow and cover them."""
+each time, so that of a long row of appends few wait for new blocks, but few for a start, and again after a large
+batch, as another one may follow and cover them."""
 PIECE: Final = 16 << 10
 """Bytes of zeros that are written at once. Linux caches what one write brings in one folio, of up to megabytes; each
 append and flush goes through all of a folio's blocks. In one piece, every append would cost 50 us of processor more."""
@@ -334,10 +335,8 @@ class Segment:
         Those before it are hopped over, as when a segment is opened: nobody appends behind a frame that was cut short,
         and whoever reads them checks them.
         """
-        at, following = 0, head.end - self.end
         hop = head.boot == self.running != frames.NO_BOOT  # else a power cut may have left a hole before a good frame
-        while hop and (size := frames.size_at(data, following)) and following + size <= len(data):
-            at, following = following, following + size
+        at = frames.last_whole(data, 0) if hop else 0
         last = frames.decode_head(self.header.id, self.end + at, data, at) if at else head
         if last is None or last.end - self.end > len(data) or frames.decode_body(last, data, at) is None:
             return False
