@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SUCCESS = "successfully"
 DENIED = "Nothing was written."
+LARGE = "".join(f'{line}: a line of a megabyte, "\u00fc" and \\\n' for line in range(28_000))
 
 
 def agent(name: str):
@@ -50,21 +51,25 @@ def test_without_the_hook_three_succeed_and_one_survives(bare: Claude, script: S
 
 
 @pytest.mark.every_version
-def test_own_batch_is_undisturbed(claude: Claude, script: Script) -> None:
+@pytest.mark.parametrize("more", ["", LARGE], ids=["small", "large"])
+def test_own_batch_is_undisturbed(claude: Claude, script: Script, more: str) -> None:
     path = str(claude.work / "plan.md")
     model = script(
         main=[
             [
-                use("Write", file_path=path, content="one\ntwo\n"),
-                use("Edit", file_path=path, old_string="one", new_string="1"),
-                use("Edit", file_path=path, old_string="two", new_string="2"),
+                use("Write", file_path=path, content=f"one\ntwo\n{more}"),
+                use("Edit", file_path=path, old_string="one\n", new_string="uno\n"),
+                use("Edit", file_path=path, old_string="two\n", new_string=""),
             ],
-            [use("Edit", file_path=path, old_string="1", new_string="first")],
+            [use("Edit", file_path=path, old_string="uno", new_string="first")],
+            [use("Write", file_path=path, content=f"last\n{more}")],
         ]
     )
     claude.run(model.url)
     assert all(SUCCESS in result for result in model.results()), model.results()
-    assert (claude.work / "plan.md").read_text() == "first\n2\n"
+    assert (claude.work / "plan.md").read_text() == f"last\n{more}"
+    (written,) = json.loads(claude.hook("report", "--json").stdout)["writes"]
+    assert written["state"] == "on the disk"
     assert "landed" not in model.heard(), "nothing is said where all is well"
     assert model.paths <= {"/", "/v1/messages"}, "nothing else is asked for"
 

@@ -10,6 +10,15 @@ from landed_claude_code.expected import EMPTY, HELD_BACK, MISSING, OLD, OTHER_BY
 BOM = "\ufeff"
 
 
+def yes() -> bool:
+    """It is what stood there before."""
+    return True
+
+
+def no() -> bool:
+    return False
+
+
 def as_long(response: dict) -> dict:
     """As `wire` gives the strings of large files."""
     return {
@@ -39,18 +48,18 @@ def edit(original, old, new, lines, start=1, **more):
 )
 def test_a_write_is_its_content(content: str, data: bytes) -> None:
     response = {"type": "update", "content": content}
-    assert compare(WRITE, response, data, unchanged=False) == SAME
-    assert compare(WRITE, response, data, unchanged=True) == SAME, "identical content was written again"
-    assert compare(WRITE, response, data + b"x", unchanged=False) == OTHER_BYTES
-    assert compare(WRITE, response, data + b"x", unchanged=True) == OLD
-    assert compare(WRITE, response, None, unchanged=False) == MISSING
-    assert compare(WRITE, response, b"", unchanged=False) == (EMPTY if content else SAME)
-    assert compare(WRITE, as_long(response), data, unchanged=False) == SAME
-    assert compare(WRITE, as_long(response), data + b"x", unchanged=False) == OTHER_BYTES
+    assert compare(WRITE, response, data, no) == SAME
+    assert compare(WRITE, response, data, yes) == SAME, "identical content was written again"
+    assert compare(WRITE, response, data + b"x", no) == OTHER_BYTES
+    assert compare(WRITE, response, data + b"x", yes) == OLD
+    assert compare(WRITE, response, None, no) == MISSING
+    assert compare(WRITE, response, b"", no) == (EMPTY if content else SAME)
+    assert compare(WRITE, as_long(response), data, no) == SAME
+    assert compare(WRITE, as_long(response), data + b"x", no) == OTHER_BYTES
 
 
 def test_line_ends_of_a_write_count() -> None:
-    assert compare(WRITE, {"content": "one\n"}, b"one\r\n", unchanged=False) == OTHER_BYTES
+    assert compare(WRITE, {"content": "one\n"}, b"one\r\n", no) == OTHER_BYTES
 
 
 @pytest.mark.parametrize(
@@ -89,16 +98,16 @@ def test_line_ends_of_a_write_count() -> None:
     ],
 )
 def test_an_edit_is_its_patch(response: dict, data: bytes) -> None:
-    assert compare(EDIT, response, data, unchanged=False) == SAME
+    assert compare(EDIT, response, data, no) == SAME
     if "somethingNew" not in response:
         assert (
-            compare(EDIT, response, data.replace(b"b", b"?").replace(b"c", b"?").replace(b"ten", b"?"), unchanged=False)
+            compare(EDIT, response, data.replace(b"b", b"?").replace(b"c", b"?").replace(b"ten", b"?"), no)
             == OTHER_BYTES
         )
-        assert compare(EDIT, response, b"", unchanged=False) == EMPTY
-        assert compare(EDIT, as_long(response), data, unchanged=False) == SAME
+        assert compare(EDIT, response, b"", no) == EMPTY
+        assert compare(EDIT, as_long(response), data, no) == SAME
         if response["originalFile"] is not None:
-            assert compare(EDIT, as_long(response), data + b"x?", unchanged=False) == OTHER_BYTES
+            assert compare(EDIT, as_long(response), data + b"x?", no) == OTHER_BYTES
 
 
 @pytest.mark.parametrize("data", [b"onx 2 two two\n", b"one 3 two two\n", b"one 2 two twx\n", b"one 2 two two\n\n"])
@@ -106,40 +115,40 @@ def test_an_edit_of_a_large_file(data: bytes) -> None:
     response = edit("one two two\n", "two", "2 two", ["-one two two", "+one 2 two two"])
     del response["structuredPatch"][0]["lines"][:]  # what was replaced says it alone
     right = b"one 2 two two\n"
-    assert compare(EDIT, as_long(response), right, unchanged=False) == SAME
-    assert compare(EDIT, as_long(response), data, unchanged=False) == OTHER_BYTES
+    assert compare(EDIT, as_long(response), right, no) == SAME
+    assert compare(EDIT, as_long(response), data, no) == OTHER_BYTES
 
 
 def test_an_edit_that_left_the_old_bytes() -> None:
     response = edit("a\nb\n", "a", "c", ["-a", "+c", " b"])
-    assert compare(EDIT, response, b"a\nb\n", unchanged=True) == OLD
+    assert compare(EDIT, response, b"a\nb\n", yes) == OLD
     large = {"originalFile": None, "oldString": "a", "newString": "b", "structuredPatch": []}
-    assert compare(EDIT, large, b"b was there before", unchanged=True) == OLD
+    assert compare(EDIT, large, b"b was there before", yes) == OLD
 
 
 def test_a_patch_that_does_not_fit_is_no_proof() -> None:
     response = edit("a\nb\n", "q", "r", [" x", "-y", "+z"])
-    assert compare(EDIT, response, b"z\n", unchanged=False) == OTHER_BYTES
+    assert compare(EDIT, response, b"z\n", no) == OTHER_BYTES
 
 
 def test_a_notebook_is_its_text() -> None:
     response = {"updated_file": '{\n "cells": []\n}', "error": ""}
-    assert compare(NOTEBOOK, response, b'{\r\n "cells": []\r\n}', unchanged=False) == SAME
-    assert compare(NOTEBOOK, response, b"{}", unchanged=False) == OTHER_BYTES
-    assert compare(NOTEBOOK, as_long(response), b'{\n "cells": []\n}', unchanged=False) == SAME
-    assert compare(NOTEBOOK, as_long(response), b"{}", unchanged=False) == OTHER_BYTES
-    assert compare(NOTEBOOK, {**response, "error": "no such cell"}, b"{}", unchanged=True) == HELD_BACK
+    assert compare(NOTEBOOK, response, b'{\r\n "cells": []\r\n}', no) == SAME
+    assert compare(NOTEBOOK, response, b"{}", no) == OTHER_BYTES
+    assert compare(NOTEBOOK, as_long(response), b'{\n "cells": []\n}', no) == SAME
+    assert compare(NOTEBOOK, as_long(response), b"{}", no) == OTHER_BYTES
+    assert compare(NOTEBOOK, {**response, "error": "no such cell"}, b"{}", yes) == HELD_BACK
 
 
 def test_what_a_person_changed_in_the_dialog_is_no_alarm() -> None:
     response = {"content": "x", "userModified": True}
-    assert compare(WRITE, response, b"y", unchanged=False) == SAME
-    assert compare(WRITE, response, None, unchanged=False) == MISSING
-    assert compare(WRITE, response, b"", unchanged=False) == EMPTY
+    assert compare(WRITE, response, b"y", no) == SAME
+    assert compare(WRITE, response, None, no) == MISSING
+    assert compare(WRITE, response, b"", no) == EMPTY
 
 
 def test_what_is_held_back_was_not_written() -> None:
-    assert compare(WRITE, {"content": "x", "staged": True}, b"old", unchanged=True) == HELD_BACK
+    assert compare(WRITE, {"content": "x", "staged": True}, b"old", yes) == HELD_BACK
 
 
 @pytest.mark.parametrize(

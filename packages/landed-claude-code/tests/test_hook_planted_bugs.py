@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import test_guard as checks
+import test_large_files as large
 
 from landed.desk import Desk
 from landed.process import Owner
@@ -62,6 +63,18 @@ BUGS: dict[str, tuple[Any, list[tuple[object, str, Any]]]] = {
         checks.test_what_is_not_shown_is_not_overwritten,
         [(formatters, "shown", lambda *_: "look for yourself")],
     ),
+    "a large write is never the agent's": (
+        large.test_own_batch_is_undisturbed,
+        [(guard, "_with_digest", lambda ledger, desk: ledger.of(desk.path))],
+    ),
+    "a large write is the agent's, whatever became of it": (
+        large.test_what_changes_before_all_have_run_is_said,
+        [(guard, "identity", lambda _: "1"), (guard, "stat_before", lambda *_: "1")],
+    ),
+    "times vouch for what they cannot": (
+        large.test_a_change_while_the_clock_stood_still_is_seen,
+        [(guard, "stat_before", lambda status, _: ledger.identity(status))],
+    ),
     "changes past the tools are not looked for": (
         checks.test_changes_from_outside_are_told_once,
         [(guard, "_changed", lambda _, **__: [])],
@@ -80,6 +93,7 @@ BUGS: dict[str, tuple[Any, list[tuple[object, str, Any]]]] = {
     ),
 }
 CASES = {
+    "test_what_changes_before_all_have_run_is_said": {"same_size": True},
     "test_a_write_that_is_not_there_is_said_at_once": {"found": None, "said": "is not there"},
     "test_what_a_formatter_did_is_shown_and_counts_as_seen": {"before": False, "length": 1},
 }
@@ -89,7 +103,14 @@ CASES = {
 def test_it_is_seen(bug: str, work: Path, actor: Any, black: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     check, plants = BUGS[bug]
     monkeypatch.setattr(guard, "PATIENCE", 0.2)
-    have = {"work": work, "actor": actor, "black": black, "impatient": None, **CASES.get(check.__name__, {})}
+    have = {
+        "work": work,
+        "actor": actor,
+        "black": black,
+        "impatient": None,
+        "monkeypatch": monkeypatch,
+        **CASES.get(check.__name__, {}),
+    }
     arguments = {name: have[name] for name in inspect.signature(check).parameters}
     for owner, name, planted in plants:
         monkeypatch.setattr(owner, name, planted)

@@ -63,20 +63,26 @@ class Sight:
 
     Attributes:
         data: the bytes.
-        digest: their sha256 in hexadecimal.
         status: of the inode they were read from.
         tag: the version that the inode says it is, if the tag is this path's own and its bytes are unchanged, else "".
         replaced: what a write over it hands on.
     """
 
-    __slots__ = ("data", "digest", "replaced", "status", "tag")
+    __slots__ = ("_digest", "data", "replaced", "status", "tag")
 
-    def __init__(self, data: bytes, digest: str, status: os.stat_result, tag: str, replaced: Replaced) -> None:
+    def __init__(self, data: bytes, status: os.stat_result, replaced: Replaced) -> None:
         self.data = data
-        self.digest = digest
         self.status = status
-        self.tag = tag
+        self.tag = ""
         self.replaced = replaced
+        self._digest = ""
+
+    @property
+    def digest(self) -> str:
+        """Their sha256 in hexadecimal, taken when it is first asked for: a megabyte takes 3 ms."""
+        if not self._digest:
+            self._digest = sha256(self.data)
+        return self._digest
 
 
 class Verdict:
@@ -183,11 +189,12 @@ class Artifact:
             raise self._cannot_read(error) from error
         finally:
             _fs.close_read(self.fs, fd)
-        digest = sha256(data)
         own = xattrs.pop(XATTR, b"")
+        sight = Sight(data, status, Replaced(status, xattrs))
         version = own.decode("ascii", "replace").split(" ")[1:2]
-        tag = version[0] if version and own == self.tag_of(version[0], digest) else ""
-        return Sight(data, digest, status, tag, Replaced(status, xattrs))
+        if version and own == self.tag_of(version[0], sight.digest):
+            sight.tag = version[0]
+        return sight
 
     def _refuse_unopenable(self) -> None:
         """Name the kind of a file that cannot be opened for reading (a socket, a directory on Windows)."""

@@ -36,8 +36,6 @@ class Desk:
     Attributes:
         sight: what stands under the path, or None.
         record: what landed knows of it.
-        version: of what stands there, as in `landed.Snapshot`.
-        origin: likewise.
 
     Args:
         path: the file.
@@ -53,12 +51,10 @@ class Desk:
         OutcomeUnknown: on entry: a dead writer left bytes there that cannot be flushed.
     """
 
-    __slots__ = ("_agent", "_artifact", "_deadline", "_fs", "_patient", "origin", "record", "sight", "version")
+    __slots__ = ("_agent", "_artifact", "_deadline", "_fs", "_patient", "record", "sight")
 
     record: Record
     sight: Sight | None
-    version: str | Absent
-    origin: str
 
     def __init__(
         self,
@@ -79,6 +75,16 @@ class Desk:
     def path(self) -> str:
         """Absolute, every symbolic link resolved."""
         return self._artifact.path
+
+    @property
+    def version(self) -> str | Absent:
+        """Of what stands there, as in `landed.Snapshot`."""
+        return self._artifact.judge(self.record, self.sight).version
+
+    @property
+    def origin(self) -> str:
+        """Likewise."""
+        return self._artifact.judge(self.record, self.sight).origin
 
     @property
     def lease(self) -> Lease | None:
@@ -102,8 +108,6 @@ class Desk:
                 wait_for(lease, self._deadline, artifact.path, pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 self._lock()
-            verdict = artifact.judge(self.record, self.sight)
-            self.version, self.origin = verdict.version, verdict.origin
         except BaseException:
             self._leave()
             raise
@@ -152,12 +156,24 @@ class Desk:
         self._artifact.log(write)
         self.record.counter += 1
         self.record.landed = write
-        self.version = write.version
-        lease = self.record.lease
-        if until is not None and lease is not None and lease.agent == self._agent:
-            lease.until = min(lease.until, lease.since + lease.age + until - time())  # the clock may have been set
+        if until is not None:
+            self._shorten(until)
         self._artifact.save(self.record)
         return write
+
+    def shorten(self, until: float) -> None:
+        """Let the agent's lease end at `until`, in seconds since the epoch, if it does not end before.
+
+        Raises:
+            NotLanded: the record cannot be written; the lease stays as it was.
+        """
+        self._shorten(until)
+        self._artifact.save(self.record)
+
+    def _shorten(self, until: float) -> None:
+        lease = self.record.lease
+        if lease is not None and lease.agent == self._agent:
+            lease.until = min(lease.until, lease.since + lease.age + until - time())  # the clock may have been set
 
     def _lock(self) -> None:
         artifact = self._artifact

@@ -10,6 +10,7 @@ from landed_claude_code.adapter import NOTEBOOK, WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Final
 
 SAME: Final = "same"
@@ -27,29 +28,29 @@ _UTF16: Final = b"\xff\xfe"
 _BOM: Final = "\ufeff"
 
 
-def compare(operation: str, response: dict[str, Any], data: bytes | None, *, unchanged: bool) -> str:
+def compare(operation: str, response: dict[str, Any], data: bytes | None, unchanged: Callable[[], bool]) -> str:
     """Hold the disk against a tool's response.
 
     Args:
         operation: of the tool.
         response: what it returned.
         data: what stands under the path now; None for nothing.
-        unchanged: whether that is what stood there before the call.
+        unchanged: tells whether that is what stood there before the call.
     """
     if response.get("staged") is True or response.get("error"):
         return HELD_BACK
     if data is None:
         return MISSING
     holds = {WRITE: _holds_content, NOTEBOOK: _holds_notebook}.get(operation, _holds_edit)
-    same = holds(response, data, unchanged=unchanged)
+    same = holds(response, data, unchanged)
     if same or (data and response.get("userModified") is True):
         return SAME  # a person changed it in the dialog, and Claude Code tells the model so
     if not data:
         return EMPTY
-    return OLD if unchanged else OTHER_BYTES
+    return OLD if unchanged() else OTHER_BYTES
 
 
-def _holds_content(response: dict[str, Any], data: bytes, **_: bool) -> bool:
+def _holds_content(response: dict[str, Any], data: bytes, _unchanged: Callable[[], bool]) -> bool:
     content = response.get("content")
     if content == data:
         return True
@@ -67,7 +68,7 @@ def _holds_content(response: dict[str, Any], data: bytes, **_: bool) -> bool:
     return data.removeprefix(_UTF16) == content.removeprefix(_BOM).encode("utf-16-le", "surrogatepass")
 
 
-def _holds_notebook(response: dict[str, Any], data: bytes, **_: bool) -> bool:
+def _holds_notebook(response: dict[str, Any], data: bytes, _unchanged: Callable[[], bool]) -> bool:
     text = response.get("updated_file")
     if text == data:
         return True
@@ -75,7 +76,7 @@ def _holds_notebook(response: dict[str, Any], data: bytes, **_: bool) -> bool:
     return text is None or _lines(text) == _lines(_decode(data))
 
 
-def _holds_edit(response: dict[str, Any], data: bytes, *, unchanged: bool) -> bool:
+def _holds_edit(response: dict[str, Any], data: bytes, unchanged: Callable[[], bool]) -> bool:
     original = response.get("originalFile")
     old, new = (_text(response.get(name)) for name in ("oldString", "newString"))
     patch = response.get("structuredPatch")
@@ -100,7 +101,7 @@ def _holds_edit(response: dict[str, Any], data: bytes, *, unchanged: bool) -> bo
                 return True
         patched = _patched(original, patch)
         return patched is not None and _untabbed(patched) == _untabbed(text)
-    return not unchanged and _lines(new).rstrip() in text
+    return not unchanged() and _lines(new).rstrip() in text
 
 
 def _is_replaced(original: bytes | bytearray, old: str, new: str, data: bytes) -> bool:

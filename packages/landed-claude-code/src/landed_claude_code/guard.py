@@ -19,7 +19,9 @@ from landed_claude_code.adapter import AFTER, ASKING, BEFORE, END, FAILED, PROMP
 from landed_claude_code.ledger import (
     ASKED,
     DENIED,
+    DIGEST_LATER,
     ENDED,
+    FITS,
     LOST,
     ODD,
     SEEN,
@@ -28,7 +30,10 @@ from landed_claude_code.ledger import (
     Fact,
     Known,
     Ledger,
+    identity,
+    stat_before,
     stat_of,
+    tick,
 )
 
 TYPE_CHECKING = False
@@ -82,7 +87,7 @@ def _before(call: Call, ledger: Ledger) -> Answer:
         return Answer(deny="Claude Code has ended; nothing was written.")  # a hook that outlived it
     try:
         with Desk(path, word_of(ledger), timeout=PATIENCE) as desk:
-            known = ledger.load().of(desk.path)
+            known = _with_digest(ledger.load(), desk)
             digest = desk.sight.digest if desk.sight is not None else ""
             if desk.sight is not None and not _has_seen(known, digest):
                 reason = _unseen(desk, known)
@@ -126,7 +131,7 @@ def _unseen(desk: Desk, known: Known) -> str:
     if seen is None:
         since = f"{desk.path} exists, and you have not read it"
     else:
-        word = "wrote" if seen.kind == WROTE else "read"
+        word = "read" if seen.kind == SEEN else "wrote"
         since = f"{desk.path} has changed since you {word} it at {_clock(seen.at)}"
     return f"Nothing was written. {since}: it holds what {who}. Read it, then redo the change on what it holds now."
 
@@ -184,40 +189,44 @@ def _read(call: Call, ledger: Ledger) -> Answer:
 
 
 def _after(call: Call, ledger: Ledger) -> Answer:
+    now = tick()
     try:
         with Desk(call.paths[0], word_of(ledger), timeout=PATIENCE, patient=False) as desk:
             known = ledger.load().of(desk.path)
-            if known.wrote is not None and known.wrote.call == call.id != "":
+            if any(fact is not None and fact.call == call.id != "" for fact in (known.wrote, known.fits)):
                 return Answer()  # another copy of this hook was here
-            return _verdict(call, ledger, desk, known)
+            return _verdict(call, ledger, desk, known, now)
     except Refused:
         return Answer()
 
 
-def _verdict(call: Call, ledger: Ledger, desk: Desk, known: Known) -> Answer:
+def _verdict(call: Call, ledger: Ledger, desk: Desk, known: Known, now: int) -> Answer:
     from landed_claude_code import expected
 
     sight = desk.sight
-    digest = sight.digest if sight is not None else ""
     asked = known.asked if known.asked is not None and known.asked.call == call.id else None
-    unchanged = asked is not None and asked.digest == digest
-    found = expected.compare(
-        call.operation, call.response, sight.data if sight is not None else None, unchanged=unchanged
-    )
+
+    def unchanged() -> bool:
+        return asked is not None and asked.digest == (sight.digest if sight is not None else "")
+
+    found = expected.compare(call.operation, call.response, sight.data if sight is not None else None, unchanged)
     if found == expected.HELD_BACK:
         desk.give_back()
         ledger.add(Fact(ENDED, desk.path, call=call.id))
         return Answer()
     if found == expected.SAME and sight is not None:
         before = desk.record.landed
-        write = desk.landed(ledger.owner, until=time() + WINDOW)
-        ledger.add(
-            Fact(WROTE, desk.path, digest=digest, call=call.id, stat=stat_of(sight.status), detail=write.version)
-        )
-        ledger.keep_copy(desk.path, sight.data)
+        stat = stat_before(sight.status, now) if asked is not None and len(sight.data) > DIGEST_LATER else ""
+        if stat:
+            ledger.add(Fact(FITS, desk.path, call=call.id, stat=stat))
+            desk.shorten(time() + WINDOW)
+        else:
+            _landed(ledger, desk, call.id, until=time() + WINDOW)
+            ledger.keep_copy(desk.path, sight.data)
         if asked is not None and before is not None and before.version != asked.detail:
             return Answer(deny=_overwrote(desk.path, before.owner, before.version, before.at))
         return Answer()
+    digest = sight.digest if sight is not None else ""
     if found == expected.OTHER_BYTES:
         ledger.add(Fact(ODD, desk.path, digest=digest, call=call.id))
         return Answer()  # a formatter may be at it: PostToolBatch tells
@@ -225,6 +234,22 @@ def _verdict(call: Call, ledger: Ledger, desk: Desk, known: Known) -> Answer:
     what = f"{desk.path} {_WRONG[found]}"
     ledger.add(Fact(LOST, desk.path, digest=digest, call=call.id, detail=what), Fact(ENDED, desk.path, call=call.id))
     return Answer(deny=f"{what} The tool reported success, but the write is not on the disk. {_NEXT}")
+
+
+def _landed(ledger: Ledger, desk: Desk, call: str, until: float | None = None) -> None:
+    """Write down that what stands there is the agent's."""
+    write, sight = desk.landed(ledger.owner, until=until), desk.sight
+    stat = stat_of(sight.status) if sight is not None else ""
+    ledger.add(Fact(WROTE, desk.path, digest=write.digest, call=call, stat=stat, detail=write.version))
+
+
+def _with_digest(ledger: Ledger, desk: Desk) -> Known:
+    """What is known of the path, with the digest of a large write that fitted, if the file was let alone since."""
+    known = ledger.of(desk.path)
+    fits, sight = known.fits, desk.sight
+    if fits is not None and sight is not None and identity(sight.status) == fits.stat:
+        _landed(ledger, desk, fits.call)
+    return ledger.of(desk.path)
 
 
 _WRONG: Final = {
@@ -254,6 +279,7 @@ def _end(ledger: Ledger, paths: list[str]) -> Answer:
     for path in paths:
         try:
             with Desk(path, word_of(ledger), timeout=PATIENCE, patient=False) as desk:
+                _with_digest(ledger.load(), desk)
                 desk.give_back()
                 ledger.add(Fact(ENDED, desk.path))
                 ledger.drop_copy(desk.path)
@@ -279,8 +305,8 @@ def _close_all(ledger: Ledger) -> list[str]:
 
 def _close(ledger: Ledger, path: str) -> str:
     """End what the agent may write, once the other hooks are done; what there is to say about it."""
-    known = ledger.known[path]
     with Desk(path, word_of(ledger), timeout=PATIENCE, patient=False) as desk:
+        known = _with_digest(ledger, desk)
         said = _aftermath(ledger, desk, known)
         if known.wrote is not None and known.asked is not None:
             _flush(desk.path, int(known.asked.stat or 0))
@@ -292,7 +318,7 @@ def _close(ledger: Ledger, path: str) -> str:
 
 def _aftermath(ledger: Ledger, desk: Desk, known: Known) -> str:
     """What became of the bytes between the tool and now."""
-    asked, odd, wrote = known.asked, known.odd, known.wrote
+    asked, odd, wrote = known.asked, known.odd or known.fits, known.wrote
     claimed = odd or (wrote if wrote is not None and asked is not None and wrote.call == asked.call else None)
     sight, last = desk.sight, desk.record.landed
     digest = sight.digest if sight is not None else ""
@@ -312,8 +338,7 @@ def _aftermath(ledger: Ledger, desk: Desk, known: Known) -> str:
             if not view:
                 ledger.add(Fact(TOLD, desk.path, digest=digest))
                 return f"{said} Read it before writing it again."
-            write = desk.landed(ledger.owner)
-            ledger.add(Fact(WROTE, desk.path, digest=digest, call=claimed.call, detail=write.version))
+            _landed(ledger, desk, claimed.call)
             return f"{said} {view}"
     ledger.add(Fact(TOLD, desk.path, digest=digest))
     if sight is None:
@@ -375,7 +400,7 @@ def _changed(ledger: Ledger, *, besides: set[str]) -> list[str]:
         if known.told is not None and known.told.digest == digest:
             continue
         ledger.add(Fact(TOLD, path, digest=digest))
-        word = "wrote" if seen.kind == WROTE else "read"
+        word = "read" if seen.kind == SEEN else "wrote"
         who = _writer(Artifact(path).shelf.load(), sight)
         lines.append(
             f"{path}, which you {word}, is not there any more."

@@ -7,6 +7,7 @@ now and then rewritten shorter, under a lock of its own. Nothing is flushed: aft
 
 from __future__ import annotations
 
+import sys
 from time import time, time_ns
 
 from landed._fs import NOFOLLOW, parent_of, posix
@@ -37,6 +38,8 @@ ENDED: Final = "ended"
 """The agent may not write any more."""
 ODD: Final = "odd"
 """A write was found to be other than its tool says; to be settled."""
+FITS: Final = "fits"
+"""A write was found to be what its tool says; its digest is not taken yet. `stat` is the file's identity then."""
 TOLD: Final = "told"
 """The agent knows that these bytes stand there, without having seen them."""
 DENIED: Final = "denied"
@@ -52,8 +55,12 @@ KEPT_STORIES: Final = 50
 COPIED_FROM: Final = 2_000
 COPIED_TO: Final = 256 * 1024
 """Bytes of a file of which a copy is kept between its write and the end of the batch."""
+DIGEST_LATER: Final = COPIED_TO
+"""Bytes of a file from which on its digest is taken once, when all tools have run, and not after each."""
 LATE: Final = 50_000_000
 """Nanoseconds that a file must have rested before its times vouch for it: the kernel's clock ticks in milliseconds."""
+COARSE: Final = 5
+"""Linux's CLOCK_REALTIME_COARSE, which file systems read."""
 _FIELDS: Final = 8
 
 
@@ -107,32 +114,35 @@ class Fact:
 class Known:
     """What an agent knows of one path: the last fact of each kind, and whether it may be writing."""
 
-    __slots__ = ("asked", "lost", "odd", "open", "seen", "told", "wrote")
+    __slots__ = ("asked", "fits", "lost", "odd", "open", "seen", "told", "wrote")
 
     def __init__(self) -> None:
         self.seen: Fact | None = None
         self.wrote: Fact | None = None
         self.told: Fact | None = None
         self.asked: Fact | None = None
+        self.fits: Fact | None = None
         self.odd: Fact | None = None
         self.lost: Fact | None = None
         self.open = False
 
     def take(self, fact: Fact) -> None:
-        if fact.kind in {SEEN, WROTE}:
+        if fact.kind in {SEEN, FITS, WROTE}:
             self.seen, self.told = fact, None
         if fact.kind == WROTE:
-            self.wrote, self.odd, self.lost = fact, None, None
+            self.wrote, self.fits, self.odd, self.lost = fact, None, None, None
         elif fact.kind == TOLD:
             self.told = fact
         elif fact.kind == ASKED:
             self.asked, self.open = fact, True
+        elif fact.kind == FITS:
+            self.fits, self.odd = fact, None
         elif fact.kind == ODD:
             self.odd = fact
         elif fact.kind == LOST:
             self.lost, self.odd = fact, None
         elif fact.kind == ENDED:
-            self.open, self.odd = False, None
+            self.open, self.fits, self.odd = False, None, None
 
 
 class Ledger:
@@ -347,9 +357,30 @@ def agents_directory() -> str:
 
 def stat_of(status: os.stat_result) -> str:
     """The identity of a file that has rested, by which its bytes can be taken as read; "" for one that has not."""
-    if time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < LATE:
-        return ""
+    return identity(status) if time_ns() - _changed(status) >= LATE else ""
+
+
+def stat_before(status: os.stat_result, tick: int) -> str:
+    """The identity of a file that was last changed before `tick`, by which a change after `tick` shows; else ""."""
+    return identity(status) if _changed(status) < tick else ""
+
+
+def tick() -> int:
+    """What the kernel now writes as the time of a change, in nanoseconds since the epoch; it ticks in milliseconds."""
+    if sys.platform != "linux":
+        return time_ns() - LATE
+    from time import clock_gettime_ns
+
+    return clock_gettime_ns(COARSE)
+
+
+def identity(status: os.stat_result) -> str:
+    """What tells a file as it is from any other, and from itself after a change."""
     return f"{status.st_size}.{status.st_mtime_ns}.{status.st_ctime_ns}.{status.st_ino}"
+
+
+def _changed(status: os.stat_result) -> int:
+    return max(status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _hashed(name: str) -> str:

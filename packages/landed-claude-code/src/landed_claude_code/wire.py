@@ -18,7 +18,7 @@ def decode(parts: Iterable[bytes]) -> dict[str, Any]:
     """The JSON object that `parts` make.
 
     A string of a few ten thousand bytes or more that is a member of an object is bytes here, its UTF-8, in
-    which half a surrogate pair stands as if it were a character.
+    which half a surrogate pair stands as if it were a character; or b"" if it is one that nobody asks for.
 
     Raises:
         ValueError: they make none.
@@ -40,12 +40,12 @@ def decode(parts: Iterable[bytes]) -> dict[str, Any]:
 def _cut(text: bytearray, rest: Iterable[bytes]) -> tuple[bytearray, list[bytes | bytearray]]:
     """The rest read as well, and the long strings taken out of it all."""
     try:
-        from landed_claude_code.long_strings import Cutter, written
+        from landed_claude_code.long_strings import cutter_for
     except ImportError:
         for part in rest:
             text += part
         return text, []
-    cutter = Cutter(written(text))
+    cutter = cutter_for(text)
     cutter.feed(text)
     for part in rest:
         cutter.feed(part)

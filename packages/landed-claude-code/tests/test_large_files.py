@@ -1,0 +1,126 @@
+"""A large file is compared after each tool, and its digest taken once, when all have run: it guards as any other."""
+
+from __future__ import annotations
+
+import time
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import landed
+from landed_claude_code import guard
+from landed_claude_code.ledger import DIGEST_LATER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+TEXT = "a line\n" * (DIGEST_LATER // 7 + 1)
+SECOND = TEXT.replace("a", "b", 1)
+A_TICK = 0.02
+"""Seconds: the clock of the file system has gone on."""
+
+
+def put(path: Path, text: str) -> None:
+    temp = path.with_name("temp")
+    temp.write_text(text)
+    temp.replace(path)
+
+
+def write(agent: Any, path: Path, text: str, pause: float = A_TICK) -> str:
+    if reason := agent.ask(path):
+        return reason
+    put(path, text)
+    time.sleep(pause)
+    return agent.done(path, {"type": "create", "content": text})
+
+
+def edit(agent: Any, path: Path, old: str, new: str) -> str:
+    if reason := agent.ask(path, "Edit"):
+        return reason
+    before = path.read_text()
+    put(path, before.replace(old, new, 1))
+    time.sleep(A_TICK)
+    patch = [{"oldStart": 1, "oldLines": 1, "newStart": 1, "newLines": 1, "lines": [f"-{old}", f"+{new}"]}]
+    response = {"originalFile": before, "oldString": old, "newString": new, "structuredPatch": patch}
+    return agent.done(path, response, "Edit")
+
+
+def test_the_digest_is_taken_when_all_tools_have_run(work: Path, actor) -> None:
+    path = work / "plan.md"
+    one, two = actor(), actor(id="a2")
+    assert write(one, path, TEXT) == ""
+    assert one.ledger().of(str(path)).wrote is None
+    assert one.done(path, {"type": "create", "content": TEXT}) == "", "another copy of the hook"
+    assert one.settle() == ""
+    wrote = one.ledger().of(str(path)).wrote
+    assert wrote is not None
+    assert wrote.digest == sha256(TEXT.encode()).hexdigest()
+    assert landed.verify(path).version == wrote.detail
+    assert "agent main wrote at" in write(two, path, SECOND)
+    assert write(one, path, SECOND) == ""
+    assert one.stop() == ""
+
+
+def test_own_batch_is_undisturbed(work: Path, actor) -> None:
+    path = work / "plan.md"
+    one = actor()
+    assert write(one, path, TEXT) == ""
+    assert edit(one, path, "a line", "one line") == ""
+    assert one.read(path) == ""
+    assert edit(one, path, "one line", "two lines") == ""
+    assert one.settle() == ""
+    wrote = one.ledger().of(str(path)).wrote
+    assert wrote is not None
+    assert landed.read(path).text.startswith("two lines\n")
+    assert landed.read(path).version == wrote.detail
+    assert one.stop() == ""
+
+
+@pytest.mark.parametrize("same_size", [False, True])
+def test_what_changes_before_all_have_run_is_said(work: Path, actor, black: Callable[[str], None], same_size) -> None:
+    path = work / "plan.md"
+    one = actor()
+    assert write(one, path, TEXT) == ""
+    path.write_text(SECOND if same_size else TEXT + "more")
+    assert "does not hold what you wrote" in one.settle()
+    assert "has changed since you wrote it" in write(one, path, TEXT)
+    one.read(path)
+    black("Write")
+    assert write(one, path, TEXT) == ""
+    path.write_text(SECOND)
+    assert "by a hook as it seems (black). Read it" in one.settle()
+    assert "has changed since you wrote it" in write(one, path, TEXT)
+
+
+def test_a_change_while_the_clock_stood_still_is_seen(work: Path, actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times could not tell it, so the digest is taken at once."""
+    path = work / "plan.md"
+    one = actor()
+    assert one.ask(path) == ""
+    put(path, TEXT)
+    monkeypatch.setattr(guard, "tick", lambda: max(path.stat().st_mtime_ns, path.stat().st_ctime_ns))
+    assert one.done(path, {"type": "create", "content": TEXT}) == ""
+    assert one.ledger().of(str(path)).wrote is not None
+
+
+@pytest.mark.parametrize("end", ["PostToolUseFailure", "SessionEnd", "UserPromptSubmit", "Stop"])
+def test_however_it_ends_the_write_is_the_agents(work: Path, actor, end: str) -> None:
+    path = work / "plan.md"
+    one = actor()
+    assert write(one, path, TEXT) == ""
+    one.hook(end, tool_name="Edit", tool_input={"file_path": str(path)}, error="no", reason="other", prompt="go on")
+    wrote = one.ledger().of(str(path)).wrote
+    assert wrote is not None
+    assert landed.verify(path).version == wrote.detail
+
+
+def test_a_large_write_that_is_not_there_is_said_at_once(work: Path, actor) -> None:
+    path = work / "plan.md"
+    one = actor()
+    assert write(one, path, TEXT) == ""
+    one.settle()
+    assert one.ask(path) == ""
+    time.sleep(A_TICK)
+    assert "holds the bytes that it held before" in one.done(path, {"type": "update", "content": SECOND})
