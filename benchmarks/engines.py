@@ -201,7 +201,7 @@ def requests_of(report: Report, directory: str, history: int) -> None:
             remote, local = chat_bytes(directory)
     finally:
         store.from_url = from_url  # type: ignore[assignment]
-        server.stop()
+        server.kill()
     rows: list[list[Any]] = [
         ["writes for a put between two moves", f"{writes:.3f}"],
         ["reads for a put between two moves", f"{reads:.3f}"],

@@ -104,12 +104,28 @@ def s3() -> Iterator[S3Server]:
     server = S3Server()
     with environment(server.endpoint):
         yield server
-    server.stop()
+    server.kill()
 
 
 @pytest.fixture
 def s3_url(s3: S3Server) -> str:
     return f"s3://{BUCKET}/test-{next(_numbers)}"
+
+
+@pytest.fixture(scope="session")
+def s3_kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A server for the tests that kill it and start it again."""
+    pytest.importorskip("obstore", reason="obstore is not installed")
+    pytest.importorskip("moto", reason="moto is not installed")
+    server = S3Server(keeps=tmp_path_factory.mktemp("s3") / "kept")
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def s3_kept_url(s3_kept: S3Server) -> Iterator[str]:
+    with environment(s3_kept.endpoint):
+        yield f"s3://{BUCKET}/test-{next(_numbers)}"
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def cut(url: str, wire: Wire) -> Iterator[Place]:
     yield Place(url, disturb)
 
 
-def killed(server: PostgresServer, name: str) -> Iterator[Place]:
+def killed(server: PostgresServer | S3Server, url: str) -> Iterator[Place]:
     """The server dies as in a crash, is away, and recovers."""
 
     def disturb(chance: random.Random) -> None:
@@ -57,14 +57,11 @@ def killed(server: PostgresServer, name: str) -> Iterator[Place]:
         server.kill()
         server.start()
 
-    yield Place(server.url(name), disturb)
+    yield Place(url, disturb)
 
 
 def stopped(server: S3Server, url: str) -> Iterator[Place]:
-    """The server stops for longer than a request may take, then does what nobody waits for any more.
-
-    It is not killed, as it keeps its objects in memory.
-    """
+    """The server stops for longer than a request may take, then does what nobody waits for any more."""
     from landed.objects.store import CLIENT
 
     def disturb(chance: random.Random) -> None:
@@ -93,16 +90,26 @@ def ended(server: AzureServer, url: str) -> Iterator[Place]:
 
 
 @pytest.fixture(
-    params=["PostgreSQL, cut off", "PostgreSQL, killed", "S3, cut off", "S3, stopped", "Azure, started anew"]
+    params=[
+        "PostgreSQL, cut off",
+        "PostgreSQL, killed",
+        "S3, cut off",
+        "S3, stopped",
+        "S3, killed",
+        "Azure, started anew",
+    ]
 )
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     given = request.getfixturevalue
     if request.param == "PostgreSQL, cut off":
         yield from cut(given("postgres_wired"), given("postgres_wire"))
     elif request.param == "PostgreSQL, killed":
-        yield from killed(given("restarting"), request.node.originalname)
+        server = given("restarting")
+        yield from killed(server, server.url(request.node.originalname))
     elif request.param == "S3, cut off":
         yield from cut(given("s3_wired"), given("s3_wire"))
+    elif request.param == "S3, killed":
+        yield from killed(given("s3_kept"), given("s3_kept_url"))
     elif request.param == "Azure, started anew":
         yield from ended(given("azure"), given("azure_url"))
     else:

@@ -99,7 +99,7 @@ def place(request: pytest.FixtureRequest, network: Network) -> Iterator[Place]:
         with network.inside(network.hub):
             s3 = S3Server("0.0.0.0")
         yield Place(network, s3.port, f"s3://{BUCKET}/hosts")
-        s3.stop()
+        s3.kill()
         return
     pytest.importorskip("psycopg", reason="psycopg is not installed")
     programs = binaries()

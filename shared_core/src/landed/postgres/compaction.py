@@ -10,7 +10,7 @@ from landed.lock import DEFAULT_TIMEOUT
 from landed.postgres import reading
 from landed.postgres.claims import CLASS
 from landed.postgres.schema import OVERHEAD
-from landed.postgres.server import DRIVER_ERRORS, Lost
+from landed.postgres.server import DRIVER_ERRORS, Lost, wait_for_rows
 from landed.retries import pauses
 
 TYPE_CHECKING = False
@@ -98,6 +98,7 @@ def _apply(
     with_all: dict[str, Any] = {"journal": journal, "dropped": dropped, "overhead": OVERHEAD}
     try:
         with server.connection(monotonic() + DEFAULT_TIMEOUT) as connection, connection.transaction():
+            wait_for_rows(connection, monotonic() + DEFAULT_TIMEOUT)
             row = connection.execute(_LOCK, with_all).fetchone()
             if row is None:
                 raise NotLanded("the journal was removed", path=name, step="compact")

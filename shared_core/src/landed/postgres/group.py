@@ -1,7 +1,6 @@
 """Commits laid out behind a journal's tail: one statement that appends them, or does nothing, and one that proves it.
 
-The statement moves the tail from where the writer believes it to be. If it is elsewhere, or another writer holds the
-journal's row at this moment, it does nothing: who does not queue for the row need not wait for it either.
+The statement moves the tail from where the writer believes it to be. If it is elsewhere, it does nothing.
 """
 
 from __future__ import annotations
@@ -37,8 +36,7 @@ WHOLE: Final = 16 << 10
 _MOVED: Final = """
 WITH moved AS (
     UPDATE landed_journal SET tail = {to}, batches = batches + {count}, bytes = bytes + {bytes}
-    WHERE id = (SELECT id FROM landed_journal WHERE id = {journal} FOR NO KEY UPDATE SKIP LOCKED)
-        AND tail = {from} AND epoch = {epoch} AND bytes + {bytes} <= {limit}
+    WHERE id = {journal} AND tail = {from} AND epoch = {epoch} AND bytes + {bytes} <= {limit}
     RETURNING id, revision
 ), added AS (
     INSERT INTO landed_batch (journal, sequence, tail, revision, nonce, crc, payload)
@@ -61,12 +59,16 @@ _NUMBERED: Final = {name: f"${number}::bigint" for number, name in enumerate(_NA
 APPEND: Final = (_MOVED + _MANY).format_map(_NAMED).encode()
 APPEND_ONE: Final = Statement((_MOVED + _ONE).format_map(_NUMBERED))
 """The same for one batch, at half the price."""
-_PROOF: Final = """
-SELECT nonce, sequence, CASE WHEN octet_length(payload) > {whole} THEN sha256(payload) ELSE payload END, revision
-FROM landed_batch WHERE journal = {journal} AND sequence {numbers}
-"""
-PROOF: Final = _PROOF.format(whole=WHOLE, journal="%(journal)s", numbers="BETWEEN %(from)s + 1 AND %(to)s").encode()
-PROVE_ONE: Final = Statement(_PROOF.format(whole=WHOLE, journal="$1::bigint", numbers="= $2::bigint"))
+_PROOF: Final = "SELECT nonce, sequence, {shown}, revision FROM landed_batch WHERE journal = {journal} AND sequence "
+PROOF: Final = (
+    _PROOF.format(
+        shown=f"CASE WHEN octet_length(payload) > {WHOLE} THEN sha256(payload) ELSE payload END", journal="%(journal)s"
+    )
+    + "BETWEEN %(from)s + 1 AND %(to)s"
+).encode()
+_PROVE_ONE: Final = _PROOF + "= $2::bigint"
+PROVE_ONE: Final = Statement(_PROVE_ONE.format(shown="payload", journal="$1::bigint"))
+PROVE_LARGE: Final = Statement(_PROVE_ONE.format(shown="sha256(payload)", journal="$1::bigint"))
 _BIGINT: Final = struct.Struct(">q")
 
 
@@ -121,7 +123,8 @@ class Group:
         """
         if len(self.landing) > 1 or self.bytes > PIPELINED:
             return self.append(connection, journal, limit), None
-        proof = (PROVE_ONE, [_BIGINT.pack(journal), _BIGINT.pack(self.tail + 1)])
+        prove = PROVE_ONE if len(self.landing[0].payload) <= WHOLE else PROVE_LARGE
+        proof = (prove, [_BIGINT.pack(journal), _BIGINT.pack(self.tail + 1)])
         moved, held = exchange(connection, (APPEND_ONE, self._numbered(journal, limit)), proof, waits.ANSWER)
         landed = self._landed(_number(moved[0][0]) if moved else None)
         return landed, None if held is None else _decoded(held)

@@ -11,7 +11,6 @@ the tail from one and the same number, so that one lands at most, and the nonce 
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
 from time import monotonic, sleep
 
 from psycopg.errors import LockNotAvailable, QueryCanceled
@@ -42,6 +41,25 @@ GROUP: Final = 256
 GROUP_BYTES: Final = 8 << 20
 """Bytes that one statement may carry, one larger batch excepted."""
 NO_LIMIT: Final = (1 << 63) - 1
+
+
+class Sharing:
+    """When it cannot be told what became of a group, all of it is told so, an interrupt included."""
+
+    __slots__ = ("_group", "_log")
+
+    def __init__(self, log: PostgresLog, group: Group) -> None:
+        self._log, self._group = log, group
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, OutcomeUnknown):
+            self._group.share(error)
+            return True
+        if error is not None and not isinstance(error, LandedError):
+            self._group.share(self._log.unknown(error))
+        return False
 
 
 class PostgresLog:
@@ -138,22 +156,9 @@ class PostgresLog:
         Args:
             unknown: why the outcome of an earlier sending is not known, if there was one.
         """
-        with self._sharing(group):
+        with Sharing(self, group):
             return self._land(group, deadline, unknown)
         return True  # each commit of it was told that the outcome is not known
-
-    @contextmanager
-    def _sharing(self, group: Group) -> Iterator[None]:
-        """When it cannot be told what became of a group, all of it is told so, an interrupt included."""
-        try:
-            yield
-        except OutcomeUnknown as error:
-            group.share(error)
-        except LandedError:
-            raise
-        except BaseException as error:
-            group.share(self._unknown(error))
-            raise
 
     def _land(self, group: Group, deadline: float, unknown: Exception | None) -> bool:
         for pause in pauses(deadline):
@@ -165,13 +170,15 @@ class PostgresLog:
                 if pause is not None:
                     sleep(pause)
                     continue
-                raise self._unknown(error) from error
+                raise self.unknown(error) from error
             except DRIVER_ERRORS as error:
+                if unknown is None and isinstance(error, LockNotAvailable):
+                    return False  # another session holds the row: who wants it queues
                 if pause is not None and passing(error):
                     sleep(pause)
                     continue
                 if unknown is not None:
-                    raise self._unknown(error) from error
+                    raise self.unknown(error) from error
                 raise self._not_landed(error) from error
             if proof is None:
                 proof = self._ask_for(group, deadline)
@@ -195,9 +202,9 @@ class PostgresLog:
         try:
             state = self._look(deadline)
         except NotLanded as error:
-            raise self._unknown(lost) from error
+            raise self.unknown(lost) from error
         if state.tail == group.tail or state.revision != group.revision:  # or a compaction has dropped what landed
-            raise self._unknown(lost)
+            raise self.unknown(lost)
 
     def _ask_for(self, group: Group, deadline: float) -> Proof:
         """Which batches of a group are there, when it is not known or not shown yet that they landed.
@@ -210,7 +217,7 @@ class PostgresLog:
                 lambda connection: group.prove(connection, self.journal), "it does not read back", deadline
             )
         except NotLanded as error:
-            raise self._unknown(error) from error
+            raise self.unknown(error) from error
 
     def _acknowledge(self, group: Group, proof: Proof, deadline: float) -> None:
         """Each batch reads back under its number and nonce, with its digest; else it is not acknowledged."""
@@ -229,7 +236,7 @@ class PostgresLog:
         try:
             revision = self._look(deadline).revision
         except NotLanded as error:
-            return self._unknown(error)
+            return self.unknown(error)
         if revision == group.revision:
             return lied(self.name, f"batches {group.tail + 1} to {group.to}", "fewer")
         return OutcomeUnknown(
@@ -271,10 +278,10 @@ class PostgresLog:
                 raise
             except BaseException as error:  # an interrupt, perhaps in the commit
                 if group is not None:
-                    group.share(self._unknown(error))
+                    group.share(self.unknown(error))
                 raise
             else:
-                with self._sharing(group):
+                with Sharing(self, group):
                     self._acknowledge(group, self._ask_for(group, deadline), deadline)
                 return decided
         raise AssertionError  # the last pause is None
@@ -308,7 +315,8 @@ class PostgresLog:
         self.gone = True
         return NotLanded("the journal was removed", path=self.name, step="append", hint="Open it again to begin anew.")
 
-    def _unknown(self, error: BaseException) -> LandedError:
+    def unknown(self, error: BaseException) -> LandedError:
+        """The error of who cannot be told whether the append landed."""
         return self._server.failed(OutcomeUnknown, error, "whether the append landed is not known", "append")
 
     def _not_landed(self, error: Exception) -> LandedError:

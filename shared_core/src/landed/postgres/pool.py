@@ -6,8 +6,8 @@ words when that fails; a pool that connects for others in threads of its own wou
 
 from __future__ import annotations
 
-import threading
 from math import inf
+from queue import Empty, SimpleQueue
 from time import monotonic
 
 import psycopg
@@ -39,7 +39,9 @@ class Pool:
 
     def __init__(self, connect: Callable[[], Patient]) -> None:
         self._connect = connect
-        self._places = threading.Semaphore(CONNECTIONS)
+        self._places: SimpleQueue[None] = SimpleQueue()  # a semaphore in C; threading's own is written in Python
+        for _ in range(CONNECTIONS):
+            self._places.put(None)
         self._idle: list[tuple[Patient, float]] = []
 
     def __len__(self) -> int:
@@ -52,8 +54,10 @@ class Pool:
         Raises:
             NoConnection: all were in use until the deadline, or the server gives none.
         """
-        if not self._places.acquire(timeout=max(0.001, deadline - monotonic())):
-            raise NoConnection(f"all {CONNECTIONS} connections were in use")
+        try:
+            self._places.get(timeout=max(0.001, deadline - monotonic()))
+        except Empty:
+            raise NoConnection(f"all {CONNECTIONS} connections were in use") from None
         try:
             while self._idle:
                 try:
@@ -65,10 +69,10 @@ class Pool:
                 connection.close()
             return self._connect()
         except psycopg.Error as error:
-            self._places.release()
+            self._places.put(None)
             raise NoConnection(str(error)) from error
         except BaseException:
-            self._places.release()
+            self._places.put(None)
             raise
 
     def give_back(self, connection: Patient) -> None:
@@ -78,7 +82,7 @@ class Pool:
             self._idle.append((connection, now))
         else:
             connection.close()
-        self._places.release()
+        self._places.put(None)
         self._drop_oldest(now - IDLE)
 
     def _drop_oldest(self, before: float) -> None:

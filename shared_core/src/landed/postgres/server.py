@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import select
 import threading
-from contextlib import contextmanager
 from time import monotonic, sleep
 
 import psycopg
@@ -23,7 +22,7 @@ from landed.retries import pauses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any, Final, TypeAlias, TypeVar
 
     from psycopg.abc import PQGen
@@ -41,6 +40,9 @@ SILENCE: Final = 20_000
 """Milliseconds after which a server that acknowledges no packet is taken for gone."""
 STATEMENT: Final = 30_000
 """Milliseconds that a statement may take, the wait for a row included."""
+HELD: Final = 100
+"""Milliseconds that a statement waits for a row or a lock that another session holds, unless told otherwise: a commit
+takes less, and who has to wait for longer queues, with a limit of its own (`wait_for_rows`)."""
 HOLDING: Final = 5_000
 """Milliseconds after which the server takes a row from a host that holds it and says nothing: one that was cut off or
 stopped between two statements would keep everybody else waiting."""
@@ -54,6 +56,7 @@ DRIVER_ERRORS: Final = (psycopg.Error,)
 # In these states of the server a statement has not happened and may do so a moment later.
 _PASSING: Final = (
     NoConnection,
+    sqlstate.LockNotAvailable,
     sqlstate.CannotConnectNow,
     sqlstate.TooManyConnections,
     sqlstate.SerializationFailure,
@@ -108,6 +111,26 @@ class Lost(Exception):
     """The connection broke while a statement was under way: it may or may not have happened."""
 
 
+class Lent:
+    """What `Server.connection` gives. A class: a generator costs three times as much, and each put asks for one."""
+
+    __slots__ = ("_connection", "_deadline", "_pool")
+
+    def __init__(self, pool: Pool, deadline: float) -> None:
+        self._pool, self._deadline = pool, deadline
+
+    def __enter__(self) -> Patient:
+        self._connection = self._pool.take(self._deadline)
+        return self._connection
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        connection = self._connection
+        broke = connection.closed or connection.broken or isinstance(error, _ENDED)
+        self._pool.give_back(connection)
+        if broke and isinstance(error, psycopg.Error):
+            raise Lost(_words(error)) from error
+
+
 class Server:
     """One server, for one process. `server_for` gives the one of an address.
 
@@ -136,8 +159,9 @@ class Server:
             raise self.failed(NotLanded, error, "the server cannot be used", "open") from error
         self._pool = self._new_pool()
 
-    def _connect(self, application: str) -> Patient:
-        connection = Patient.connect(self._address.conninfo, application_name=application, **self._settings)
+    def _connect(self, application: str, limits: str = "") -> Patient:
+        settings = {**self._settings, "options": self._settings["options"] + limits}
+        connection = Patient.connect(self._address.conninfo, application_name=application, **settings)
         self._trust(connection)
         return connection
 
@@ -153,26 +177,17 @@ class Server:
             raise
 
     def _new_pool(self) -> Pool:
-        return Pool(lambda: self._connect("landed"))
+        return Pool(lambda: self._connect("landed", f" -c lock_timeout={HELD}"))
 
-    @contextmanager
-    def connection(self, deadline: float) -> Iterator[Patient]:
-        """A connection of the pool.
+    def connection(self, deadline: float) -> Lent:
+        """A connection of the pool, for ``with``.
 
         Raises:
             Lost: it broke in the block.
             DRIVER_ERRORS: the statement failed, and has not happened; or there was no connection in time.
             Refused: it leads to a server that cannot carry a journal, or does not any more.
         """
-        connection = self._pool.take(deadline)
-        try:
-            yield connection
-        except psycopg.Error as error:
-            if connection.closed or connection.broken or isinstance(error, _ENDED):
-                raise Lost(_words(error)) from error
-            raise
-        finally:
-            self._pool.give_back(connection)
+        return Lent(self._pool, deadline)
 
     def check(self, deadline: float) -> None:
         """See again, for somebody who opens a journal, that the server keeps what it acknowledges.
