@@ -17,6 +17,7 @@ from landed import journal as journal_module
 from landed.errors import Full, LockTimeout, NotLanded, OutcomeUnknown, StaleWrite
 from landed.journal import Appended, Journal
 from landed.local.log import LocalLog
+from landed.local.segments import CATCH_UP, FIRST_SIZE
 from landed.lock import Lock
 
 THREADS, TURNS = 8, 10
@@ -124,6 +125,18 @@ def test_calls_of_an_append(stage: Stage) -> None:
     stage.journal.append([b"x" * 100])
     names = [call.name for call in stage.fs.calls if not (call.name == "pwrite" and call.path.endswith("lock"))]
     assert names == ["flock", "stat", "pread", "pwrite", "funlock", "fdatasync", "pread", "stat"]
+
+
+def test_frames_of_others_are_caught_up_with_in_one_read(stage: Stage) -> None:
+    """Also by the process that made the segment, which has never looked for its end."""
+    stage.journal.append([bytes(FIRST_SIZE)])  # rolls
+    with Journal(stage.journal.path) as other:
+        for _ in range(2):
+            for _ in range(8):
+                other.append([b"x" * 1000])
+            stage.fs.forget()
+            stage.journal.append([b"x" * 100])
+        assert [call.args[1] for call in stage.fs.named("pread", on=".seg")[:-1]] == [CATCH_UP]
 
 
 def test_flush_is_outside_the_lock(stage: Stage) -> None:

@@ -392,10 +392,8 @@ BUGS: dict[str, Bug] = {
     "frame not bound to its place": Bug(
         (frames, "_place"), 'segment_id + offset.to_bytes(8, "little")', "segment_id", copied_frame
     ),
-    "flushed told too high": Bug((LOG, "_lay_out"), "flushed=segment.flushed", "flushed=offset", power_cuts),
-    "flushed told too low": Bug(
-        (LOG, "_lay_out"), "flushed=segment.flushed", "flushed=HEADER.size", flips_and_a_reboot
-    ),
+    "flushed told too high": Bug((LOG, "_lay_out"), "segment.flushed", "offset", power_cuts),
+    "flushed told too low": Bug((LOG, "_lay_out"), "segment.flushed", "HEADER.size", flips_and_a_reboot),
     "damage taken for a crash": Bug((recovery, "judge"), "return DAMAGE", "return CRASH", flips_and_a_reboot),
     "damage taken for a torn write": Bug((recovery, "judge"), "else DAMAGE", "else TORN", flips_in_the_same_boot),
     "boot not looked at": Bug((recovery, "judge"), "boot != running", "True", flips_in_the_same_boot),

@@ -87,7 +87,7 @@ class Follower:
             if segment is None or segment.fd < 0 or not self._directory.unchanged():
                 segment = self.reload(locked=locked)
             # Frames of others are hopped over, so only where nothing but good ones can follow: not behind a crash.
-            if self.found not in {recovery.END, recovery.SEALED} or not segment.advance():
+            if self.found not in recovery.GOOD or not segment.advance():
                 self.found = segment.find_end(self._boot, thorough=True)
             if not segment.sealed:
                 return segment
@@ -159,6 +159,7 @@ class Follower:
                 raise segments.missing(before.span, self._path)
             self._check_succession(before, spans)
         segment = Segment(self._path, spans[-1], self._fs, writable=True)
+        segment.running = self._boot
         try:
             self.found = recovery.END if segment.header.id == empty else segment.find_end(self._boot)
         except BaseException:

@@ -25,8 +25,11 @@ FRAME: Final = struct.Struct("<4sIIIQQI")
 """magic, type and boot tag (type in the low byte), payload length, records, sequence, flushed, back; the header check
 follows."""
 CHECK: Final = struct.Struct("<I")
-START: Final = struct.Struct("<4s4xI")
-"""magic and payload length: how a frame's header begins."""
+CHECKED: Final = struct.Struct("<4sIIIQQII")
+"""All of a frame's header."""
+START: Final = struct.Struct("<I4xI")
+"""magic, as a number, and payload length: how a frame's header begins."""
+START_MAGIC: Final = int.from_bytes(FRAME_MAGIC, "little")
 
 FRAME_HEADER: Final = FRAME.size + CHECK.size
 TRAILER: Final = CHECK.size + len(END_MARK)
@@ -113,7 +116,6 @@ class Head:
         offset: int,
         kind: int,
         length: int,
-        *,
         count: int,
         sequence: int,
         flushed: int,
@@ -130,7 +132,7 @@ class Head:
         self.back = back
         self.boot = boot
         self.check = check
-        self.end = offset + frame_size(length)
+        self.end = offset + OVERHEAD + length + -length % ALIGN
         self.tail = sequence + count - 1
 
     def encode(self, segment_id: bytes, payload: bytes) -> bytes:
@@ -155,7 +157,7 @@ class Frame:
 
 def frame_size(payload: int) -> int:
     """Bytes of a frame whose payload has `payload` bytes."""
-    return FRAME_HEADER + -(-payload // ALIGN) * ALIGN + TRAILER
+    return OVERHEAD + payload + -payload % ALIGN
 
 
 def last_whole(data: bytes, at: int) -> int:
@@ -164,12 +166,11 @@ def last_whole(data: bytes, at: int) -> int:
     Args:
         at: where the first begins, the answer if it is the only one.
     """
-    following = at
-    limit = len(data) - OVERHEAD
-    while following <= limit:
-        magic, length = START.unpack_from(data, following)
+    following, size, start_at = at, len(data), START.unpack_from
+    while following + OVERHEAD <= size:
+        magic, length = start_at(data, following)
         end = following + OVERHEAD + length + -length % ALIGN
-        if magic != FRAME_MAGIC or end > len(data):
+        if magic != START_MAGIC or end > size:
             break
         at, following = following, end
     return at
@@ -187,24 +188,12 @@ def _place(segment_id: bytes, offset: int) -> int:
 
 def decode_head(segment_id: bytes, offset: int, data: bytes, at: int = 0) -> Head | None:
     """The frame header at `at` in `data`, `offset` in its segment; None when it is not a good one for that place."""
-    end = at + FRAME.size
-    if data[at : at + 4] != FRAME_MAGIC or len(data) < at + FRAME_HEADER:
+    if len(data) < at + FRAME_HEADER:
         return None
-    check: int = CHECK.unpack_from(data, end)[0]
-    if check != crc32(data[at:end], _place(segment_id, offset)):
+    magic, kind, length, count, sequence, flushed, back, check = CHECKED.unpack_from(data, at)
+    if magic != FRAME_MAGIC or check != crc32(data[at : at + FRAME.size], _place(segment_id, offset)):
         return None
-    _, kind, length, count, sequence, flushed, back = FRAME.unpack_from(data, at)
-    return Head(
-        offset,
-        kind & 0xFF,
-        length,
-        count=count,
-        sequence=sequence,
-        flushed=flushed,
-        back=back,
-        boot=kind >> 8,
-        check=check,
-    )
+    return Head(offset, kind & 0xFF, length, count, sequence, flushed, back, kind >> 8, check)
 
 
 def decode_body(head: Head, data: bytes, at: int) -> bytes | None:

@@ -171,11 +171,11 @@ class LocalLog:
                 offset,
                 BATCH,
                 len(commit.payload),
-                count=commit.count,
-                sequence=tail + 1,
-                flushed=segment.flushed,
-                back=offset - head.offset if head is not None else 0,
-                boot=self._boot,
+                commit.count,
+                tail + 1,
+                segment.flushed,
+                offset - head.offset if head is not None else 0,
+                self._boot,
             )
             if following.end > limit or (landing and following.end - segment.end > GROUP_BYTES):
                 break

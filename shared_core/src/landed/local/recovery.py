@@ -28,6 +28,8 @@ END: Final = "end"
 """Nothing follows."""
 SEALED: Final = "sealed"
 """A seal frame follows: another segment does."""
+GOOD: Final = frozenset({END, SEALED})
+"""Nothing but good frames, up to there."""
 TORN: Final = "torn"
 """A process died in the middle of its write; nothing of it was acknowledged."""
 CRASH: Final = "crash"
