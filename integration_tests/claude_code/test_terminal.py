@@ -33,6 +33,7 @@ def bound(path: Path) -> float:
     return 0.0 if lease is None or lease.over else lease.until - time()
 
 
+@pytest.mark.every_version
 def test_while_a_person_is_asked_the_file_waits_for_the_answer(claude: Claude, script: Script) -> None:
     path = claude.work / "plan.md"
     model = script(main=[[use("Write", file_path=str(path), content="one\n")]])
@@ -49,6 +50,7 @@ def test_while_a_person_is_asked_the_file_waits_for_the_answer(claude: Claude, s
     assert SUCCESS in model.results()[0]
 
 
+@pytest.mark.every_version
 def test_after_a_no_the_file_is_free_from_the_next_prompt_on(claude: Claude, script: Script) -> None:
     """No event tells of the no itself."""
     path = claude.work / "plan.md"
