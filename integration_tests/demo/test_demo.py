@@ -199,20 +199,20 @@ import landed.artifact
 landed.artifact.Artifact.save = lambda *_, **__: None
 """
 NO_LOCK_AND_NO_FENCE = """
-import landed._fs, landed.files
+import landed._fs, landed.landing
 landed._fs.FileOps.flock = lambda *_, **__: None
-landed.files.Files._still_the_same = lambda *_: None
+landed.landing.still_the_same = lambda *_: None
 """
 IN_PLACE = """
 import os, time
-import landed.files
+import landed.landing
 def publish(directory, name, data, **_):
     with open(os.path.join(directory.path, name), "wb", buffering=0) as file:
         for start in range(0, len(data), 4096):
             file.write(data[start : start + 4096])
             time.sleep(0.0005)
     return True
-landed.files.publish = publish
+landed.landing.publish = publish
 """
 NO_CLAIM = """
 import landed.local.claim

@@ -208,7 +208,7 @@ def test_log_survives_a_death_while_it_is_set_aside(tmp_path: Path) -> None:
     place.die(
         "rename",
         "after",
-        "import landed.records; landed.records.LOG_LIMIT = 100; landed.records.LOG_CHECKS = 8;"
+        "import landed.shelf; landed.shelf.LOG_LIMIT = 100; landed.shelf.LOG_CHECKS = 8;"
         "[landed.write(path, str(n), expect=landed.ANY) for n in range(9)]",
     )
     assert True in [landed for _, landed in place.witness()["history"]][:-1]

@@ -12,11 +12,10 @@ from model_disk import Disk
 from model_fs import oserror
 from model_world import Killed, Program, content, deaths, litter, new_disk, power_cuts
 
-from landed.artifact import LANDED
 from landed.audit import DAMAGED, INTACT, UNFINISHED, audit
 from landed.errors import LandedError
 from landed.state import user_store
-from landed.values import ANY, Receipt
+from landed.values import ANY, LANDED, Receipt
 
 LOST = "an acknowledged write is gone"
 TORN = "neither the old nor the new bytes, whole"

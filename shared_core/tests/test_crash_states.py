@@ -15,8 +15,7 @@ from model_promise import History, Step
 from model_world import PATH, STATE, WORK, Killed, Program, content, new_disk, power_cuts
 
 from landed import process
-from landed.artifact import LANDED
-from landed.values import ANY
+from landed.values import ANY, LANDED
 
 if TYPE_CHECKING:
     from model_disk import Disk

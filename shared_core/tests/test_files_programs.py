@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import landed
-from landed import Files, StaleWrite, records
+from landed import Files, StaleWrite, records, shelf
 from landed.artifact import Artifact
 from landed.log import writes
 
@@ -58,8 +58,8 @@ def test_of_two_programs_that_read_the_same_one_lands_and_the_other_hears_who(
 WRITE_IN_TURN = """
     import sys
     import landed
-    from landed import records
-    records.LOG_LIMIT = 4000
+    from landed import shelf
+    shelf.LOG_LIMIT = 4000
     for line in sys.stdin:
         print(landed.write(sys.argv[1], line, expect=landed.ANY).replaced, flush=True)
 """
@@ -69,10 +69,10 @@ def test_programs_in_turn_see_each_others_records_and_keep_one_log(
     work: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each keeps record and log open, and remembers what it saved last; the logs are set aside meanwhile."""
-    monkeypatch.setattr(records, "LOG_LIMIT", 4000)
+    monkeypatch.setattr(shelf, "LOG_LIMIT", 4000)
     other = programs.start(WRITE_IN_TURN, work / "a")
     theirs: object = landed.ABSENT
-    turns = 3 * records.LOG_CHECKS // 2 + 5
+    turns = 3 * shelf.LOG_CHECKS // 2 + 5
     for turn in range(turns):
         ours = landed.write(work / "a", b"%d" % turn, expect=theirs)
         other.say(f"{turn} by the other")
@@ -80,7 +80,7 @@ def test_programs_in_turn_see_each_others_records_and_keep_one_log(
         theirs = landed.read(work / "a").version
     told = writes(Artifact(work / "a").shelf)
     counters = [records.counter_of(write.version) for write, _ in told]
-    assert counters == list(range(2 * records.LOG_CHECKS, 2 * turns + 1))
+    assert counters == list(range(2 * shelf.LOG_CHECKS, 2 * turns + 1))
     assert all(on_chain for _, on_chain in told)
 
 

@@ -20,10 +20,9 @@ from model_fs import ModelFS
 from model_promise import History, Step
 from model_world import PATH, STATE, Program, content, foreign_write, new_disk
 
-from landed import _fs, artifact, files, memory, process, publish, records, state
-from landed.artifact import ABSENT
+from landed import _fs, artifact, deleting, landing, memory, process, publish, records, state
 from landed.errors import Bypassed, LandedError, LockTimeout, StaleWrite, VerifyFailed
-from landed.values import ANY
+from landed.values import ABSENT, ANY
 
 LONG = b"0123456789abcdef" * 100
 NONE: set[str] = set()
@@ -270,33 +269,33 @@ def _swallowing(name: str, kind: int | None = None, answer: Callable[..., object
 
 
 def _record_before_rename(patch: pytest.MonkeyPatch) -> None:
-    original = files.Files._land
+    original = landing.land
 
-    def land(self: Any, target: Any, record: Any, write: Any, put: Any, **kwargs: Any) -> None:
+    def land(files: Any, target: Any, record: Any, write: Any, put: Any, **kwargs: Any) -> None:
         record.landed, record.begun = write, None
         target.save(record)
-        original(self, target, record, write, put, **kwargs)
+        original(files, target, record, write, put, **kwargs)
 
-    patch.setattr(files.Files, "_land", land)
+    patch.setattr(landing, "land", land)
 
 
 def _early_release(patch: pytest.MonkeyPatch) -> None:
-    original = files.Files._begin
+    original = landing.begin
 
-    def begin(self: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
-        write = original(self, target, *args, **kwargs)
-        self._fs.funlock(target.shelf.lock._held.slot.fd)
+    def begin(target: Any, *args: Any, **kwargs: Any) -> Any:
+        write = original(target, *args, **kwargs)
+        target.fs.funlock(target.shelf.lock._held.slot.fd)
         return write
 
-    patch.setattr(files.Files, "_begin", begin)
+    patch.setattr(landing, "begin", begin)
 
 
 def _not_begun(patch: pytest.MonkeyPatch) -> None:
-    def begin(self: Any, target: Any, record: Any, digest: str, size: int, base: str, **_: Any) -> Any:
+    def begin(target: Any, record: Any, digest: str, size: int, base: str, **_: Any) -> Any:
         record.counter += 1
         return records.next_write(record.counter - 1, digest, size, base)
 
-    patch.setattr(files.Files, "_begin", begin)
+    patch.setattr(landing, "begin", begin)
 
 
 def _by_rename(directory: _fs.Directory, temp: str, name: str, *_: Any, **__: Any) -> None:
@@ -322,7 +321,7 @@ BUGS: dict[str, tuple[Plant, str]] = {
     "no flush of the directory of a new file": (_skipping("fsync", stat.S_IFDIR), "power cut: create"),
     "no flush of the directory of a deleted file": (_skipping("fsync", stat.S_IFDIR), "power cut: delete"),
     "no flush of new directories' parents": (
-        _replacing(files, "flush_ancestors", lambda *_: None),
+        _replacing(landing, "flush_ancestors", lambda *_: None),
         "power cut: create in new directories",
     ),
     "no mark beside a new directory that stays unflushed": (
@@ -349,7 +348,10 @@ BUGS: dict[str, tuple[Plant, str]] = {
         _all_of(_swallowing("link"), _replacing(publish, "verify_bytes", lambda *_: None)),
         "one failure: create",
     ),
-    "delete left out, and not looked up": (_replacing(files, "remove", lambda *_, **__: None), "one failure: delete"),
+    "delete left out, and not looked up": (
+        _replacing(deleting, "remove", lambda *_, **__: None),
+        "one failure: delete",
+    ),
     "error of the mode swallowed": (_swallowing("fchmod"), "one failure: replace"),
     "short write taken for whole": (_replacing(_fs, "write_all", _write_once), "one failure: replace"),
     "temp file left after a failure": (_replacing(publish, "_discard", lambda *_: None), "one failure: replace"),
@@ -363,8 +365,8 @@ BUGS: dict[str, tuple[Plant, str]] = {
     "nothing written down at the beginning": (_not_begun, "death: create"),
     "written down before the rename": (_record_before_rename, "death: replace"),
     "no tag": (_replacing(publish, "_tag", lambda *_: True), "power cut: replace"),
-    "no comparison": (_replacing(files.Files, "_check", lambda *_: None), "stale writer"),
-    "no fence": (_replacing(files.Files, "_still_the_same", lambda *_: None), "bypassed while writing"),
+    "no comparison": (_replacing(landing, "check", lambda *_: None), "stale writer"),
+    "no fence": (_replacing(landing, "still_the_same", lambda *_: None), "bypassed while writing"),
     "no verification": (_replacing(publish, "verify_bytes", lambda *_: None), "bypassed after the rename"),
     "no verification of the bytes": (
         _replacing(publish, "verify_bytes", lambda *_: None),
@@ -382,7 +384,7 @@ BUGS: dict[str, tuple[Plant, str]] = {
         _replacing(process.Owner, "before_this_boot", lambda _: False),
         "power cut: replace",
     ),
-    "a version twice": (_replacing(files, "next_write", _same_version), "power cut: replace"),
+    "a version twice": (_replacing(landing, "next_write", _same_version), "power cut: replace"),
 }
 
 

@@ -17,7 +17,8 @@ from landed import records
 from landed.lease import Lease
 from landed.log import writes
 from landed.process import Owner, me
-from landed.records import SLOT_SIZE, Record, Shelf, Write, read_record
+from landed.records import SLOT_SIZE, Record, Write, read_record
+from landed.shelf import LOG_LIMIT, Shelf
 from landed.state import Store
 
 if TYPE_CHECKING:
@@ -329,7 +330,7 @@ def test_the_log_of_real_writes(files: landed.Files, work: Path) -> None:
 
 def test_the_log_is_trimmed_to_whole_lines_and_keeps_the_newest(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     limit, looked_at_every, line = 16_384, 64, 200
-    monkeypatch.setattr(records, "LOG_LIMIT", limit)
+    monkeypatch.setattr("landed.shelf.LOG_LIMIT", limit)
     sizes = []
     for number in range(1, 500):
         log(shelf, a_write(number, a_write(number - 1).version if number > 1 else ""))
@@ -373,7 +374,7 @@ def test_a_torn_line_does_not_take_the_next_with_it(shelf: Shelf) -> None:
 
 def test_a_garbage_log_over_the_limit_does_not_stop_writes(shelf: Shelf) -> None:
     with open(shelf.record_path.replace(".record", ".log"), "wb") as file:
-        file.write(bytes(records.LOG_LIMIT + 1))
+        file.write(bytes(LOG_LIMIT + 1))
     log(shelf, a_write(64))
 
 

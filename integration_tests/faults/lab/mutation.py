@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SOURCE = Path(landed.__file__).parent
-FILES = ("files", "artifact", "records", "memory")
+FILES = ("landing", "deleting", "artifact", "shelf", "records", "memory")
 """The modules of whole files."""
 SHARED = ("_fs", "lock", "publish", "state")
 """Those that whole files and journals have in common."""
@@ -33,7 +33,7 @@ JOURNAL = (
 )
 MODULES = (*SHARED, *FILES, *JOURNAL)
 FLUSHES = ("fsync", "fdatasync", "sync", "flush", "flush_ancestors", "_flush_names")
-CHECKS = ("verify", "check", "refuse", "_verify", "_check", "_refuse", "_still", "before_rename", "before_unlink")
+CHECKS = ("verify", "check", "refuse", "_verify", "_check", "_refuse", "still", "before_rename")
 CARES = ("drop_cache", "sweep", "_sweep", "_discard", "_hand_on", "fchmod", "poison", "share", "_share")
 """Beginnings of the names of calls that only look, and of those that only clean up or hand on."""
 RULES = (

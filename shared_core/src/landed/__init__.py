@@ -15,7 +15,6 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from landed import aio as aio
-    from landed.artifact import ABSENT as ABSENT
     from landed.entries import Entry as Entry
     from landed.entries import Record as Record
     from landed.errors import Bypassed as Bypassed
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from landed.journal import Journal as Journal
     from landed.journals import Journals as Journals
     from landed.lock import Lock as Lock
+    from landed.values import ABSENT as ABSENT
     from landed.values import ANY as ANY
     from landed.values import SEEN as SEEN
     from landed.values import Draft as Draft
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     **dict.fromkeys(("Files", "delete", "edit", "read", "verify", "write"), "files"),
-    **dict.fromkeys(("ANY", "SEEN", "Draft", "Receipt", "Snapshot"), "values"),
+    **dict.fromkeys(("ABSENT", "ANY", "SEEN", "Draft", "Receipt", "Snapshot"), "values"),
     **dict.fromkeys(
         (
             "Bypassed",
@@ -67,7 +67,6 @@ _HOME = {
     ),
     **dict.fromkeys(("Entry", "Record"), "entries"),
     **dict.fromkeys(("Appended", "Compacted", "Journal"), "journal"),
-    "ABSENT": "artifact",
     "Journals": "journals",
     "Lock": "lock",
 }

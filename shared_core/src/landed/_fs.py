@@ -21,6 +21,7 @@ else:
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
+    from types import ModuleType
     from typing import Final
 
 WINDOWS: Final = sys.platform == "win32"
@@ -183,6 +184,13 @@ def parent_of(path: str) -> str:
     """The directory above an absolute path; a root is its own."""
     head, _, _ = path.rpartition(SEP)
     return head if SEP in head else head + SEP
+
+
+def os_path() -> ModuleType:
+    """`os.path`, for the paths that are not the usual ones; see `posix`."""
+    import os
+
+    return os.path
 
 
 def encoded(name: str) -> bytes:

@@ -18,8 +18,10 @@ from landed.digest import sha256
 from landed.errors import NotLanded, OutcomeUnknown, from_os_error
 from landed.process import Owner
 from landed.publish import KEPT_XATTRS, XATTR, Replaced, publish, refuse_kind, temp_name
-from landed.records import Record, Shelf, State, Write, base_of, counter_of
+from landed.records import Record, Write, base_of, counter_of
+from landed.shelf import Shelf, State
 from landed.state import Store, make_directories, remove_directories, resolve, store_for
+from landed.values import ABSENT, LANDED, OUTSIDE, Absent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,11 +31,6 @@ if TYPE_CHECKING:
 
     from landed.lease import Lease
 
-LANDED: Final = "landed"
-"""Origin: the bytes are those of a write that landed made."""
-OUTSIDE: Final = "outside"
-"""Origin: something that does not use landed put them there, or removed the file."""
-
 CHECK_DIGITS: Final = 32
 """Hexadecimal digits of a tag's check."""
 KEY_SHOWN: Final = 16
@@ -42,20 +39,6 @@ KEYS_KEPT: Final = 4096
 """Names whose keys are not computed anew: those that a program works with at one time."""
 DIGEST_SHOWN: Final = 16
 """Hexadecimal digits of the digest in the version of an outside change."""
-
-
-class Absent:
-    """The type of `ABSENT`."""
-
-    def __repr__(self) -> str:
-        return "landed.ABSENT"
-
-    def __reduce__(self) -> str:
-        return "ABSENT"
-
-
-ABSENT: Final = Absent()
-"""The version of a file that does not exist."""
 
 
 class Sight:

@@ -17,14 +17,16 @@ import stat
 from time import localtime, strftime
 
 from landed import _fs, log
-from landed.artifact import OUTSIDE, Absent, Artifact, Sight
+from landed.artifact import Artifact, Sight
 from landed.digest import sha256
 from landed.errors import Corrupt, LandedError, LockTimeout, NotLanded, Refused
 from landed.inventory import START_AGAIN, kept_elsewhere, keys, load, load_unsettled, within
 from landed.lock import Lock
 from landed.publish import DEVICE, READ
-from landed.records import Shelf, Write, counter_of
+from landed.records import Write, counter_of
+from landed.shelf import Shelf
 from landed.state import STORE_NAME, store_for, user_store
+from landed.values import OUTSIDE, Absent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

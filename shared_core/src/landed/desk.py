@@ -25,9 +25,10 @@ from landed.records import Write, next_write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from landed.artifact import Absent, Sight
+    from landed.artifact import Sight
     from landed.process import Owner
     from landed.records import Record
+    from landed.values import Absent
 
 
 class Desk:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import monotonic
 
 from landed.artifact import Artifact, Locked
+from landed.landing import make_durable, replace, settle
 from landed.memory import check_arguments
 from landed.publish import refuse_hard_link
 from landed.values import SEEN, Draft, Receipt, to_bytes
@@ -36,7 +37,7 @@ class Edit:
         self._locked = Locked(artifact, self._timeout, self._actor, make=True)
         directory = self._locked.__enter__()
         try:
-            record, sight, settled = self._files._settle(artifact, directory)
+            record, sight, settled = settle(self._files, artifact, directory)
             if sight is not None:
                 refuse_hard_link(artifact.path, sight.status)
             verdict = artifact.judge(record, sight)
@@ -64,8 +65,8 @@ class Edit:
         if sight is None or content != sight.data:
             if sight is None and not content:
                 return
-            self._files._make_durable(artifact, directory, self._locked.created)
-            written = self._files._publish(artifact, directory, record, sight, verdict, content, self._verify)
+            make_durable(self._files, artifact, directory, self._locked.created)
+            written = replace(self._files, artifact, directory, record, sight, verdict, content, self._verify)
             version = written.version
             draft.receipt = Receipt(
                 artifact.path,

@@ -11,9 +11,11 @@ from __future__ import annotations
 import os
 
 from landed import _fs, log
-from landed.artifact import OUTSIDE, Absent, Artifact
+from landed.artifact import Artifact
 from landed.errors import LandedError
-from landed.records import Record, Shelf, Write, base_of, read_record
+from landed.records import Record, Write, base_of, read_record
+from landed.shelf import Shelf
+from landed.values import OUTSIDE, Absent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

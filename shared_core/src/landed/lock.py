@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import _thread
 import errno
-from time import monotonic, sleep, time
+from time import monotonic, time
 
 from landed import _fs
 from landed._fs import LOCAL, posix
-from landed.errors import LockTimeout, NotLanded, Refused, from_os_error
-from landed.process import me
+from landed.errors import NotLanded, Refused, from_os_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Hashable
+    from collections.abc import Hashable
     from typing import Final
 
     from landed.holder import Holder
@@ -37,15 +36,6 @@ REOPENS: Final = 100
 """How often a lock file may be replaced between our opening and our locking it before that is an error."""
 PRIVATE: Final = 0o600
 """Permission bits of a lock file for one user."""
-PAUSES: Final = (0.00005, 0.0001, 0.0002)
-"""Seconds between the first attempts: most holders are done by then, and a thread to wait in costs as much. Few and
-short, so that whoever waits in the kernel's queue is not overtaken for long."""
-YIELDS: Final = 3
-"""How often, before that, whoever waits for a lock that is held for microseconds lets others have the processor: its
-holder, when our waking up is what has stopped it. A sleep costs as much processor time as the holder's whole turn."""
-WATCHED_PAUSES: Final = (0.00005,) * 40
-"""The pauses for such a lock: a hand-over in the kernel takes longer than it is held, and who looks again and again is
-served as fairly, by chance."""
 HOLDER_OFFSET: Final = 64
 """Where the holder's line starts; LockFileEx locks the first byte against reading as well."""
 WATCHED: Final = b"-"
@@ -57,23 +47,23 @@ IMPORTED_LATER: Final = (
     "logging",
     "unicodedata",
     "zlib",
+    "landed.deleting",
     "landed.editing",
     "landed.engines",
     "landed.files",
     "landed.holder",
     "landed.journals",
+    "landed.landing",
     "landed.lease",
     "landed.local.collection",
     "landed.local.log",
     "landed.log",
+    "landed.process",
     "landed.remote",
+    "landed.state",
     "landed.waiting",
 )
 """What calls on local files and journals import when they first need it."""
-
-
-_give_way: Callable[[], object] = getattr(posix, "sched_yield", lambda: sleep(0))
-"""Let another process have the processor; come back as soon as it is free."""
 
 
 class _Turn:
@@ -124,7 +114,7 @@ class Lock:
     __slots__ = ("_fs", "_generation", "_held", "_mode", "_seen", "_watched", "path")
 
     def __init__(self, path: str, *, mode: int = PRIVATE, fs: _fs.FileOps = LOCAL) -> None:
-        self.path = path if path.startswith(_fs.SEP) else _absolute(path)
+        self.path = path if path.startswith(_fs.SEP) else _fs.os_path().abspath(path)
         self._mode = mode
         self._watched = False
         self._seen = (0, 0)
@@ -226,7 +216,9 @@ class Lock:
             turn.gate.acquire()
             slot.waiters.append(turn)
         if not turn.gate.acquire(timeout=_remaining(deadline)):
-            raise self._timeout()
+            from landed.waiting import timed_out
+
+            raise timed_out(self)
         return slot
 
     # Between processes: the kernel's queue.
@@ -263,20 +255,10 @@ class Lock:
         return True
 
     def _wait(self, slot: _Slot, deadline: float) -> None:
-        for _ in range(YIELDS if self._watched else 0):
-            _give_way()
-            if self._try(slot.fd):
-                return
-        for pause in WATCHED_PAUSES if self._watched else PAUSES:
-            if _remaining(deadline) < pause:
-                break
-            sleep(pause)
-            if self._try(slot.fd):
-                return
-        from landed.waiting import Waiter  # most locks are free
+        from landed.waiting import timed_out, wait  # most locks are free
 
-        if not Waiter(slot, self._fs).wait(deadline):
-            raise self._timeout()
+        if not wait(slot, deadline, self._try, self._fs, watched=self._watched):
+            raise timed_out(self)
 
     def _open(self, slot: _Slot) -> None:
         with _guard:
@@ -314,17 +296,6 @@ class Lock:
 
     def _failed(self, error: OSError) -> NotLanded:
         return from_os_error(NotLanded, error, "the lock file cannot be locked", path=self.path, step="lock")
-
-    def _timeout(self) -> LockTimeout:
-        holder = self.holder()
-        error = LockTimeout(
-            f"another holder kept the lock: {holder or 'one that does not say who it is'}",
-            path=self.path,
-            step="lock",
-            hint="Try again, or allow a longer timeout.",
-        )
-        error.holder = str(holder) if holder else None
-        return error
 
 
 class StoreLock(Lock):
@@ -410,18 +381,14 @@ class StoreLock(Lock):
         return self._held.slot
 
 
-def _absolute(path: str) -> str:
-    import os
-
-    return os.path.abspath(path)
-
-
 _signed: tuple[Owner, bytes] | None = None
 
 
 def _signature() -> bytes:
     """This process's part of the holder's line, padded and ended."""
     global _signed  # noqa: PLW0603 - one cached value per process
+    from landed.process import me
+
     owner = me()
     if _signed is None or _signed[0] is not owner:
         size = HOLDER_SIZE - len("1234567890.123 ")

@@ -9,13 +9,14 @@ import os
 
 from landed import _fs
 from landed.process import Owner
-from landed.records import LOG_CHECKS, LOG_LIMIT, NAME, OLDER, Write, base_of, unescape
+from landed.records import Write, base_of, unescape
+from landed.shelf import LOG_CHECKS, LOG_LIMIT, NAME, OLDER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-    from landed.records import Shelf
+    from landed.shelf import Shelf
 
 _REFUSED: Final = "refused "
 """How the line of a refusal begins; that of a write begins with its version, a number."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import _thread
 
 from landed._fs import posix
-from landed.artifact import OUTSIDE, Absent
 from landed.errors import Bypassed, LandedError, OutcomeUnknown, Refused, StaleWrite
 from landed.publish import LEVELS
-from landed.values import Any_, Receipt, Seen, Snapshot
+from landed.values import OUTSIDE, Absent, Any_, Receipt, Seen, Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

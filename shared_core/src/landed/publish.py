@@ -121,7 +121,7 @@ def publish(  # noqa: PLR0913 - each says something else of the file
     try:
         directory.sync()
     except OSError as error:
-        raise _failed(OutcomeUnknown, error, path, "sync directory") from error
+        raise failed_step(OutcomeUnknown, error, path, "sync directory") from error
     # 7. The proof.
     verify_bytes(path, data, ours, verify, fs, size)
     return tagged
@@ -169,7 +169,7 @@ def _write_temp(  # noqa: PLR0913 - as `publish`
             # 4. Some file systems report a failed write only here.
             fs.close(fd)
     except OSError as error:
-        failed = _failed(NotLanded, error, path, step)
+        failed = failed_step(NotLanded, error, path, step)
         if step != "temp":
             _discard(directory, temp, failed)
         raise failed from error
@@ -179,7 +179,8 @@ def _write_temp(  # noqa: PLR0913 - as `publish`
     return ours, tagged
 
 
-def _failed(kind: type[Kind], error: OSError, path: str, step: str) -> Kind:
+def failed_step(kind: type[Kind], error: OSError, path: str, step: str) -> Kind:
+    """The error of `kind` for a step that the system refused."""
     hint = "Read it again before writing." if kind is OutcomeUnknown else ""
     return from_os_error(kind, error, f"the step '{step}' failed", path=path, step=step, hint=hint)
 
@@ -266,7 +267,7 @@ def _put_in_place(
     try:
         directory.unlink(temp)
     except OSError as error:
-        raise _failed(OutcomeUnknown, error, path, "unlink temp") from error
+        raise failed_step(OutcomeUnknown, error, path, "unlink temp") from error
 
 
 def put_in_place(directory: _fs.Directory, temp: str, name: str, *, replace: bool) -> None:
@@ -284,12 +285,12 @@ def put_in_place(directory: _fs.Directory, temp: str, name: str, *, replace: boo
     try:
         ours = directory.lstat(temp)
     except OSError as error:
-        raise _failed(NotLanded, error, path, "rename") from error
+        raise failed_step(NotLanded, error, path, "rename") from error
     _put_in_place(directory, temp, name, path, ours, replace=replace)
     try:
         directory.sync()
     except OSError as error:
-        raise _failed(OutcomeUnknown, error, path, "sync directory") from error
+        raise failed_step(OutcomeUnknown, error, path, "sync directory") from error
 
 
 def _is_not(directory: _fs.Directory, name: str, ours: os.stat_result) -> bool:
@@ -368,44 +369,6 @@ def _holds(fs: _fs.FileOps, fd: int, data: bytes, *, whole: bool) -> bool:
         if not chunk or (at == len(data) and len(chunk) < asked):
             break
     return at == len(data)
-
-
-def remove(
-    directory: _fs.Directory,
-    name: str,
-    *,
-    before_unlink: Callable[[], None] | None = None,
-    fs: _fs.FileOps = _fs.LOCAL,
-) -> None:
-    """Unlink `name`, flush the directory, and show that the name leads nowhere. The caller holds the path's lock.
-
-    Raises:
-        NotLanded: the file is still there.
-        OutcomeUnknown: it was unlinked, the flush failed.
-        VerifyFailed: another file has the name.
-    """
-    path = directory.join(name)
-    if before_unlink is not None:
-        before_unlink()
-    try:
-        directory.unlink(name)
-    except OSError as error:
-        try:
-            directory.lstat(name)
-        except OSError:
-            raise _failed(OutcomeUnknown, error, path, "unlink") from error
-        raise _failed(NotLanded, error, path, "unlink") from error
-    try:
-        directory.sync()
-    except OSError as error:
-        raise _failed(OutcomeUnknown, error, path, "sync directory") from error
-    try:
-        fs.stat(path, follow_symlinks=False)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise from_os_error(OutcomeUnknown, error, "the name cannot be looked up", path=path, step="verify") from error
-    raise VerifyFailed("another file took the name after the delete", path=path, step="verify")
 
 
 def refuse_kind(path: str, status: os.stat_result) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from time import monotonic, sleep
 
-from landed.artifact import ABSENT, DIGEST_SHOWN, LANDED, OUTSIDE, Absent, Verdict, verify_hint
+from landed.artifact import DIGEST_SHOWN, Verdict, verify_hint
 from landed.cell import Unsure
 from landed.digest import sha256
 from landed.engines import open_cell
@@ -22,7 +22,7 @@ from landed.memory import unmet
 from landed.publish import DEVICE, READ
 from landed.records import Write, counter_of, next_write
 from landed.retries import pauses
-from landed.values import Draft, Receipt, Snapshot, to_bytes
+from landed.values import ABSENT, LANDED, OUTSIDE, Absent, Draft, Receipt, Snapshot, to_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

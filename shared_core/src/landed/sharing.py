@@ -17,7 +17,8 @@ from landed.engines import refuse_address
 from landed.errors import NotLanded, Refused, from_os_error
 from landed.inventory import keys
 from landed.lock import DEFAULT_TIMEOUT, Lock
-from landed.records import Record, Shelf, read_record
+from landed.records import Record, read_record
+from landed.shelf import Shelf
 from landed.state import ARTIFACTS, STORE_NAME, Store, store_for, user_store
 
 TYPE_CHECKING = False

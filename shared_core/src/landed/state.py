@@ -18,7 +18,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
-    from types import ModuleType
     from typing import Final
 
 
@@ -223,7 +222,7 @@ def user_store() -> Store:
     store = _user_stores.get(settings)
     if store is None:
         root = _user_root(*settings[1:])
-        root = _real_directory(root) or _paths().realpath(root)
+        root = _real_directory(root) or _fs.os_path().realpath(root)
         _refuse_another_users(root)
         store = _user_stores[settings] = Store(root)
     return store
@@ -248,19 +247,12 @@ def _user_root(chosen: str | None, xdg: str | None, local: str | None, home: str
     if chosen:
         return chosen
     if sys.platform == "win32" or not home:
-        home = _paths().expanduser("~")
+        home = _fs.os_path().expanduser("~")
     if sys.platform == "darwin":
         return f"{home}/Library/Application Support/landed"
     if sys.platform == "win32":
         return f"{local or home}{SEP}landed{SEP}state"
     return f"{xdg or f'{home}/.local/state'}/landed"
-
-
-def _paths() -> ModuleType:
-    """`os.path`, for the paths that are not the usual ones; see `_fs.posix`."""
-    import os
-
-    return os.path
 
 
 def store_for(directory: str, fs: _fs.FileOps) -> Store:
@@ -338,7 +330,7 @@ def resolve(path: str | os.PathLike[str]) -> str:
         real = _in_real_directory(name)
         if not real:
             _refuse_planted_link(name)
-            real = _paths().realpath(name)
+            real = _fs.os_path().realpath(name)
             if _is_link(real):  # realpath leaves a loop as it is
                 raise Refused("the path is a loop of symbolic links", path=name, step="path")
     except UnicodeEncodeError as error:
@@ -404,7 +396,7 @@ def case_key(path: str, name: str) -> str:
     if sys.platform == "darwin":  # pragma: no cover - run on macOS only
         try:
             directory = parent_of(path)
-            while not _paths().isdir(directory):
+            while not _fs.os_path().isdir(directory):
                 directory = parent_of(directory)
             if posix.pathconf(directory, _PC_CASE_SENSITIVE):
                 return name

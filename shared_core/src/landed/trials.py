@@ -14,11 +14,11 @@ import threading
 from time import time
 
 from landed import _fs
-from landed.artifact import ABSENT
 from landed.errors import NotLanded
 from landed.files import Files
 from landed.publish import XATTR
 from landed.state import STORE_NAME, Store
+from landed.values import ABSENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

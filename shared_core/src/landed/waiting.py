@@ -1,4 +1,4 @@
-"""Waiting for a lock that another process has: a thread that blocks in the kernel, so that waiters queue fairly there.
+"""Waiting for a lock that another process has: a few tries, then a thread that blocks in the kernel's fair queue.
 
 Apart from `landed.lock`, which needs it only under contention. A loop that polls would let the holder take the lock
 again and starve the others; a call that blocks in the caller's own thread would know no timeout.
@@ -8,12 +8,67 @@ from __future__ import annotations
 
 import _thread
 import errno
+from time import sleep
 
 from landed import aside, lock
+from landed._fs import posix
+from landed.errors import LockTimeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final
+
     from landed import _fs
+
+PAUSES: Final = (0.00005, 0.0001, 0.0002)
+"""Seconds between the first attempts: most holders are done by then, and a thread to wait in costs as much. Few and
+short, so that whoever waits in the kernel's queue is not overtaken for long."""
+YIELDS: Final = 3
+"""How often, before that, whoever waits for a lock that is held for microseconds lets others have the processor: its
+holder, when our waking up is what has stopped it. A sleep costs as much processor time as the holder's whole turn."""
+WATCHED_PAUSES: Final = (0.00005,) * 40
+"""The pauses for such a lock: a hand-over in the kernel takes longer than it is held, and who looks again and again is
+served as fairly, by chance."""
+
+_give_way: Callable[[], object] = getattr(posix, "sched_yield", lambda: sleep(0))
+"""Let another process have the processor; come back as soon as it is free."""
+
+
+def wait(slot: lock._Slot, deadline: float, attempt: Callable[[int], bool], fs: _fs.FileOps, *, watched: bool) -> bool:
+    """Whether the slot's lock was got before `deadline`; if not, the slot has no descriptor.
+
+    Args:
+        attempt: tries once to lock a descriptor.
+        watched: whether the lock is held for microseconds, over and over.
+
+    Raises:
+        OSError: as `Waiter.wait`.
+    """
+    for _ in range(YIELDS if watched else 0):
+        _give_way()
+        if attempt(slot.fd):
+            return True
+    for pause in WATCHED_PAUSES if watched else PAUSES:
+        if lock._remaining(deadline) < pause:
+            break
+        sleep(pause)
+        if attempt(slot.fd):
+            return True
+    return Waiter(slot, fs).wait(deadline)
+
+
+def timed_out(waited_for: lock.Lock) -> LockTimeout:
+    """The error for a lock that was not free in time."""
+    holder = waited_for.holder()
+    error = LockTimeout(
+        f"another holder kept the lock: {holder or 'one that does not say who it is'}",
+        path=waited_for.path,
+        step="lock",
+        hint="Try again, or allow a longer timeout.",
+    )
+    error.holder = str(holder) if holder else None
+    return error
 
 
 class Waiter:

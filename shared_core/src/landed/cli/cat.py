@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from landed import files
-from landed.artifact import OUTSIDE
 from landed.cli import output
+from landed.values import OUTSIDE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

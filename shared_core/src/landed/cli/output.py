@@ -9,8 +9,8 @@ import sys
 from datetime import datetime, timezone
 from time import monotonic
 
-from landed.artifact import Absent
 from landed.errors import LandedError, OutcomeUnknown
+from landed.values import Absent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ import os
 from dataclasses import asdict
 
 from landed import inspection
-from landed.artifact import ABSENT
 from landed.cli import output
 from landed.cli.scope import scope_of
 from landed.errors import Refused
@@ -14,6 +13,7 @@ from landed.files import read, write
 from landed.report.directory import files, journals, report
 from landed.report.model import BAD, DOUBT, GOOD
 from landed.report.page import MARK, render
+from landed.values import ABSENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 
 from landed import files
-from landed.artifact import Absent
 from landed.cli import output
 from landed.cli.write import seconds
 from landed.errors import LandedError, VerifyFailed
 from landed.lock import DEFAULT_TIMEOUT
 from landed.publish import LEVELS, READ
+from landed.values import Absent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

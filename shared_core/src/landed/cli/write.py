@@ -7,13 +7,12 @@ import shlex
 import sys
 
 from landed import _fs, files
-from landed.artifact import ABSENT, Absent
 from landed.cli import output
 from landed.engines import without_password
 from landed.errors import StaleWrite
 from landed.lock import DEFAULT_TIMEOUT
 from landed.publish import LEVELS, READ
-from landed.values import ANY
+from landed.values import ABSENT, ANY, Absent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
