@@ -336,20 +336,20 @@ class StoreLock(Lock):
             OSError: as the system does; also when a neighbour has put something else in its place.
         """
         slot = self._slot
-        fd, opened = slot.beside.get(path, (-1, 0))
-        if fd >= 0 and opened != edition:
+        kept = slot.beside.get(path)
+        if kept is not None:
+            if kept[1] == edition:
+                return kept[0]
             self.close_beside(path)
-            fd = -1
-        if fd < 0:
-            with _guard:
-                fd = self._fs.open(path, flags | _fs.KEPT, self._mode)
-                _descriptors.add(fd)
-                slot.beside[path] = (fd, edition)
-            try:
-                self._check_beside(fd, path)
-            except BaseException:
-                self.close_beside(path)
-                raise
+        with _guard:
+            fd = self._fs.open(path, flags | _fs.KEPT, self._mode)
+            _descriptors.add(fd)
+            slot.beside[path] = (fd, edition)
+        try:
+            self._check_beside(fd, path)
+        except BaseException:
+            self.close_beside(path)
+            raise
         return fd
 
     def _check_beside(self, fd: int, path: str) -> None:
@@ -376,9 +376,10 @@ class StoreLock(Lock):
 
     @property
     def _slot(self) -> _Slot:
-        if self._held is None or self._held.slot is None or self._generation != _generation:
+        turn = self._held
+        if turn is None or turn.slot is None or self._generation != _generation:
             raise NotLanded("the lock is not held", path=self.path, step="lock")
-        return self._held.slot
+        return turn.slot
 
 
 _signed: tuple[Owner, bytes] | None = None

@@ -113,11 +113,13 @@ class Record:
 
         What such a record says begun is over and done with.
         """
+        if self.landed is not None and version == self.landed.version:
+            return False  # as nearly always
         return counter_of(version) > self.counter
 
     def copy(self) -> Record:
-        copy = Record(self.name)
-        copy.landed, copy.begun, copy.lease = self.landed, self.begun, self.lease
+        copy = Record.__new__(Record)
+        copy.name, copy.landed, copy.begun, copy.lease = self.name, self.landed, self.begun, self.lease
         copy.counter, copy.sequence, copy.named, copy.moved = self.counter, self.sequence, self.named, self.moved
         return copy
 

@@ -263,16 +263,16 @@ def store_for(directory: str, fs: _fs.FileOps) -> Store:
     Raises:
         NotLanded: a directory above cannot be searched, or is none.
     """
+    stat = fs.stat
     above = directory.rstrip(SEP)
     while True:
         try:
-            status = fs.stat(above + _SHARED, follow_symlinks=False)
+            status = stat(above + _SHARED, follow_symlinks=False)
             _refuse_planted(status, above or SEP, fs)
-        except (FileNotFoundError, NotADirectoryError):
-            parent = above.rpartition(SEP)[0]
-            if parent == above or not above:
+        except _NONE_THERE:
+            if not above:
                 return user_store()
-            above = parent
+            above = above[: max(0, above.rfind(SEP))]
         except OSError as error:
             raise from_os_error(
                 NotLanded, error, "the store that keeps it cannot be looked for", path=directory, step="state"
@@ -283,6 +283,7 @@ def store_for(directory: str, fs: _fs.FileOps) -> Store:
 
 _SHARED: Final = f"{SEP}{STORE_NAME}{SEP}{ARTIFACTS}"
 """What makes a directory shared, after its path."""
+_NONE_THERE: Final = (FileNotFoundError, NotADirectoryError)
 
 
 def _refuse_planted(artifacts: os.stat_result, base: str, fs: _fs.FileOps) -> None:
