@@ -52,7 +52,7 @@ def test_who_is_overtaken_asks_again_at_once(s3_url: str, monkeypatch: pytest.Mo
         raise AssertionError(f"paused for {seconds} s")
 
     monkeypatch.setattr(log.objects.store, "put", put)
-    monkeypatch.setattr("landed.objects.log.sleep", no_pause)
+    monkeypatch.setattr("landed.retries.sleep", no_pause)
     append(log, b"slower")
     assert requests == ["put", "get"] * 6
     assert held(log) == [b"faster"] * 5 + [b"slower"]
@@ -140,12 +140,17 @@ def test_a_lost_reply_to_who_came_second_is_no_success(s3: S3Server, s3_url: str
     assert held(other) == [b"one", b"other", b"mine"]
 
 
-def test_a_store_that_is_asked_too_much_is_waited_for_and_then_quoted(google: GoogleServer, google_url: str) -> None:
+def test_a_store_that_is_asked_too_much_is_waited_for_and_then_quoted(
+    google: GoogleServer, google_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("landed.retries.SHOWN", 0.0)  # the first pauses are short
     log = ObjectLog(google_url)
     append(log, b"one")
     google.busy = 4
     (commit,) = append(log, b"two", expect=1)
     assert commit.error is None
+    assert "trying again in" in caplog.text
+    assert "reduce your request rate" in caplog.text
     google.busy = 1_000_000
     try:
         (commit,) = append(log, b"three", timeout=0.5)

@@ -193,8 +193,12 @@ def opens(url: str) -> bool:
 
 
 def test_a_server_that_gives_no_connection_is_waited_for_and_then_quoted(
-    postgres: PostgresServer, sql: psycopg.Connection
+    postgres: PostgresServer,
+    sql: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setattr("landed.retries.SHOWN", 0.0)  # the first pauses are short
     PostgresLog(postgres.url("few"))  # which makes the tables
     sql.execute("CREATE ROLE few LOGIN CONNECTION LIMIT 1")
     sql.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO few")
@@ -204,6 +208,8 @@ def test_a_server_that_gives_no_connection_is_waited_for_and_then_quoted(
     taken = connect_when_free(postgres.conninfo.replace("landed@", "few@"))
     with pytest.raises(NotLanded, match="too many connections for role"):
         append(log, b"one", timeout=1.0)
+    assert "trying again in" in caplog.text
+    assert "too many connections for role" in caplog.text
     threading.Timer(1.0, taken.close).start()
     assert append(log, b"two")[0].error is None
     assert held(log) == [b"two"]

@@ -11,7 +11,7 @@ conditional put decides between two writers.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from time import monotonic, sleep
+from time import monotonic
 
 from landed.artifact import DIGEST_SHOWN, Verdict, verify_hint
 from landed.cell import Unsure
@@ -21,7 +21,7 @@ from landed.errors import LockTimeout, NotLanded, OutcomeUnknown, Refused, Verif
 from landed.memory import unmet
 from landed.publish import DEVICE, READ
 from landed.records import Write, counter_of, next_write
-from landed.retries import pauses
+from landed.retries import pauses, wait
 from landed.values import ABSENT, LANDED, OUTSIDE, Absent, Draft, Receipt, Snapshot, to_bytes
 
 TYPE_CHECKING = False
@@ -277,7 +277,7 @@ def _put(cell: Cell, body: bytes, new: Write, sight: Sight, deadline: float) -> 
             raise _lied(cell, new, now)
         if _changed(now, sight) or pause is None:
             break
-        sleep(pause)
+        wait(pause, cell.name, str(lost))
     assert lost is not None  # noqa: S101 - else it was decided
     raise _unknown(cell, lost)
 

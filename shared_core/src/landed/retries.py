@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from time import monotonic
+from time import monotonic, sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +14,26 @@ PAUSE: Final = 0.05
 """Seconds before the first new try, about; each pause is drawn between none and twice the one before."""
 LONGEST_PAUSE: Final = 2.0
 """Seconds that a pause is at most, about."""
+
+
+SHOWN: Final = 1.0
+"""Seconds from which a pause is told."""
+
+
+def wait(pause: float, name: str, why: str) -> None:
+    """Pause until the next try, and say so if that takes a while.
+
+    It is a warning of the logger ``landed``; where a program has set up no logging, it comes to the terminal.
+
+    Args:
+        name: what is waited for.
+        why: the engine's words, which hold no secrets.
+    """
+    if pause >= SHOWN:
+        import logging  # most programs never wait for so long
+
+        logging.getLogger("landed").warning("%s: trying again in %.1f s: %s", name, pause, why)
+    sleep(pause)
 
 
 def pauses(deadline: float, most: float = LONGEST_PAUSE) -> Iterator[float | None]:

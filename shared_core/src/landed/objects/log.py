@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from time import monotonic, sleep, time
+from time import monotonic, time
 
 from landed.engine import claimed, full, stale
 from landed.errors import (
@@ -192,7 +192,7 @@ class ObjectLog:
                 return False  # overtaken: the head that it replaces is gone for good
             if pause is None:
                 break
-            sleep(pause)
+            self.objects.store.wait(pause, lost)
         if lost is None:
             raise self._contended()
         raise self._failed(OutcomeUnknown, lost, "whether the append landed is unknown") from lost
@@ -394,7 +394,7 @@ class ObjectLog:
                 return now
             if pause is None:
                 break
-            sleep(pause)
+            self.objects.store.wait(pause, lost)
         assert lost is not None  # noqa: S101 - else it was contended
         raise self._failed(OutcomeUnknown, lost, f"whether the step '{step}' was taken is unknown") from lost
 

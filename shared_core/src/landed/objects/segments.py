@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from time import monotonic, sleep
+from time import monotonic
 
 from landed.errors import Corrupt, NotLanded
 from landed.objects.head import Head, decode_segment, encode_segment
@@ -93,7 +93,7 @@ class Objects:
             if pause is None or isinstance(error, FINAL):
                 what = "the journal cannot be made"
                 raise self.store.failed(NotLanded, error or OSError("it is being removed"), what, "open")
-            sleep(pause)
+            self.store.wait(pause, error)
         raise AssertionError  # the last pause is None
 
     def grave(self) -> Tag | None:
@@ -161,7 +161,7 @@ class Objects:
             except ERRORS as error:
                 if pause is None or isinstance(error, FINAL):
                     raise self.store.failed(NotLanded, error, what, "append", path=self.name) from error
-                sleep(pause)
+                self.store.wait(pause, error)
                 continue
             held = self.store.ask(lambda: self.store.get(key), what, max(deadline, monotonic() + 1.0))
             if not isinstance(held, Object) or held.data != data:

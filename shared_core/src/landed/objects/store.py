@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from time import sleep
 
 from landed.errors import LandedError, NotLanded, OutcomeUnknown, Refused
-from landed.retries import pauses
+from landed.retries import pauses, wait
 
 try:
     from obstore.exceptions import (
@@ -163,8 +162,12 @@ class Store:
             except ERRORS as error:
                 if pause is None or isinstance(error, FINAL):
                     raise self.failed(NotLanded, error, what, "read") from error
-                sleep(pause)
+                self.wait(pause, error)
         raise AssertionError  # the last pause is None
+
+    def wait(self, pause: float, error: BaseException | None) -> None:
+        """Pause until the next try; `error` is what stood in the way of the last."""
+        wait(pause, self.shown, words(error) if error is not None else "another was faster")
 
     def failed(
         self, kind: type[LandedError], error: BaseException, what: str, step: str, *, path: str | None = None

@@ -11,7 +11,7 @@ the tail from one and the same number, so that one lands at most, and the nonce 
 from __future__ import annotations
 
 import threading
-from time import monotonic, sleep
+from time import monotonic
 
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
@@ -168,14 +168,14 @@ class PostgresLog:
             except Lost as error:
                 unknown = error
                 if pause is not None:
-                    sleep(pause)
+                    self._server.wait(pause, error)
                     continue
                 raise self.unknown(error) from error
             except DRIVER_ERRORS as error:
                 if unknown is None and isinstance(error, LockNotAvailable):
                     return False  # another session holds the row: who wants it queues
                 if pause is not None and passing(error):
-                    sleep(pause)
+                    self._server.wait(pause, error)
                     continue
                 if unknown is not None:
                     raise self.unknown(error) from error
@@ -264,7 +264,7 @@ class PostgresLog:
                     return self._append_again(group, decided, deadline, error)
                 if pause is None:
                     raise self._not_landed(error) from error
-                sleep(pause)
+                self._server.wait(pause, error)
             except DRIVER_ERRORS as error:
                 if isinstance(error, LockNotAvailable):
                     blocked = error
@@ -273,7 +273,7 @@ class PostgresLog:
                     why = blocked if blocked is not None and isinstance(error, NoConnection) else error
                     raise self._not_landed(why) from why
                 self._forget(commits)
-                sleep(pause)
+                self._server.wait(pause, error)
             except LandedError:
                 raise
             except BaseException as error:  # an interrupt, perhaps in the commit

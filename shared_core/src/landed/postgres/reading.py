@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from time import sleep
 
 from landed.engine import Batch
 from landed.errors import Corrupt, NotLanded
@@ -88,7 +87,7 @@ def _walk(
         except Lost as error:
             if given or pause is None:  # another snapshot may not go on where this one ended
                 raise server.failed(NotLanded, error, "the journal cannot be read", "read") from error
-            sleep(pause)
+            server.wait(pause, error)
         except DRIVER_ERRORS as error:
             raise server.failed(NotLanded, error, "the journal cannot be read", "read") from error
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import select
 import threading
-from time import monotonic, sleep
+from time import monotonic
 
 import psycopg
 from psycopg import errors as sqlstate
@@ -18,7 +18,7 @@ from psycopg.rows import tuple_row
 from landed.errors import LandedError, LockTimeout, NotLanded, OutcomeUnknown
 from landed.postgres import schema
 from landed.postgres.pool import NoConnection, Pool
-from landed.retries import pauses
+from landed.retries import pauses, wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -231,10 +231,14 @@ class Server:
             except (Lost, *_PASSING) as error:
                 if pause is None:
                     raise self.failed(NotLanded, error, what, "read") from error
-                sleep(pause)
+                self.wait(pause, error)
             except DRIVER_ERRORS as error:
                 raise self.failed(NotLanded, error, what, "read") from error
         raise AssertionError  # the last pause is None
+
+    def wait(self, pause: float, error: BaseException) -> None:
+        """Pause until the next try; `error` is what stood in the way of the last."""
+        wait(pause, self.shown, _words(error))
 
     def failed(
         self, kind: type[LandedError], error: BaseException, what: str, step: str, hint: str = ""
