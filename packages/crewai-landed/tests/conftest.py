@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import tempfile
 import warnings
@@ -25,7 +25,6 @@ os.environ |= {
 with warnings.catch_warnings():  # importing it brings several
     warnings.simplefilter("ignore")
     importlib.import_module("crewai.memory.storage.lancedb_storage")
-    from crewai.state.event_record import EventRecord
     from others import directory, others, shared
 
 __all__ = ["directory", "others", "shared"]
@@ -37,7 +36,8 @@ def _dump_locked(record: Any, **options: Any) -> dict[str, Any]:
         return BaseModel.model_dump(record, **options)
 
 
-EventRecord.model_dump = _dump_locked  # type: ignore[method-assign]
+if importlib.util.find_spec("crewai.state"):  # before 1.14.1 there are no checkpoints
+    importlib.import_module("crewai.state.event_record").EventRecord.model_dump = _dump_locked
 
 
 def pytest_configure(config: pytest.Config) -> None:

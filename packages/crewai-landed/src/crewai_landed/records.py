@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import struct
-from contextlib import suppress
+import sys
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
@@ -43,6 +43,8 @@ VECTOR: Final = np.dtype("<f4")
 LONGEST: Final = 1e18
 """The length of an embedding, so that squared distances fit into float32."""
 _LENGTH: Final = struct.Struct("<I")
+_ORDER: Final = "" if sys.byteorder == "little" else "<"
+"""Little-endian; the machine's own order is packed faster when it is not named."""
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - CrewAI's times are naive UTC
 _NOT_FINITE: Final = "an embedding is a list of finite numbers"
 _LOOK: Final = "Look at what the embedder returned."
@@ -92,17 +94,19 @@ def inside(prefix: str) -> tuple[str, str]:
 
 
 class Made(landed.Record):
-    """A memory on its way into the journal.
+    """A memory on its way into the journal; once it is there, as good as an entry that was read.
 
     Attributes:
         parts: what `taken_apart` would give of it.
+        sequence: its number in the journal, once it has one.
     """
 
-    __slots__ = ("parts",)
+    __slots__ = ("parts", "sequence")
 
     def __init__(self, parts: Parts, key: bytes, kind: int) -> None:
         super().__init__(joined(parts[0], parts[1]), key, kind)
         self.parts = parts
+        self.sequence = 0
 
 
 def encode(records: Iterable[MemoryRecord], kind: int = MEMORY) -> list[Made]:
@@ -112,7 +116,6 @@ def encode(records: Iterable[MemoryRecord], kind: int = MEMORY) -> list[Made]:
         landed.Refused: one holds something that JSON or float32 cannot. Nothing was written.
     """
     made: list[Made] = []
-    embeddings: list[bytes] = []
     for record in records:
         fields = {**vars(record)}
         key = str(fields.pop("id")).encode(errors="surrogatepass")
@@ -122,9 +125,7 @@ def encode(records: Iterable[MemoryRecord], kind: int = MEMORY) -> list[Made]:
         fields["last_accessed"] = naive(record.last_accessed).isoformat()
         text, fields = _as_text(fields)
         made.append(Made((text, numbers, fields), key, kind))
-        if numbers:
-            embeddings.append(numbers)
-    _check(embeddings)
+    _check([record.parts[1] for record in made if record.parts[1]])
     return made
 
 
@@ -146,34 +147,38 @@ def _packed(embedding: Sequence[float] | None) -> bytes:
     if embedding is None or not len(embedding):
         return b""
     try:
-        return struct.pack(f"<{len(embedding)}f", *embedding)  # faster than numpy's own conversion
+        return struct.pack(f"{_ORDER}{len(embedding)}f", *embedding)  # faster than numpy's own conversion
     except (TypeError, struct.error, OverflowError) as error:
         raise refused(_NOT_FINITE, _LOOK) from error
 
 
 def _check(embeddings: list[bytes]) -> None:
     """Refuse what is not finite, or too long; all at once, as each of numpy's calls costs more than the numbers do."""
-    if not embeddings:
-        return
     numbers = np.frombuffer(b"".join(embeddings), VECTOR)
-    starts = np.cumsum([0, *map(len, embeddings[:-1])]) // VECTOR.itemsize
     with np.errstate(over="ignore", invalid="ignore"):
+        if np.dot(numbers, numbers) < LONGEST**2:  # then so is each; not if one is not a number
+            return
+        starts = np.cumsum([0, *map(len, embeddings[:-1])]) // VECTOR.itemsize
         squares = np.add.reduceat(numbers * numbers, starts)
-    if not (squares < LONGEST**2).all():  # nor if one is not a number
+    if not (squares < LONGEST**2).all():
         raise refused(_NOT_FINITE, _LOOK)
 
 
 def _as_text(fields: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
     """The JSON of a memory's fields, and what a reader makes of it; faster for plain values, which nearly all hold."""
-    rest = {**fields}
-    categories, metadata = rest.pop("categories"), rest.pop("metadata")
-    if type(categories) is list and type(metadata) is dict:
-        values = (*rest.values(), *categories, *metadata.values())
-        if _PLAIN.issuperset(map(type, values)) and _TEXT.issuperset(map(type, metadata)):
-            fields["categories"], fields["metadata"] = [*categories], {**metadata}  # the caller may change its own
-            with suppress(PydanticSerializationError):  # a lone surrogate
-                return to_json(fields, inf_nan_mode="constants"), fields
-    text = as_json(fields)
+    categories, metadata = fields.pop("categories"), fields.pop("metadata")
+    if (
+        type(categories) is list
+        and type(metadata) is dict
+        and _PLAIN.issuperset(map(type, (*fields.values(), *categories, *metadata.values())))
+        and _TEXT.issuperset(map(type, metadata))
+    ):
+        fields["categories"], fields["metadata"] = [*categories], {**metadata}  # the caller may change its own
+        try:
+            return to_json(fields, inf_nan_mode="constants"), fields
+        except PydanticSerializationError:  # a lone surrogate
+            pass
+    text = as_json({**fields, "categories": categories, "metadata": metadata})
     return text, from_text(text)
 
 
@@ -218,16 +223,20 @@ def parted(data: bytes) -> tuple[bytes, bytes]:
     return data[_LENGTH.size : end], data[end:]
 
 
-def taken_apart(data: bytes) -> Parts:
+def taken_apart(memory: landed.Entry | Made) -> Parts:
     """The text, the embedding's bytes, and the fields that the text holds."""
-    text, numbers = parted(data)
+    if isinstance(memory, Made):
+        return memory.parts
+    text, numbers = parted(memory.data)
     return text, numbers, from_text(text)
 
 
-def dimension(data: bytes) -> int:
-    """How many numbers the embedding of an encoded memory has; 0 without one."""
-    (length,) = _LENGTH.unpack_from(data)
-    return (len(data) - _LENGTH.size - int(length)) // VECTOR.itemsize
+def dimension(memory: landed.Entry | Made) -> int:
+    """How many numbers the embedding of a memory has; 0 without one."""
+    if isinstance(memory, Made):
+        return len(memory.parts[1]) // VECTOR.itemsize
+    (length,) = _LENGTH.unpack_from(memory.data)
+    return (len(memory.data) - _LENGTH.size - int(length)) // VECTOR.itemsize
 
 
 # What a search or a deletion is limited to.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
+    from crewai_landed.records import Made
     from crewai_landed.store import Store
     from crewai_landed.table import Applied, Table
 
@@ -97,11 +98,11 @@ class LandedStorage:
         """
         self._put(encode([record], REVISED))
 
-    def _put(self, records: Sequence[landed.Record]) -> None:
+    def _put(self, records: Sequence[Made]) -> None:
         if not records:
             return
         with self._table() as table:  # most mistakes are found here, before anything is written
-            _refuse(table.mismatch(dimension(record.data) for record in records))
+            _refuse(table.mismatch(map(dimension, records)))
         _refuse(self._write(records).mismatch)
 
     def delete(

@@ -128,10 +128,12 @@ class Store:
     def _apply(self, *parts: Iterable[landed.Entry]) -> None:
         entries = (entry for part in parts for entry in part)
         for _, batch in groupby(entries, attrgetter("position")):
-            whole = list(batch)
-            done = self._table.apply(whole)
-            if self._writers:
-                self._applied[whole[0].sequence] = done
+            self._apply_batch(list(batch))  # of which no name is kept here: the next one may be as large
+
+    def _apply_batch(self, batch: list[landed.Entry]) -> None:
+        done = self._table.apply(batch)
+        if self._writers:
+            self._applied[batch[0].sequence] = done
 
     def _forget(self, journal: landed.Journal) -> None:
         """Open the journal anew next time: what an error left unknown is read from the device then."""
@@ -184,10 +186,8 @@ class Store:
             self._catch_up(journal)
             return
         with self._change(journal):  # it was verified: there is no need to read it
-            places = list(enumerate(batch, receipt.first))
-            known = {sequence: record.parts for sequence, record in places if isinstance(record, Made)}
-            entries = [landed.Entry(sequence, record, receipt.position) for sequence, record in places]
-            self._applied[receipt.first] = self._table.apply(entries, known)
+            entries = [_placed(record, number, receipt) for number, record in enumerate(batch, receipt.first)]
+            self._applied[receipt.first] = self._table.apply(entries)
 
     def _outcome(self, journal: landed.Journal, sequence: int) -> Applied:
         done = self._applied.get(sequence)
@@ -298,6 +298,14 @@ def _touches(touched: dict[str, int]) -> list[landed.Record]:
         landed.Record(as_json({"at": at, "ids": [name for name, when in touched.items() if when == at]}), kind=TOUCHED)
         for at in sorted(set(touched.values()))
     ]
+
+
+def _placed(record: landed.Record, sequence: int, receipt: landed.Appended) -> landed.Entry | Made:
+    """A record that was appended, as an entry."""
+    if isinstance(record, Made):
+        record.sequence = sequence
+        return record
+    return landed.Entry(sequence, record, receipt.position)
 
 
 def _kept(entry: landed.Entry, marker: int, live: dict[str, tuple[int, bytes]]) -> bool | landed.Record:

@@ -33,27 +33,30 @@ from crewai_landed.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from numpy.typing import NDArray
 
-    from crewai_landed.records import Parts
+    from crewai_landed.records import Made
     from landed import Entry
 
     Rows = NDArray[np.intp]
     _Waiting = tuple[int, dict[str, Any], bytes]
     """Sequence number, fields and embedding of a memory whose columns are to be filled."""
 
-GROWTH: Final = 16
+GROWTH: Final = 32
 """The matrix grows by a part in so many: it is memory that holds nothing yet."""
+RESERVED: Final = 33 << 20
+"""Bytes of the smallest matrix. So much comes from the system and not from the heap, whatever was freed before: a page
+is taken when a row is written to it, and growing copies nothing and leaves no hole behind."""
 SMALLEST: Final = 64
-"""Rows of the smallest matrix."""
+"""Rows of the smallest columns."""
 METADATA_COLUMNS: Final = 64
 """Metadata keys that stay indexed; the one that was asked for longest ago goes."""
 ERROR: Final = float(np.finfo(np.float32).eps)
 """How far a product in float32 may be off, for each dimension, as a part of the lengths that go into it."""
-CHUNK: Final = 4096
+CHUNK: Final = 1024
 """Rows that are computed in float64 at once."""
 TOGETHER: Final = 256
 """Memories that are taken apart at once: what is in use besides the table stays small when a long batch is read."""
@@ -137,21 +140,17 @@ class Table:
 
     # Applying the journal.
 
-    def apply(self, batch: Sequence[Entry], known: Mapping[int, Parts] | None = None) -> Applied:
-        """One batch of the journal, in its turn. A batch with an embedding of another dimension is void as a whole.
-
-        Args:
-            known: what memories of it consist of, by their sequence numbers; others are taken apart.
-        """
+    def apply(self, batch: Sequence[Entry | Made]) -> Applied:
+        """One batch of the journal, in its turn. A batch with an embedding of another dimension is void as a whole."""
         self.tail = batch[-1].sequence
         self.entries += len(batch)
-        mismatch = self.mismatch(dimension(entry.data) for entry in batch if entry.kind in {MEMORY, REVISED})
+        mismatch = self.mismatch(dimension(entry) for entry in batch if entry.kind in {MEMORY, REVISED})
         if mismatch is not None:
             return Applied(mismatch=mismatch)
         removed = 0
         for putting, run in groupby(batch, lambda entry: entry.kind in {MEMORY, REVISED}):
             if putting:
-                self._put(run, known or {})
+                self._put(run)
                 continue
             for entry in run:
                 if entry.kind == FORGOTTEN:
@@ -180,11 +179,11 @@ class Table:
             if row is not None:
                 self._accessed[row] = max(at, self._accessed[row])
 
-    def _put(self, entries: Iterable[Entry], known: Mapping[int, Parts]) -> None:
+    def _put(self, entries: Iterable[Entry | Made]) -> None:
         """Memories, in their turn; their columns are filled for `TOGETHER` at once, which is faster."""
         waiting: dict[int, _Waiting] = {}
         for entry in entries:
-            text, numbers, fields = known.get(entry.sequence) or taken_apart(entry.data)
+            text, numbers, fields = taken_apart(entry)
             name = entry.key.decode(errors="surrogatepass")
             row = self._rows.get(name)
             if row in waiting or len(waiting) == TOGETHER:
@@ -230,7 +229,8 @@ class Table:
             numbers = np.frombuffer(b"".join(vectors), VECTOR).reshape(len(rows), -1)
             if not self.dimension:
                 self.dimension = numbers.shape[1]
-                self._matrix = np.zeros((len(self._created), self.dimension), np.float32)
+                size = max(len(self._created), RESERVED // (self.dimension * VECTOR.itemsize))
+                self._matrix = np.zeros((size, self.dimension), np.float32)
             self._matrix[rows] = numbers
             self._square[rows] = np.nan
             self._unmeasured = True
@@ -258,7 +258,7 @@ class Table:
             column.resize(size, refcheck=False)
         for each in self._metadata.values():
             each.codes.resize(size, refcheck=False)
-        if self.dimension:
+        if self.dimension and len(self._matrix) < size:
             self._matrix.resize((size, self.dimension), refcheck=False)
 
     def _remove(self, mask: NDArray[np.bool_] | None) -> int:

@@ -198,11 +198,11 @@ def decode_head(segment_id: bytes, offset: int, data: bytes, at: int = 0) -> Hea
 
 def decode_body(head: Head, data: bytes, at: int) -> bytes | None:
     """The payload of the frame whose header is `head` and stands at `at` in `data`; None when it does not check."""
-    body = data[at + FRAME_HEADER : at + head.end - head.offset - TRAILER]
-    trailer = data[at + head.end - head.offset - TRAILER : at + head.end - head.offset]
-    if trailer != CHECK.pack(crc32(body, head.check)) + END_MARK:
+    start, stop = at + FRAME_HEADER, at + head.end - head.offset - TRAILER
+    check = crc32(memoryview(data)[start:stop], head.check)  # no copy: a frame may be large
+    if data[stop : stop + TRAILER] != CHECK.pack(check) + END_MARK:
         return None
-    return body[: head.length]
+    return data[start : start + head.length]
 
 
 def decode_frame(segment_id: bytes, offset: int, data: bytes, at: int = 0) -> Frame | None:

@@ -240,8 +240,12 @@ class Segment:
         """
         if len(data) <= COMPARED:
             return self.read(offset, len(data)) == data
-        pieces = range(0, len(data), COMPARED)
-        return all(self.read(offset + at, COMPARED).startswith(data[at : at + COMPARED]) for at in pieces)
+        for at in range(0, len(data), COMPARED):
+            asked = min(COMPARED, len(data) - at)
+            piece = self.read(offset + at, asked)
+            if len(piece) != asked or not data.startswith(piece, at):
+                return False
+        return True
 
     def write(self, data: bytes, offset: int) -> None:
         """Write at `offset`; what is behind a small write is filled with zeros.
@@ -301,7 +305,8 @@ class Segment:
                 head = self.head_at(offset)
                 if head is None or head.end > self.header.size:
                     return
-                start, data = offset, self.read(offset, min(stop - offset, max(READ_AHEAD, head.end - offset)))
+                start, data = offset, b""  # what was read before goes first
+                data = self.read(offset, min(stop - offset, max(READ_AHEAD, head.end - offset)))
                 frame = frames.decode_frame(self.header.id, offset, data)
                 if frame is None:
                     return
