@@ -63,13 +63,18 @@ def test_own_batch_is_undisturbed(claude: Claude, script: Script, more: str) -> 
             ],
             [use("Edit", file_path=path, old_string="uno", new_string="first")],
             [use("Write", file_path=path, content=f"last\n{more}")],
-        ]
+            [agent("sub")],
+        ],
+        sub=[[use("Write", file_path=str(claude.work / "sub.md"), content=f"sub\n{more}")]],
     )
     claude.run(model.url)
-    assert all(SUCCESS in result for result in model.results()), model.results()
+    results = model.results()[:5] + model.results("sub")
+    assert all(SUCCESS in result for result in results), results
     assert (claude.work / "plan.md").read_text() == f"last\n{more}"
-    (written,) = json.loads(claude.hook("report", "--json").stdout)["writes"]
-    assert written["state"] == "on the disk"
+    ours, of_sub = json.loads(claude.hook("report", "--json").stdout)["writes"]
+    assert ours["state"] == of_sub["state"] == "on the disk"
+    assert "general-purpose" in of_sub["agent"]
+    assert "general-purpose" not in ours["agent"]
     assert "landed" not in model.heard(), "nothing is said where all is well"
     assert model.paths <= {"/", "/v1/messages"}, "nothing else is asked for"
 

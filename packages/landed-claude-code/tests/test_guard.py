@@ -58,8 +58,10 @@ def test_times_decide_nothing(work: Path, actor) -> None:
     one = actor()
     one.write(path, "one")
     one.settle()
+    at = one.ledger().of(str(path)).wrote.at
     os.utime(path, (1, 1))
     assert one.settle() == ""
+    assert one.ledger().of(str(path)).wrote.at == pytest.approx(at, abs=0.001), "it is no other write"
     path.write_text("one")
     assert one.write(path, "two") == "", "the same bytes, written again by somebody"
     times = path.stat()
@@ -86,7 +88,9 @@ def test_the_lease_ends_in_every_way(work: Path, actor, impatient) -> None:
         lambda one: one.settle(),
         lambda one: one.stop(),
         lambda one: one.hook("UserPromptSubmit", prompt="go on"),
+        lambda one: one.hook("SessionStart", source="compact"),
         lambda one: one.hook("SessionEnd", reason="other"),
+        lambda one: one.ask(work / "another.md"),  # a person said no to the first
     ):
         one = actor()
         assert one.ask(path) == ""
@@ -94,6 +98,16 @@ def test_the_lease_ends_in_every_way(work: Path, actor, impatient) -> None:
         end(one)
         assert two.ask(path) == ""
         two.settle()
+
+
+def test_a_write_that_was_made_is_held_until_the_batch_ends(work: Path, actor, impatient) -> None:
+    """However many the agent makes: the other hooks may be at it."""
+    one, two = actor(), actor(id="a2")
+    for name in ("one.md", "two.md", "three.md"):
+        assert one.write(work / name, name) == ""
+    assert "is being written by agent main" in two.ask(work / "one.md")
+    one.settle()
+    assert "exists, and you have not read it" in two.ask(work / "one.md")
 
 
 def test_the_lease_of_a_dead_process_holds_nobody(work: Path, actor, impatient) -> None:

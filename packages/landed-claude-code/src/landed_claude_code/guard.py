@@ -15,7 +15,20 @@ from landed.desk import Desk
 from landed.digest import sha256
 from landed.errors import LandedError, LockTimeout, NotLanded, Refused
 from landed.state import resolve
-from landed_claude_code.adapter import AFTER, ASKING, BEFORE, END, FAILED, PROMPT, READ, SETTLE, STOP, Answer, Call
+from landed_claude_code.adapter import (
+    AFTER,
+    ASKING,
+    BEFORE,
+    END,
+    FAILED,
+    PROMPT,
+    READ,
+    SETTLE,
+    START,
+    STOP,
+    Answer,
+    Call,
+)
 from landed_claude_code.ledger import (
     ASKED,
     DENIED,
@@ -73,6 +86,7 @@ def answer(call: Call, ledger: Ledger) -> Answer:
         SETTLE: _settle,
         STOP: _stop,
         PROMPT: _prompt,
+        START: _gone,
         END: _gone,
     }
     return decide[call.phase](call, ledger)
@@ -85,6 +99,7 @@ def _before(call: Call, ledger: Ledger) -> Answer:
     path = call.paths[0]
     if ledger.owner.alive() is False:
         return Answer(deny="Claude Code has ended; nothing was written.")  # a hook that outlived it
+    _end(ledger, [path for path, known in ledger.load().known.items() if _is_over(known, call.id)])
     try:
         with Desk(path, word_of(ledger), timeout=PATIENCE) as desk:
             known = _with_digest(ledger.load(), desk)
@@ -109,6 +124,14 @@ def _before(call: Call, ledger: Ledger) -> Answer:
     except Refused:
         return Answer()  # a directory, a device: the tool itself says what it thinks of that
     return Answer()
+
+
+def _is_over(known: Known, call: str) -> bool:
+    """Whether an earlier call never ran, as an agent's tools that write run one after the other: somebody said no."""
+    asked = known.asked
+    if not known.open or asked is None or asked.call == call:
+        return False
+    return all(fact is None or fact.call != asked.call for fact in (known.wrote, known.fits, known.odd))
 
 
 def _missing(directory: str) -> int:
@@ -395,6 +418,7 @@ def _changed(ledger: Ledger, *, besides: set[str]) -> list[str]:
             if sight is not None and (known.told is not None or stat_of(sight.status) != seen.stat):
                 kind = WROTE if seen.kind == WROTE else SEEN
                 again = Fact(kind, path, digest=digest, call=seen.call, stat=stat_of(sight.status), detail=seen.detail)
+                again.at = seen.at
                 ledger.add(again)
             continue
         if known.told is not None and known.told.digest == digest:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, Final
 
-    from landed_claude_code.adapter import Answer
     from landed_claude_code.ledger import Ledger
 
 LAUNCHER: Final = (
@@ -62,21 +61,18 @@ def _answered(event: dict[str, Any]) -> dict[str, object]:
         return {}
     ledger, notice = open_ledger(call.agent)
     if call.phase == START:
-        answer = _start(ledger)
-    else:
-        from landed_claude_code.guard import answer as decide
+        _sweep(ledger)
+    from landed_claude_code.guard import answer as decide
 
-        answer = decide(call, ledger)
+    answer = decide(call, ledger)
     answer.notice = answer.notice or notice
     return output_of(event["hook_event_name"], answer)
 
 
-def _start(ledger: Ledger) -> Answer:
-    from landed_claude_code.adapter import Answer
+def _sweep(ledger: Ledger) -> None:
     from landed_claude_code.garbage import sweep
 
     sweep(ledger.path.rsplit("/", 2)[0])
-    return Answer()
 
 
 def open_ledger(agent: Any) -> tuple[Ledger, str]:  # noqa: ANN401 - imported late

@@ -33,18 +33,12 @@ _CALL: Final = b"}," + _ID
 
 
 def cutter_for(begun: bytearray) -> Cutter:
-    """What takes the long strings out of an event that begins like that, but for those that nobody asks for.
-
-    Before a tool, that is what the tool is to write. After it, what it says that it wrote should be on the disk.
-    """
+    """What takes the long strings out of an event that begins like that; after a tool, what it wrote is on the disk."""
     tool = begun.find(_INPUT)
     name = begun.find(_NAME, 0, tool if tool >= 0 else len(begun))
     if name < 0:
         return Cutter()
-    usual = tool >= 0 and begun.find(_ID, 0, tool) < 0
-    if begun[name + len(_NAME) :].partition(b'"')[0] != b"PostToolUse":
-        return Cutter(passing=_asked if usual else None, keep=False)
-    if not usual:
+    if tool < 0 or begun[name + len(_NAME) :].partition(b'"')[0] != b"PostToolUse" or begun.find(_ID, 0, tool) >= 0:
         return Cutter()
     known = _standing(_string(begun, tool + len(_INPUT)))
     if begun.find(_WRITE) >= 0:
@@ -52,12 +46,7 @@ def cutter_for(begun: bytearray) -> Cutter:
     return Cutter(known, passing=_asked_and_said, change=_change(begun, tool))
 
 
-def _asked(text: bytearray, at: int, _repeated: bool) -> bytes:  # noqa: FBT001 - see `Cutter`
-    """In what a Write was asked for, all up to the call's id."""
-    return _CALL if text.rfind(_WRITE, 0, at) > text.rfind(_ID, 0, at) else b""
-
-
-def _asked_and_said(text: bytearray, at: int, repeated: bool) -> bytes:  # noqa: FBT001 - likewise
+def _asked_and_said(text: bytearray, at: int, repeated: bool) -> bytes:  # noqa: FBT001 - see `Cutter`
     """In what a tool was asked for, all up to its response; in that of a Write, all after what the disk holds."""
     if text.find(_RESPONSE, 0, at) < 0:
         return _RESPONSE
@@ -115,7 +104,6 @@ class Cutter:
         passing: told of the text, of where in it a long string begins, and whether one before it repeated the known
             bytes; returns words up to which all is passed over from there on, so that b"" is in `strings` for it; or
             b"" to take the string.
-        keep: False to have b"" for every string.
     """
 
     def __init__(
@@ -125,7 +113,6 @@ class Cutter:
         *,
         change: tuple[bytes, bytes] | None = None,
         passing: Callable[[bytearray, int, bool], bytes] | None = None,
-        keep: bool = True,
     ) -> None:
         self.text = bytearray()
         self.strings: list[bytes | bytearray] = []
@@ -134,7 +121,6 @@ class Cutter:
         self._change = change
         self._passing = passing
         self._repeated = False
-        self._keep = keep
         self._searched = 0
         self._at = 0
         """Where, in the text, the string that is being taken out goes on; 0 when none is."""
@@ -229,9 +215,9 @@ class Cutter:
             return True
         if not ended and "\ud800" <= value[-1:] <= "\udbff":
             value, size = value[:-1], size - _ESCAPE  # the other half may follow
-        self._taken += value.encode("utf-8", "surrogatepass") if self._keep or not self._taken else b""
+        self._taken += value.encode("utf-8", "surrogatepass")
         if ended:
-            self._end(size, self._taken if self._keep else b"")
+            self._end(size, self._taken)
         else:
             del text[at : at + size]
         return ended

@@ -7,18 +7,24 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any, Final
 
 MUCH: Final = 32 * 1024
 """Bytes from which on a text may hold long strings."""
+_BATCH: Final = b'"hook_event_name":"PostToolBatch","tool_calls":['
+_WRITE: Final = b'"hook_event_name":"PreToolUse","tool_name":"Write","tool_input":{"file_path":"'
+_CONTENT: Final = b'","content":"'
+_CALL: Final = b'"},"tool_use_id":"'
+"""Words of events. No string holds one of them: a quote in a string follows a backslash."""
 
 
 def decode(parts: Iterable[bytes]) -> dict[str, Any]:
     """The JSON object that `parts` make.
 
     A string of a few ten thousand bytes or more that is a member of an object is bytes here, its UTF-8, in
-    which half a surrogate pair stands as if it were a character; or b"" if it is one that nobody asks for.
+    which half a surrogate pair stands as if it were a character. What nobody asks for is left out: the calls of a
+    batch, what a Write is to write, what a response says besides what stands on the disk.
 
     Raises:
         ValueError: they make none.
@@ -37,8 +43,14 @@ def decode(parts: Iterable[bytes]) -> dict[str, Any]:
     return value
 
 
-def _cut(text: bytearray, rest: Iterable[bytes]) -> tuple[bytearray, list[bytes | bytearray]]:
+def _cut(text: bytearray, rest: Iterator[bytes]) -> tuple[bytearray, list[bytes | bytearray]]:
     """The rest read as well, and the long strings taken out of it all."""
+    if (batch := text.find(_BATCH)) >= 0:
+        for _ in rest:
+            pass
+        return text[: batch + len(_BATCH)] + b"]}", []
+    if (content := _content(text)) > 0:
+        return text[:content] + _from(_CALL, text[content:], rest), []
     try:
         from landed_claude_code.long_strings import cutter_for
     except ImportError:
@@ -51,6 +63,28 @@ def _cut(text: bytearray, rest: Iterable[bytes]) -> tuple[bytearray, list[bytes 
         cutter.feed(part)
     cutter.close()
     return cutter.text, cutter.strings
+
+
+def _content(text: bytearray) -> int:
+    """Where, before a Write, what it is to write begins; 0 where that cannot be told."""
+    write = text.find(_WRITE)
+    content = text.find(_CONTENT, write)
+    usual = write >= 0 and content >= 0 and text.find(_CALL[3:], 0, write) < 0  # the id of the call comes at the end
+    return content + len(_CONTENT) if usual else 0
+
+
+def _from(words: bytes, text: bytearray, rest: Iterator[bytes]) -> bytearray:
+    """All from `words` on.
+
+    Raises:
+        ValueError: they do not come.
+    """
+    while b'"' not in text or (at := text.find(words)) < 0:
+        part = next(rest, b"")
+        if not part:
+            raise ValueError("the input is not JSON: it ends within a string")
+        text = text[-len(words) :] + part
+    return text[at:] + b"".join(rest)
 
 
 def encode(value: object) -> bytes:
