@@ -6,13 +6,20 @@ SECURITY.md says whom landed trusts; here is what it does about those whom it do
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 from lab import workloads
+from lab.workloads import slots
+from lab.workloads.slots import Slots
 
 import landed
 
@@ -69,6 +76,94 @@ def test_names_of_users_never_become_paths(tmp_path: Path) -> None:
         assert entry.data == name.encode()
     assert outside(root) == before
     assert all(len(path.name) < 100 for path in root.rglob("*"))
+
+
+def use_saver(root: Path, name: str) -> None:
+    from langgraph.checkpoint.base import empty_checkpoint
+
+    from langgraph.checkpoint.landed import LandedSaver
+
+    with LandedSaver(root) as saver:
+        config: Any = {"configurable": {"thread_id": name, "checkpoint_ns": name}}
+        put = saver.put(config, empty_checkpoint(), {}, {})
+        saver.put_writes(put, [(name, name)], task_id=name, task_path=name)
+        (pending,) = saver.get_tuple(config).pending_writes
+        assert pending == (name, name, name)
+
+
+def use_memory(root: Path, name: str) -> None:
+    from crewai.memory.types import MemoryRecord
+
+    from crewai_landed import LandedStorage
+
+    storage = LandedStorage(root)
+    storage.save([MemoryRecord(id=name, content=name, scope=name, categories=[name], embedding=[1.0])])
+    assert storage.get_record(name).content == name
+    assert [record.id for record in storage.list_records(scope_prefix=name)] == [name]
+    storage.reset(name)
+    assert storage.get_record(name) is None
+    storage.close()
+
+
+def use_flows(root: Path, name: str) -> None:
+    from crewai_landed import LandedFlowPersistence
+
+    kept = LandedFlowPersistence(root)
+    kept.save_state(name, name, {"id": name})
+    assert kept.load_state(name) == {"id": name}
+    kept.forget(name)
+    assert kept.load_state(name) is None
+
+
+def use_checkpoints(root: Path, name: str) -> None:
+    from crewai_landed import LandedJsonProvider
+
+    # A branch is a directory, which people are to find: CrewAI and landed refuse the others, each in its own way.
+    with suppress(landed.NotLanded, ValueError):
+        assert root in Path(LandedJsonProvider().checkpoint("{}", str(root), branch=name)).parents
+
+
+def use_hook(root: Path, name: str) -> None:
+    from lab.workloads import hooks
+
+    work = hooks.Work()
+    work.directory = root
+    work.start()
+    path = str(root / "file.txt")
+    call = {"session_id": name, "agent_id": name, "tool_use_id": name, "tool_name": "Write"}
+    for event in ("PreToolUse", "PostToolUse", "PostToolBatch", "Stop"):
+        work._hook(event, {**call, "tool_input": {"file_path": path}, "tool_response": {"filePath": path}})
+
+
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")  # CrewAI's
+@pytest.mark.parametrize(
+    ("workload", "use"),
+    [
+        ("graph", use_saver),
+        ("memory", use_memory),
+        ("flow states", use_flows),
+        ("checkpoints", use_checkpoints),
+        ("hook", use_hook),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_names_given_to_frameworks_never_become_paths(
+    workload: str, use: Callable[[Path, str], None], tmp_path: Path, store: Path
+) -> None:
+    """Thread ids, namespaces, tasks, ids of memories, scopes, flow ids, methods, branches, sessions and agents."""
+    if workloads.missing(workload):
+        pytest.skip(workloads.missing(workload))
+    workloads.load(workload)  # imports its framework without the warnings of that
+    root = tmp_path / "deep" / "root"
+    root.mkdir(parents=True)
+    store.mkdir()
+    for name in NAMES:
+        use(root, name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "state"]
+    assert os.listdir(root.parent) == ["root"]
+    assert not {path.name for path in (*root.rglob("*"), *store.rglob("*"))} & {"outside", "passwd"}
+    assert Path("/etc/passwd").is_file()
+    assert not Path("/outside").exists()
 
 
 @pytest.mark.parametrize("suffix", [".lock", ".record", ".log"])
@@ -146,6 +241,8 @@ import sys
 from pathlib import Path
 from random import Random
 from lab import workloads
+from lab.workloads import slots
+from lab.workloads.slots import Slots
 work = workloads.load(sys.argv[1])  # what frameworks do while they are imported is theirs
 def audit(event, arguments):
     if event == "pickle.find_class":
@@ -164,3 +261,68 @@ def test_stored_bytes_are_not_unpickled(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", UNPICKLING, name, str(tmp_path)]
     done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-1500:]
+
+
+class Bomb:
+    """What a neighbour would have unpickled: it leaves a directory."""
+
+    def __init__(self, crater: Path) -> None:
+        self.crater = str(crater)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.crater,)
+
+
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")  # CrewAI's
+@pytest.mark.parametrize("name", ["graph", "memory", "flow states"])
+def test_pickle_in_the_place_of_a_record(name: str, tmp_path: Path) -> None:
+    """In frames that check, by somebody who knows the format."""
+    if workloads.missing(name):
+        pytest.skip(workloads.missing(name))
+    work, place, crater = workloads.load(name), tmp_path / "work", tmp_path / "crater"
+    assert isinstance(work, Slots)
+    work.run(place, lambda _: None, Random(1), 6)
+    for journal_of in {path.parent for path in place.rglob("*.seg")}:
+        with landed.Journal(journal_of) as journal:
+            last = list(journal.read())[-1]
+            data = pickle.dumps(Bomb(crater))
+            if name == "memory":
+                from crewai_landed.records import joined, parted
+
+                data = joined(data, parted(last.data)[1])
+            journal.append([landed.Record(data, last.key, last.kind)])
+    told = 0
+    for slot in slots.NAMES:
+        work.open(place)
+        try:
+            work.get(slot)
+        except landed.Corrupt:
+            told += 1
+        work.close()
+    assert told, "nothing of this was read"
+    assert not crater.exists()
+
+
+def test_pickle_in_the_place_of_a_value(tmp_path: Path) -> None:
+    """LangGraph's serializer unpickles what says that it is a pickle, if the user wants that; by default it refuses."""
+    if workloads.missing("graph"):
+        pytest.skip(workloads.missing("graph"))
+    from langgraph.checkpoint.base import empty_checkpoint
+    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+    from langgraph.checkpoint.landed import LandedSaver
+
+    class Planting(JsonPlusSerializer):
+        def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+            return "pickle", pickle.dumps(Bomb(crater))
+
+    crater = tmp_path / "crater"
+    config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+    with LandedSaver(tmp_path / "work", serde=Planting()) as saver:
+        saver.put(config, empty_checkpoint(), {}, {})
+    with LandedSaver(tmp_path / "work") as saver, pytest.raises(NotImplementedError):
+        saver.get_tuple(config)
+    assert not crater.exists()
+    with LandedSaver(tmp_path / "work", serde=JsonPlusSerializer(pickle_fallback=True)) as saver, suppress(Exception):
+        saver.get_tuple(config)
+    assert crater.exists(), "the pickle does nothing, so nothing was tested"

@@ -47,6 +47,7 @@ def test_power_cut_under_a_package(name: str, kind: str) -> None:
     note("power cuts", what=f"{kind} {name}", **row)
     assert result["problems"] == []
     assert row["states"] >= STATES_OF_A_PACKAGE[kind]
+    assert row["second cuts"]
 
 
 @needs("ext4")

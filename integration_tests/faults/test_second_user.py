@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,9 @@ from landed.sharing import share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+WRITES = 300
+"""While a neighbour plays with the name."""
 
 pytestmark = pytest.mark.skipif(bool(users.why_not()), reason=users.why_not())
 
@@ -113,6 +117,40 @@ def test_something_stands_where_a_file_is_written(ground: Ground, where: str, wh
         before.st_size,
         before.st_uid,
     )
+
+
+def test_links_that_come_and_go_during_writes(ground: Ground) -> None:
+    """The neighbour's directory: it may take any name away and give it to a link, at any moment of a write."""
+    path, over = ground.open / "plan.md", ground.open / "over"
+    temp = path.with_name(Artifact(path).temp)
+
+    def swap() -> None:
+        beside = ground.open / "beside"
+        for number in range(1_000_000):
+            if over.exists():
+                return
+            beside.symlink_to(ground.secret if number % 2 else ground.home)
+            beside.replace((path, temp)[number // 2 % 2])
+            for name in (path, temp):
+                name.unlink(missing_ok=True)
+
+    def write() -> str:
+        told: Counter[str] = Counter()
+        for number in range(WRITES):
+            try:
+                landed.write(path, f"{number}", expect=landed.ANY, timeout=5)
+                told["landed"] += 1
+            except landed.LandedError as error:
+                told[type(error).__name__] += 1
+        return " ".join(told)
+
+    neighbour = As(NEIGHBOUR, swap, GROUP)
+    said = ground.victim(write)
+    over.touch()
+    assert neighbour.said() == DONE
+    assert ground.harm() == []
+    assert len(said.split()) > 1, f"the neighbour was never met: {said}"
+    assert "!" not in said
 
 
 @pytest.mark.parametrize("what", ["link", "hard link", "FIFO", "directory", "file", "closed file"])

@@ -38,7 +38,7 @@ class Point:
 
 
 def back(value: Any) -> Any:
-    return states.decode(states.encode(value))
+    return states.decode(states.encode(value).encode())
 
 
 VALUES = [
@@ -147,4 +147,4 @@ def test_a_state_that_refers_to_itself_is_refused() -> None:
 )
 def test_what_encode_did_not_make_is_corrupt(text: str) -> None:
     with pytest.raises(Corrupt, match="cannot be read"):
-        states.decode(text)
+        states.decode(text.encode())

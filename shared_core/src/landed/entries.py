@@ -83,19 +83,20 @@ class Entry:
         return f"<Entry {self.sequence} kind={self.kind} key={self.key[:40]!r} {len(self.data)} bytes>"
 
 
-def entries(batch: Batch, journal: str) -> list[Entry]:
+def entries(batch: Batch, journal: str) -> Iterator[Entry]:
     """The records of a stored batch of a journal; raises `Corrupt`."""
-    return [Entry(batch.sequence + distance, record, batch.position) for distance, record in records(batch, journal)]
+    for distance, record in records(batch, journal):
+        yield Entry(batch.sequence + distance, record, batch.position)
 
 
-def records(batch: Batch, journal: str) -> list[tuple[int, Record]]:
+def records(batch: Batch, journal: str) -> Iterator[tuple[int, Record]]:
     """The records of a stored batch of a journal, each with its distance from the batch's sequence number.
 
     Raises:
         Corrupt: they do not fill it, though its checksum is right.
     """
     try:
-        return list(decode_records(batch.payload))
+        yield from decode_records(batch.payload)
     except struct.error as error:
         what = f"batch {batch.sequence} checks, and its records do not fill it: landed did not write it"
         raise Corrupt(what, path=journal, step="read", hint="Restore the journal from a backup.") from error
@@ -144,9 +145,8 @@ def decode_records(payload: bytes) -> Iterator[tuple[int, Record]]:
     while at < len(payload):
         kind, key_length, distance, length = LAYOUT.unpack_from(payload, at)
         at += LAYOUT.size
-        key = payload[at : at + key_length]
-        at += key_length
-        yield distance, Record(payload[at : at + length], key, kind)
-        at += length
-    if at > len(payload):
-        raise struct.error("the last record is cut short")
+        end = at + key_length + length
+        if end > len(payload):
+            raise struct.error("the last record is cut short")
+        yield distance, Record(payload[at + key_length : end], payload[at : at + key_length], kind)
+        at = end

@@ -204,7 +204,7 @@ class Journal:
                         yield entry
             return
         for batch in self._log.newest_first(upto):
-            for entry in reversed(entries.entries(batch, self.path)):
+            for entry in reversed(list(entries.entries(batch, self.path))):
                 if entry.sequence < from_:
                     return
                 if upto is None or entry.sequence <= upto:
@@ -214,7 +214,7 @@ class Journal:
         """The entries of the batch at `position`; None when a compaction has moved it."""
         self._check_open()
         batch = self._log.fetch(position)
-        return None if batch is None else entries.entries(batch, self.path)
+        return None if batch is None else list(entries.entries(batch, self.path))
 
     def compact(self, keep: Callable[[Entry], bool | Record]) -> Compacted:
         """Rewrite the journal with what `keep` says of every record that is there now; others may append and read.

@@ -281,7 +281,7 @@ class LandedFlowPersistence(FlowPersistence):
 
 
 def _content(entry: Entry) -> dict[str, Any]:
-    content: dict[str, Any] = states.decode(entry.data.decode())
+    content: dict[str, Any] = states.decode(entry.data)
     return content
 
 

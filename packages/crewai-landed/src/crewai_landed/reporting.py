@@ -61,7 +61,7 @@ def _told(journal: str, tell: Callable[[Entry], Event]) -> list[Event] | None:
 
 
 def _save(entry: Entry) -> Event:
-    content: dict[str, Any] = states.decode(entry.data.decode())
+    content: dict[str, Any] = states.decode(entry.data)
     what = f"record {entry.sequence}: {_SAVED[entry.kind].format(method=content['method'])}"
     return Event(LANDED, content["writer"], what, content["saved_at"].timestamp())
 

@@ -72,15 +72,15 @@ def encode(value: Any) -> str:  # noqa: ANN401 - whatever a state holds
         raise Refused("the state refers to itself, or nests too deeply", step="encode", hint=_HINT) from None
 
 
-def decode(text: str) -> Any:  # noqa: ANN401 - whatever a state holds
-    """What `encode` was given.
+def decode(data: bytes) -> Any:  # noqa: ANN401 - whatever a state holds
+    """What `encode` was given, of whose text these are the bytes.
 
     Raises:
         Corrupt: it is not what `encode` makes.
     """
     try:
-        return json.loads(text, object_hook=_made)
-    except (ValueError, TypeError, KeyError) as error:
+        return json.loads(data.decode(), object_hook=_made)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise Corrupt(f"a stored state cannot be read: {error!r}", step="decode") from error
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 import threading
 from contextlib import contextmanager
 from itertools import groupby
@@ -28,6 +29,17 @@ MEMORY_NAME: Final = "memory"
 """What the memory's journal and its lock are called in the place that the user named."""
 GARBAGE: Final = 1000
 """Entries that may be garbage beside as many as there are memories, before the journal is compacted."""
+MISMADE: Final = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+    struct.error,
+)
+"""What comes of a record that checks, and is not as those that are made here: somebody else wrote it."""
 RELOADS: Final = 16
 """How often a journal may be compacted while it is read from the start before that is an error."""
 
@@ -131,7 +143,11 @@ class Store:
             self._apply_batch(list(batch))  # of which no name is kept here: the next one may be as large
 
     def _apply_batch(self, batch: list[landed.Entry]) -> None:
-        done = self._table.apply(batch)
+        try:
+            done = self._table.apply(batch)
+        except MISMADE as error:
+            what = f"record {batch[0].sequence} or one after it is not as it is made here: {error!r}"
+            raise landed.Corrupt(what, path=self.path, step="read") from error
         if self._writers:
             self._applied[batch[0].sequence] = done
 

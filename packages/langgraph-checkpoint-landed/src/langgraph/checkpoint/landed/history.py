@@ -55,6 +55,10 @@ class Value:
         self.needed = 0
 
 
+MISMADE: Final = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""What comes of a record that checks, and whose fields are of other types than ours: somebody else wrote it."""
+
+
 class Stored:
     """A stored checkpoint: where, what it refers to, and its metadata, which filters read of all of them."""
 
@@ -187,8 +191,10 @@ class History:
                 if not anew:  # of a whole journal that is read through, little would stay in the cache
                     self._cache.keep(self._key, entry.sequence, fields)
                 self.seen = entry.sequence
-        except BaseException:
+        except BaseException as error:
             self._reset()  # half a batch may have been applied
+            if isinstance(error, MISMADE):
+                raise Corrupt(f"a record is not as it is made here: {error!r}", path=self.journal.path) from error
             raise
         self.seen = max(self.seen, tail)
 
@@ -413,7 +419,7 @@ class History:
             if not isinstance(fields.body, bytes):
                 try:
                     data = difference.apply(data, fields.body)
-                except ValueError as error:
+                except MISMADE as error:
                     raise Corrupt(f"value {ref}: {error}", path=self.journal.path, step="read") from error
         typed = (chain[0].type, data)
         self._cache.keep_value(self._key, ref, typed)

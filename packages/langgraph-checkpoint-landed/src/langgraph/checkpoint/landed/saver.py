@@ -20,7 +20,7 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 
-from landed import Journals, Refused
+from landed import Corrupt, Journals, Refused
 from landed.aio import finish, finish_future, finish_short
 from landed.engines import is_address
 from langgraph.checkpoint.landed import ancestry, configs, conflicts, retention
@@ -189,7 +189,10 @@ class LandedSaver(BaseCheckpointSaver[str]):
     def _tuple(self, thread: str, ns: str, raw: Raw, *, head: bool = False) -> CheckpointTuple:
         loads = self.serde.loads_typed
         checkpoint: Checkpoint = loads(raw.checkpoint)
-        values = checkpoint["channel_values"]
+        try:
+            values = checkpoint["channel_values"]
+        except (TypeError, KeyError) as error:
+            raise Corrupt(f"checkpoint {raw.id} of thread {thread!r} is none: {error!r}", step="read") from error
         for channel, typed in raw.values.items():
             values[channel] = loads(typed)
         return CheckpointTuple(
