@@ -14,6 +14,7 @@ from drafts import Thread
 
 import landed
 from landed.aio import outcome
+from landed.local.collection import LocalCollection
 from langgraph.checkpoint.landed import LandedSaver, company
 from langgraph.checkpoint.landed.history import History
 
@@ -63,7 +64,7 @@ def pending(root: Path, where: dict[str, Any]) -> list[Any]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(company, "MOMENT", 60.0)
-    monkeypatch.setattr(company, "LOOP_MOMENT", 60.0)
+    monkeypatch.setattr(company, "TURNS", 1 << 60)
 
 
 @pytest.mark.usefixtures("patient")
@@ -198,6 +199,27 @@ def test_writes_that_a_put_took_and_forgot_go_by_themselves(
     assert pending(root, thread.where) == ["one"]
 
 
+def test_the_first_put_and_the_first_writes_make_one_journal(
+    thread: Thread, root: Path, worker: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, made = LocalCollection._make, []
+
+    def noted(collection: LocalCollection, path: str, name: str) -> None:
+        made.append(name)
+        sleep(0.2)  # time enough for the others to find none
+        make(collection, path, name)
+
+    monkeypatch.setattr(LocalCollection, "_make", noted)
+    checkpoint, new = thread.draft({"a": 1})
+    where: Any = {"configurable": {"thread_id": "1", "checkpoint_ns": "", "checkpoint_id": checkpoint["id"]}}
+    started = [worker.submit(thread.saver.put_writes, where, [("x", number)], f"{number}") for number in range(3)]
+    thread.saver.put(thread.config, checkpoint, {"source": "input", "step": -1, "parents": {}}, new)
+    for each in started:
+        each.result()
+    assert made == ["1"]
+    assert pending(root, where) == [0, 1, 2]
+
+
 # The same in an event loop.
 
 
@@ -211,8 +233,50 @@ async def awrite_and_wait(thread: Thread, history: History) -> asyncio.Task[None
     return task
 
 
+def test_a_put_that_comes_in_the_same_turn_takes_the_writes_of_tasks_along(
+    thread: Thread, root: Path, history: History
+) -> None:
+    """As LangGraph has them: the writes of the tasks that end a super-step, and its checkpoint."""
+    before, parent = history.seen, thread.where
+    checkpoint, new = thread.draft({"a": 2})
+    metadata: Any = {"source": "loop", "step": 1, "parents": {}}
+
+    async def run() -> None:
+        await asyncio.gather(
+            thread.saver.aput_writes(parent, [("x", "one")], "one"),
+            thread.saver.aput_writes(parent, [("x", "two")], "two"),
+            thread.saver.aput(parent, checkpoint, metadata, new),
+        )
+
+    asyncio.run(run())
+    assert len({entry.position for entry in history.journal.read(before + 1)}) == 1
+    assert pending(root, parent) == ["one", "two"]
+
+
+def test_a_put_that_fails_lets_the_writes_go_that_it_took_in_its_loop(thread: Thread, root: Path) -> None:
+    first = thread.put({"a": 1})
+    parent = thread.where
+    landed_meanwhile = Thread(LandedSaver(root))
+    landed_meanwhile.load()
+    landed_meanwhile.put({"a": 2})
+    checkpoint, new = thread.draft({"a": 3})
+    metadata: Any = {"source": "loop", "step": 1, "parents": {}}
+
+    async def run() -> list[Any]:
+        writes = thread.saver.aput_writes(parent, [("x", "one")], "one")
+        put = thread.saver.aput(parent, checkpoint, metadata, new)
+        return await asyncio.gather(writes, put, return_exceptions=True)
+
+    started = monotonic()
+    written, refused = asyncio.run(run())
+    assert written is None
+    assert isinstance(refused, landed.StaleWrite)
+    assert pending(root, {"configurable": {"thread_id": "1", "checkpoint_ns": "", "checkpoint_id": first}}) == ["one"]
+    assert monotonic() - started < company.LIMIT / 2
+
+
 @pytest.mark.usefixtures("patient")
-def test_a_put_takes_the_writes_of_a_task_along(thread: Thread, root: Path, history: History) -> None:
+def test_a_put_in_another_thread_takes_the_writes_of_a_task_along(thread: Thread, root: Path, history: History) -> None:
     before, parent = history.seen, thread.where
 
     async def run() -> company.Rider:
@@ -264,21 +328,20 @@ def test_when_the_put_fails_the_writes_of_a_task_go_by_themselves(thread: Thread
 
 
 def test_without_a_put_the_writes_of_a_task_go_by_themselves(thread: Thread, root: Path, history: History) -> None:
-    assert history.company.expects_a_put
     asyncio.run(thread.saver.aput_writes(thread.where, [("x", "one")], "t"))
-    assert not history.company.expects_a_put
+    assert not history.company._waiting
     assert pending(root, thread.where) == ["one"]
 
 
 def test_writes_of_a_task_that_a_put_took_and_forgot_go_by_themselves(
     thread: Thread, root: Path, history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(company, "LOOP_MOMENT", 0.5)
     monkeypatch.setattr(company, "LIMIT", 0.1)
 
     async def run() -> None:
-        writes = await awrite_and_wait(thread, history)
-        history.company.board()
+        writes = asyncio.create_task(thread.saver.aput_writes(thread.where, [("x", "one")], "t"))
+        await asyncio.sleep(0)
+        assert len(history.company.board()) == 1
         await writes
 
     asyncio.run(run())

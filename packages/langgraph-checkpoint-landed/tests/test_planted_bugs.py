@@ -3,8 +3,8 @@ nothing. Whole graphs have such a table of their own, in integration_tests/langg
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -61,9 +61,8 @@ def writes_are_acknowledged_early(patch: pytest.MonkeyPatch) -> None:
         riders = board(self)
         for rider in riders:
             rider.landed = True
-            rider.gate.release()
-            rider.gate = threading.Lock()
-            rider.gate.acquire()
+            rider.let_go()
+            rider.let_go = int
         return riders
 
     patch.setattr(company.Company, "board", early)
@@ -74,10 +73,7 @@ def writes_are_lost_with_the_put(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_task_waits_for_nobody(patch: pytest.MonkeyPatch) -> None:
-    async def early(*_: object) -> bool:
-        return True
-
-    patch.setattr(company.Company, "ride_in_loop", early)
+    patch.setattr(company.Company, "ride_in_loop", lambda *_: asyncio.ensure_future(asyncio.sleep(0, result=True)))
 
 
 def damage_is_no_thread(patch: pytest.MonkeyPatch) -> None:
@@ -138,6 +134,7 @@ def nothing_of_others_is_read(patch: pytest.MonkeyPatch) -> None:
 
 FIRST_AND_LAST = test_writes.test_the_first_regular_write_counts_and_the_last_special_one
 WITHOUT_THE_PUT = test_company.test_when_the_put_fails_the_writes_go_by_themselves
+IN_THE_SAME_TURN = test_company.test_a_put_that_comes_in_the_same_turn_takes_the_writes_of_tasks_along
 BEFORE_THE_ONE_BEFORE = test_ending.test_writes_that_came_before_the_checkpoint_before
 COPIED = test_put.test_the_directory_is_replaced_by_a_copy_under_a_run
 TABLE: list[tuple[str, Plant, Callable[..., Any], dict[str, Any]]] = [
@@ -150,7 +147,7 @@ TABLE: list[tuple[str, Plant, Callable[..., Any], dict[str, Any]]] = [
     ("writes", writes_are_lost_with_the_put, WITHOUT_THE_PUT, {"error": landed.NotLanded}),
     ("writes", a_record_at_a_time, test_company.test_a_put_takes_the_writes_of_its_parent_along, {}),
     ("writes", replaced(History, "writes_from", History.writes_of), BEFORE_THE_ONE_BEFORE, {}),
-    ("writes", a_task_waits_for_nobody, test_company.test_a_put_takes_the_writes_of_a_task_along, {}),
+    ("writes", a_task_waits_for_nobody, IN_THE_SAME_TURN, {}),
     ("any id", replaced(configs, "namespace_of", lambda _: ""), test_put.test_any_thread_and_namespace, {}),
     ("seen at once", nothing_of_others_is_read, test_list.test_another_saver_sees_it_at_once, {}),
     ("loss", replaced(LocalCollection, "_check_root", lambda _: None), COPIED, {}),
@@ -176,7 +173,7 @@ def test_a_planted_bug_is_seen(
     given = {name: arguments.get(name) or request.getfixturevalue(name) for name in inspect.signature(test).parameters}
     if test.__module__ == "test_company":
         monkeypatch.setattr(company, "MOMENT", 60.0)
-        monkeypatch.setattr(company, "LOOP_MOMENT", 60.0)
+        monkeypatch.setattr(company, "TURNS", 1 << 60)
     plant(monkeypatch)
     with pytest.raises((Exception, pytest.fail.Exception)):  # an assertion's, or what the bug makes the saver raise
         test(**given)

@@ -2,17 +2,17 @@
 
 When a super-step ends, LangGraph stores what its tasks wrote and the next checkpoint at once, from several threads, and
 waits for the checkpoint alone. Committed one by one, the checkpoint would wait for a flush that nobody asked for. So
-where a put has been seen to come while writes were on their way, the next writes wait for it, for a moment. Those of a
-task wait in its event loop and not in a thread, of which there are too few for all.
+where a put has been seen to come while writes were on their way, the next writes wait for it, for a moment. In an event
+loop both are begun in the same turn, one right after the other: writes wait there, and not in a thread, until the loop
+has come round, and a put takes them before it goes to a thread itself.
 """
 
 from __future__ import annotations
 
 import _thread
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
-
-from landed.aio import finish_future
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 MOMENT: Final = 0.005
 """Seconds that writes wait for a put: what the interpreter lets another thread run for before it switches."""
-LOOP_MOMENT: Final = 0.05
-"""The same in an event loop, which may have dozens of other tasks to run before it comes to the put."""
+TURNS: Final = 2
+"""Turns of an event loop that writes wait: time in it says nothing, as dozens of other tasks may have theirs first."""
 LIMIT: Final = 30.0
 """Seconds after which writes that a put took along go by themselves: its thread was interrupted before it had them."""
 DISAPPOINTED: Final = 16
@@ -57,50 +57,45 @@ class Company:
         self._alone = 0
         self._hope = 0
 
-    @property
-    def expects_a_put(self) -> bool:
-        """Whether writes that come now would wait."""
-        return self._hope > 0
-
     def ride(self, record: WritesRecord) -> bool:
         """Wait for a put, if one is expected; whether it has stored the writes. Else they go by themselves."""
-        if not self.expects_a_put:
+        if self._hope <= 0:
             return False
         gate = _thread.allocate_lock()
         gate.acquire()
         rider = self._wait(record, gate.release)
-        if not gate.acquire(timeout=MOMENT) and not self._give_up(rider):
-            gate.acquire(timeout=LIMIT)  # a put has just taken it along
+        if not gate.acquire(timeout=MOMENT):
+            if self._give_up(rider):
+                self._hope = -DISAPPOINTED
+            else:
+                gate.acquire(timeout=LIMIT)  # a put has just taken it along
         return rider.landed
 
-    async def ride_in_loop(self, record: WritesRecord) -> bool:
-        """As `ride`, for a task; if it is cancelled meanwhile, that goes on when the put has ended."""
-        if not self.expects_a_put:
-            return False
+    def ride_in_loop(self, record: WritesRecord) -> asyncio.Future[bool]:
+        """As `ride`, in an event loop, where one is always expected: from now on it may take the writes along."""
         loop = asyncio.get_running_loop()
-        gate: asyncio.Future[None] = loop.create_future()
+        gate: asyncio.Future[bool] = loop.create_future()
 
         def open_gate() -> None:
             if not gate.done():
-                gate.set_result(None)
+                gate.set_result(rider.landed)
 
         def let_go() -> None:
-            try:
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits
                 loop.call_soon_threadsafe(open_gate)
-            except RuntimeError:
-                return  # the loop is closed, and nobody waits
+
+        def come_round(turns: int) -> None:
+            if turns:
+                loop.call_soon(come_round, turns - 1)
+            elif self._give_up(rider):
+                open_gate()
+            elif not gate.done():  # a put has it, and may be interrupted
+                timer = loop.call_later(LIMIT, open_gate)
+                gate.add_done_callback(lambda _: timer.cancel())
 
         rider = self._wait(record, let_go)
-        timers = (
-            loop.call_later(LOOP_MOMENT, self._give_up, rider),
-            loop.call_later(LOOP_MOMENT + LIMIT, open_gate),  # when a put took it along and was interrupted
-        )
-        try:
-            await finish_future(gate)
-        finally:
-            for timer in timers:
-                timer.cancel()
-        return rider.landed
+        loop.call_soon(come_round, TURNS - 1)
+        return gate
 
     def _wait(self, record: WritesRecord, let_go: Callable[[], None]) -> Rider:
         rider = Rider(record, let_go)
@@ -113,9 +108,9 @@ class Company:
         with self._guard:
             if rider not in self._waiting:
                 return False
-            self._hope = -DISAPPOINTED
             # Those behind go now as well, or this one's writes would come after theirs.
             waiting, self._waiting = self._waiting, []
+        waiting.remove(rider)
         _let_go(waiting)
         return True
 
@@ -130,9 +125,11 @@ class Company:
 
     def board(self) -> list[Rider]:
         """Those that wait go with this put, which lets each of them go when it has ended."""
+        if self._alone and self._hope <= 0:
+            self._hope += 1
+        if not self._waiting:
+            return []
         with self._guard:
-            if self._alone and self._hope <= 0:
-                self._hope += 1
             riders, self._waiting = self._waiting, []
         return riders
 

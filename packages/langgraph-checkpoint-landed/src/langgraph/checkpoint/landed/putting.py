@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
+    from langgraph.checkpoint.landed.company import Rider
     from langgraph.checkpoint.landed.history import History, Stored
 
 INLINE_TYPES: Final = (str, int, float, bool, type(None))
@@ -61,11 +62,12 @@ class Draft:
         self._body = serialized(serde, {**checkpoint, "channel_values": inline})
         self._metadata = serialized(serde, dict(metadata))
 
-    def commit(self, history: History, check: Callable[[History], None]) -> None:
+    def commit(self, history: History, check: Callable[[History], None], aboard: list[Rider]) -> None:
         """Append it to its thread.
 
         Args:
             check: raises if it must not be put on what is there now.
+            aboard: writes that go along; whoever is taken from here is let go when the put has ended.
 
         Raises:
             StaleWrite: as `check` says. Nothing was written.
@@ -84,7 +86,8 @@ class Draft:
                         check(history)
                     expect = history.seen
                     records = self._records(history)
-                riders = history.company.board()
+                riders = [*aboard, *history.company.board()]
+                aboard.clear()
                 try:
                     history.append([*records, *(rider.record for rider in riders)], expect)
                 except (Full, Refused):

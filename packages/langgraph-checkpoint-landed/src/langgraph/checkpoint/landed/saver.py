@@ -228,8 +228,10 @@ class LandedSaver(BaseCheckpointSaver[str]):
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
+        *,
+        in_loop: bool = False,
     ) -> Callable[[], RunnableConfig]:
-        """Serialize now; the answer does the rest, in any thread."""
+        """Serialize now, in a loop take along the writes that wait; the answer does the rest, in any thread."""
         thread, ns = configs.thread_of(config), configs.namespace_of(config) or ""
         parent = configs.given(config).get("checkpoint_id") or None
         complete = get_checkpoint_metadata(config, metadata)
@@ -244,11 +246,16 @@ class LandedSaver(BaseCheckpointSaver[str]):
             if follows:
                 conflicts.check(history, thread, parent, draft.id, fork=self._fork)
 
+        company = self._threads.company(thread) if in_loop else None
+        aboard = [] if company is None else company.board()
+
         def commit() -> RunnableConfig:
             try:
                 self._memory.check_parent(thread, ns, parent, self._threads.journals.path)
-                self._threads.change(thread, lambda history: draft.commit(history, check), create=True)
+                self._threads.change(thread, lambda history: draft.commit(history, check, aboard), create=True)
             except BaseException as error:
+                if company is not None:
+                    company.turn_away(aboard)
                 self._memory.failed(thread, ns, draft.id, error)
                 raise
             if ns == "":
@@ -448,7 +455,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """As `put`; a cancellation meanwhile goes on when it has ended, with its `landed.aio.outcome`."""
-        return await self._finish(self._put(config, checkpoint, metadata, new_versions))
+        return await self._finish(self._put(config, checkpoint, metadata, new_versions, in_loop=True))
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -456,12 +463,12 @@ class LandedSaver(BaseCheckpointSaver[str]):
         """As `put_writes`; a cancellation meanwhile goes on when it has ended, with its `landed.aio.outcome`."""
         company, record, store = self._put_writes(config, writes, task_id, task_path)
 
-        async def ride_or_store(company: Company) -> None:
-            if not await company.ride_in_loop(record):
+        async def ride_or_store(gate: asyncio.Future[bool]) -> None:
+            if not await finish_future(gate):
                 await self._finish(store)
 
-        if company is not None and company.expects_a_put and record.writes:
-            await finish_future(asyncio.ensure_future(ride_or_store(company)))
+        if company is not None and record.writes:
+            await finish_future(asyncio.ensure_future(ride_or_store(company.ride_in_loop(record))))
         elif record.writes:
             await self._finish(store)
 

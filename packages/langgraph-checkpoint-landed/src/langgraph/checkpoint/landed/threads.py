@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 INDEXES: Final = 256
 """Threads whose index stays in memory."""
+MAKERS: Final = 64
+"""Threads that may be made at once. A run's first put and first writes come together, and one of them makes it."""
 REBUILDS: Final = 16
 """How often a thread may be compacted or removed under one look at it before that is an error."""
 
@@ -42,6 +44,7 @@ class Threads:
         self._cache = Cache()
         self._guard = threading.Lock()
         self._pool: OrderedDict[str, History] = OrderedDict()
+        self._making = [threading.Lock() for _ in range(MAKERS)]
 
     def find(self, name: str) -> History | None:
         """The thread's index as far as it is known; None when there is no such thread."""
@@ -89,8 +92,8 @@ class Threads:
 
     def change(self, name: str, change: Callable[[History], T], *, create: bool) -> T | None:
         """What `change` makes of a thread's index; it appends, and is called again when the thread was compacted."""
-        for _ in range(REBUILDS):
-            history = self._history(name, create=create)
+        for attempt in range(REBUILDS):
+            history = (self._known(name) if attempt == 0 else None) or self._history(name, create=create)
             if history is None:
                 return None
             try:
@@ -124,9 +127,20 @@ class Threads:
         self.forget(name)
         return removed
 
+    def _known(self, name: str) -> History | None:
+        """The index in the pool; whether its path still leads to the journal, an append finds out itself."""
+        history = self._pool.get(name)
+        if history is not None:
+            with suppress(KeyError):  # another thread has just let it go
+                self._pool.move_to_end(name)
+        return history
+
     def _history(self, name: str, *, create: bool) -> History | None:
         known = self._pool.get(name)
-        journal = self.journals.open(name) if create else self.journals.find(name)
+        journal = self.journals.find(name)
+        if journal is None and create:
+            with self._making[hash(name) % MAKERS]:
+                journal = self.journals.open(name)
         with self._guard:
             if journal is None:
                 if self._pool.get(name) is known:  # else another thread has just made it
