@@ -11,6 +11,8 @@ import sys
 from frame import Cell, Contender, Report, measure
 
 STATEMENT = "import landed; import landed.lock, landed.publish, landed.records, landed.files"
+FIRST_WRITE = f"{STATEMENT}; import landed.landing"
+"""And what the first write of a file loads besides, of landed's own."""
 STANDARD = "import __future__, errno, fcntl, sys, time"
 """What they import from the standard library."""
 LIMIT_MS = 3.0
@@ -47,6 +49,7 @@ def report_imports(report: Report, rounds: int) -> None:
     for version, python in interpreters().items():
         bare = [python, "-I", "-S", "-c", path]
         importing = [python, "-I", "-S", "-c", path + STATEMENT]
+        writing = [python, "-I", "-S", "-c", path + FIRST_WRITE]
         standard = [python, "-I", "-S", "-c", path + STANDARD]
         samples = measure(
             f"imports, {version}",
@@ -70,16 +73,28 @@ def report_imports(report: Report, rounds: int) -> None:
                 f"{(samples['standard'].median - samples['bare'].median) * 1e3:.2f}",
                 f"{importtime:.2f}",
                 f"{_importtime(standard) - nothing:.2f}",
+                f"{_importtime(writing) - nothing:.2f}",
             ]
         )
         report.require(f"import landed and its hot modules, Python {version}", LIMIT_MS, importtime, "ms")
     report.table(
         "Imports: milliseconds over a bare interpreter (python -I -S)",
-        ["Python", "bare", "landed", "cost", "cost (least)", "of which standard", "-X importtime", "standard by it"],
+        [
+            "Python",
+            "bare",
+            "landed",
+            "cost",
+            "cost (least)",
+            "of which standard",
+            "-X importtime",
+            "standard by it",
+            "with a write's",
+        ],
         rows,
         [
             STATEMENT,
             "cost: medians of whole processes, landed's less the bare one's",
+            f"with a write's: -X importtime of what has written a file, too: {FIRST_WRITE}",
             f"standard: what they import from the standard library: {STANDARD}",
         ],
     )

@@ -15,13 +15,29 @@ FEW: Final = 256 * 1024
 EACH: Final = 64
 """Bytes that a call counts for besides those that it is given."""
 
+LEAST: Final = 1024
+"""Bytes that take longer to hash than to compare with others."""
+KEPT: Final = 1 << 20
+"""Bytes that are kept at most for `_last`."""
+
+_last: tuple[bytes, str] = (b"", "")
+"""What was hashed last, with its digest: who reads and writes one file over and over hashes what it holds once."""
 _hash: Callable[[bytes], hashlib._Hash] | None = None
 _hashed = 0
 
 
 def sha256(data: bytes) -> str:
     """The sha256 of `data`, 64 hexadecimal digits."""
-    return (_hash or _choose(data))(data).hexdigest()
+    global _last  # noqa: PLW0603 - one pair per process, replaced as a whole
+    size = len(data)
+    if size < LEAST or size > KEPT or type(data) is not bytes:
+        return (_hash or _choose(data))(data).hexdigest()
+    last = _last
+    if data == last[0]:
+        return last[1]
+    digest = (_hash or _choose(data))(data).hexdigest()
+    _last = (data, digest)
+    return digest
 
 
 def _choose(data: bytes) -> Callable[[bytes], hashlib._Hash]:

@@ -195,21 +195,14 @@ def read_record(path: str, fs: _fs.FileOps) -> Record | None:
 
 def newest(text: bytes) -> Record | None:
     """The newer readable slot in the bytes of a record file; None when neither is readable."""
-    slots = sorted((text[:SLOT_SIZE], text[SLOT_SIZE:]), key=_claimed_sequence, reverse=True)
+    slots = sorted((text[:SLOT_SIZE], text[SLOT_SIZE:]), key=claimed_sequence, reverse=True)
     return next((record for record in map(Record.decode, slots) if record is not None), None)
 
 
-def _claimed_sequence(text: bytes, at: int = 0) -> int:
-    """The sequence that the slot at `at` says it has, unchecked: which one to decode first."""
-    at += HEADER_SIZE
-    digits = text[at + len(b"sequence=") : at + SEQUENCE_DIGITS].partition(b"\n")[0]
+def claimed_sequence(slot: bytes) -> int:
+    """The sequence that a slot, which may be cut off behind it, says it has, unchecked: which one to decode first."""
+    digits = slot[HEADER_SIZE + len(b"sequence=") : HEADER_SIZE + SEQUENCE_DIGITS].partition(b"\n")[0]
     return int(digits) if digits.isdigit() else 0
-
-
-def is_newest(text: bytes, block: bytes, sequence: int) -> bool:
-    """Whether the bytes of a record file still have `block` as their newest slot, so that nobody wrote since."""
-    at = sequence % 2 * SLOT_SIZE
-    return text.startswith(block, at) and _claimed_sequence(text, SLOT_SIZE - at) < sequence
 
 
 def next_write(counter: int, digest: str, size: int, base: str, owner: Owner | None = None) -> Write:

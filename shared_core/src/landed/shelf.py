@@ -15,7 +15,17 @@ from landed import _fs
 from landed._fs import LOCAL, SEP, posix
 from landed.errors import Corrupt, NotLanded, from_os_error
 from landed.lock import StoreLock
-from landed.records import SLOT_SIZE, Record, counter_of, escape, is_newest, newest, read_record
+from landed.records import (
+    HEADER_SIZE,
+    SEQUENCE_DIGITS,
+    SLOT_SIZE,
+    Record,
+    claimed_sequence,
+    counter_of,
+    escape,
+    newest,
+    read_record,
+)
 from landed.state import flush_ancestors
 
 TYPE_CHECKING = False
@@ -186,8 +196,17 @@ class Shelf:
         lock = self.lock
         if not lock.held:
             return read_record(self.record_path, self._fs)
-        text = self._fs.pread(lock.beside(self.record_path, posix.O_RDWR), 2 * SLOT_SIZE, 0)
+        fd = lock.beside(self.record_path, posix.O_RDWR)
         known = lock.known
-        if isinstance(known, State) and is_newest(text, known.block, known.record.sequence):
+        if isinstance(known, State) and self._is_newest(fd, known):
             return known.record.copy()
-        return newest(text)
+        return newest(self._fs.pread(fd, 2 * SLOT_SIZE, 0))
+
+    def _is_newest(self, fd: int, state: State) -> bool:
+        """Whether the record file still has `state` in its newest slot, so that nobody wrote since."""
+        sequence = state.record.sequence
+        at = sequence % 2 * SLOT_SIZE
+        pread = self._fs.pread
+        if pread(fd, len(state.block), at) != state.block:
+            return False
+        return claimed_sequence(pread(fd, HEADER_SIZE + SEQUENCE_DIGITS, SLOT_SIZE - at)) < sequence
