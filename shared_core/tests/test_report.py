@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import landed
-from landed import log, records
+from landed import log, shelf
 from landed.cli import main
 from landed.cli import output as console
 from landed.report import model
@@ -257,7 +257,7 @@ def test_a_report_does_not_tell_of_itself(work: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_writer_that_does_not_give_up_fills_no_disk(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (records, log):
+    for module in (shelf, log):
         monkeypatch.setattr(module, "LOG_LIMIT", 2000)
     path = work / "plan.md"
     landed.write(path, "one")
