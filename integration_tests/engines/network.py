@@ -54,6 +54,10 @@ class Network:
         """Pull a host's cable, or plug it in again."""
         self._ip("-n", self.hub, "link", "set", f"hub{host}", "down" if down else "up")
 
+    def pause(self, host: int, *, paused: bool = True) -> None:
+        """Let a host answer nothing, as one that is paused; its cable stays in."""
+        self._ip("-n", self.name(host), "route", "add" if paused else "del", "blackhole", self.server_of(host))
+
     @contextlib.contextmanager
     def inside(self, namespace: str) -> Iterator[None]:
         """This thread, and the processes that it starts, are in a namespace."""

@@ -65,6 +65,38 @@ statements.Group.acknowledge = acknowledge
 """
 
 
+OWNER = """
+import sys
+import landed
+from landed.postgres import server
+
+server.SILENCE = 4_000  # a minute is long for a test
+journal = landed.Journal(sys.argv[1]).claim()
+journal.append([b"mine"])
+print("mine", flush=True)
+sys.stdin.readline()
+for _ in range(2):
+    try:
+        journal.append([b"late"])
+    except landed.Claimed:
+        print("refused")
+"""
+NEXT = """
+import sys, time
+import landed
+
+for _ in range(600):
+    try:
+        landed.Journal(sys.argv[1]).append([b"taken over"])
+    except landed.Claimed:
+        print("not yet", flush=True)
+        time.sleep(0.1)
+    else:
+        print("taken over", flush=True)
+        break
+"""
+
+
 @pytest.fixture(scope="module")
 def network() -> Iterator[Network]:
     why = missing()
@@ -223,3 +255,26 @@ def test_a_planted_bug_is_seen(network: Network, place: Place, tmp_path: Path) -
     finally:
         hosts.close()
     assert report.lost
+
+
+@pytest.mark.parametrize("place", ["postgres"], indirect=True)
+def test_an_owner_whose_host_was_paused_is_refused_when_it_wakes_up(network: Network, place: Place) -> None:
+    """Nothing ends its connection but the server's own look whether the host is still there."""
+
+    def program(host: int, text: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", text, f"{place.url(host)}/owned"]
+        with network.inside(network.name(host)):
+            return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    with program(0, OWNER) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "mine\n"
+        network.pause(0)
+        try:
+            with program(1, NEXT) as other:
+                *waited, last = other.communicate(timeout=GUARD)[0].splitlines()
+        finally:
+            network.pause(0, paused=False)
+        assert last == "taken over"
+        assert waited, "it was not kept out while the owner may still have been there"
+        assert owner.communicate("go on\n", timeout=GUARD)[0] == "refused\n" * 2

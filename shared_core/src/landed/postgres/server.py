@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 CONNECT: Final = 10
 """Seconds in which a connection must stand."""
 SILENCE: Final = 20_000
-"""Milliseconds after which a server that acknowledges no packet is taken for gone."""
+"""Milliseconds after which a server that acknowledges no packet is taken for gone, and by the server a host."""
 STATEMENT: Final = 30_000
 """Milliseconds that a statement may take, the wait for a row included."""
 HELD: Final = 100
@@ -145,12 +145,17 @@ class Server:
         try:
             given = conninfo_to_dict(address.conninfo).get("options") or os.environ.get("PGOPTIONS", "")
             limits = f"-c statement_timeout={STATEMENT} -c idle_in_transaction_session_timeout={STATEMENT}"
+            # The server looks as well: a host that is gone, or paused, holds nothing for longer than that.
+            idle, interval = SILENCE // 1000, SILENCE // 4000
+            limits += (
+                f" -c tcp_keepalives_idle={idle} -c tcp_keepalives_interval={interval} -c tcp_user_timeout={SILENCE}"
+            )
             self._settings: dict[str, Any] = {
                 "autocommit": True,
                 "connect_timeout": CONNECT,
                 "tcp_user_timeout": SILENCE,
-                "keepalives_idle": SILENCE // 1000,
-                "keepalives_interval": SILENCE // 4000,
+                "keepalives_idle": idle,
+                "keepalives_interval": interval,
                 "options": f"{given} {limits}",
             }
             with self._connect("landed") as connection:
