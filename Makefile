@@ -41,7 +41,7 @@ langgraph-all: $(TOX)  # every line on every Python: over half an hour
 	$(TOX) run -m langgraph-all
 
 crewai: $(TOX)  # each uses two cores
-	$(TOX) run -e crewai-py310-oldest,crewai-py313-latest,crewai-py312-oldest,crewai-py311-latest
+	$(TOX) run -e crewai-py310-oldest,crewai-py313-latest,crewai-py312-oldest,crewai-py311-latest,crewai-memory
 
 engines: $(TOX)
 	$(TOX) run -e engines

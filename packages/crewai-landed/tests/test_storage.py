@@ -435,6 +435,7 @@ def test_the_specification(storage: LandedStorage) -> None:
     assert LandedStorage.from_spec("lancedb") is None
 
 
+@pytest.mark.skipif(not hasattr(Memory, "model_dump"), reason="CrewAI 1.10 serializes no memory")
 def test_a_memory_that_is_serialized_names_it(storage: LandedStorage) -> None:
     memory = Memory(storage=storage, embedder={"provider": "openai", "config": {}})
     assert memory.model_dump(mode="json")["storage"] == storage.spec

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("crewai_landed")
 
 SUFFIX: Final = ".json"
+AGAIN: Final = "Run it again from the last one: crewai checkpoint list."
+NOT_JSON: Final = "What CrewAI cannot write as JSON has no checkpoint: give it settings, an embedder as a dict, say."
+"""What to do when CrewAI failed before it came to the provider."""
 
 
 class LandedJsonProvider(JsonProvider):
@@ -194,7 +197,7 @@ class CheckpointFailed(NotLanded, Exception if hooks is None else hooks.HookAbor
             path=where,
             step="checkpoint",
             errno=getattr(error, "errno", None),
-            hint="Run it again from the last one: crewai checkpoint list.",
+            hint=AGAIN if isinstance(error, LandedError) else NOT_JSON,
         )
         made.outcome = getattr(error, "outcome", made.outcome)
         made.failures = tuple(failed)
