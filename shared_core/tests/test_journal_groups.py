@@ -407,6 +407,34 @@ def test_interrupt_of_a_follower(stage: Stage) -> None:
     assert stage.data() == [b"leader", b"after"]
 
 
+def test_interrupt_of_one_that_was_taken_along(stage: Stage) -> None:
+    """Who was to be woken by it is woken all the same."""
+    stage.hold()
+    stage.leader()
+    leads = Appender(stage.journal, b"leads")
+    queued(stage.journal, 1)
+    left = threading.Event()
+    behind: list[Appender] = []
+
+    def interrupt() -> None:
+        queued(stage.journal, 2)
+        behind.append(Appender(stage.journal, b"behind"))
+        queued(stage.journal, 3)
+        taken = threading.Event()
+        stage.fs.before("fdatasync", lambda _: (taken.set(), left.wait(PATIENCE)), on=".seg")
+        stage.go_on.set()
+        assert taken.wait(PATIENCE)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        stage.journal.append([b"interrupted"])
+    left.set()
+    assert leads.done().receipt
+    assert behind[0].done().receipt
+    assert stage.data() == [b"leader", b"leads", b"interrupted", b"behind"]
+
+
 # Readers, compactions and closing beside a flush.
 
 

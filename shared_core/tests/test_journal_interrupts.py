@@ -155,13 +155,18 @@ class Gate(Unflushed):
             assert self.go_on.wait(PATIENCE)
 
 
-def test_interrupt_of_a_leader_at_every_line(tmp_path: Path) -> None:
-    """Those that it took along are told, and those that queued behind it go on."""
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_interrupt_in_a_group_at_every_line(tmp_path: Path, before: int) -> None:
+    """Those that it took along, or that were taken along with it, are told, and those that queued behind it go on.
+
+    Args:
+        before: how many queue before the one that is interrupted; without any, it leads.
+    """
     problems = []
     for number in range(1, 2000):
         path, gate = str(tmp_path / str(number)), Gate()
         journal = Journal(path, timeout=10, log=LocalLog(path, fs=gate))
-        place = interrupted_leader(journal, gate, number, answers := [])
+        place = interrupted_in_a_group(journal, gate, before, number, answers := [])
         with Journal(path) as again:
             landed = [entry.data for entry in again.read()]
         if any(answer == "hangs" for _, answer in answers):
@@ -170,13 +175,15 @@ def test_interrupt_of_a_leader_at_every_line(tmp_path: Path) -> None:
             problems.append(f"{place}: {answers}, {landed}")
         journal.close()
         if not place:
-            assert number > 50, "too few lines to mean anything"
+            assert number > (30 if before else 50), "too few lines to mean anything"
             break
     assert not problems, "\n".join(problems)
 
 
-def interrupted_leader(journal: Journal, gate: Gate, number: int, answers: list[tuple[bytes, str]]) -> str:
-    """Three queue behind a first append; the one that leads them is interrupted. Where, "" for nowhere."""
+def interrupted_in_a_group(
+    journal: Journal, gate: Gate, before: int, number: int, answers: list[tuple[bytes, str]]
+) -> str:
+    """Three queue behind a first append; one of them is interrupted. Where, "" for nowhere."""
     places = [""]
 
     def append(data: bytes) -> None:
@@ -188,13 +195,15 @@ def interrupted_leader(journal: Journal, gate: Gate, number: int, answers: list[
         except NotLanded:
             answers.append((data, "refused"))
 
-    def lead() -> None:
-        places[0] = interrupted_at(lambda: journal.append([b"leader"]), number)
+    def be_interrupted() -> None:
+        places[0] = interrupted_at(lambda: journal.append([b"interrupted"]), number)
 
     threads = [threading.Thread(target=append, args=[b"first"], daemon=True)]
     threads[0].start()
     assert gate.reached.wait(PATIENCE)
-    for action in (lead, lambda: append(b"one"), lambda: append(b"two")):
+    actions = [lambda: append(b"one"), lambda: append(b"two")]
+    actions.insert(before, be_interrupted)
+    for action in actions:
         threads.append(threading.Thread(target=action, daemon=True))
         waiting = len(journal._queue)
         threads[-1].start()

@@ -93,9 +93,13 @@ class _Turn:
         self.gate = _thread.allocate_lock()
         self.group: list[_Turn] = []
 
-    def wake(self) -> None:
-        if self.gate.locked():
+    def wake(self) -> bool:
+        """Let it go on; whether it was waiting."""
+        try:
             self.gate.release()
+        except RuntimeError:
+            return False  # nobody has shut the gate, or somebody has opened it already
+        return True
 
 
 class Journal:
@@ -127,6 +131,7 @@ class Journal:
         self._guard = _thread.allocate_lock()
         self._leader: _Turn | None = None
         self._queue: list[_Turn] = []
+        self._decided: list[_Turn] = []
         self._generation = _generation
         self._closed = False
 
@@ -298,7 +303,9 @@ class Journal:
                 if turn in self._queue:
                     raise self._queue_timeout("the appends before it took the whole timeout")
             turn.gate.acquire()  # too late for that: it is being decided
+        turn.wake()  # the gate stays open: nobody waits at it any more
         if turn.commit.decided:
+            self._wake_decided()
             return False
         with self._guard:  # whatever waits goes along: one lock, one write, one flush
             turn.group, self._queue = [turn, *(each for each in self._queue if each is not turn)], []
@@ -319,9 +326,25 @@ class Journal:
                 decided = 1
             for each in group[:decided]:
                 if each is not turn:
-                    each.wake()
+                    self._decided.append(each)
             del group[:decided]
+            if group:
+                self._wake_decided()  # the last of them after the next leader, who can begin meanwhile: in `_end`
         self._end(turn)
+
+    def _wake_decided(self) -> None:
+        """Wake one of those whose commit is decided; as soon as it runs, it wakes the next.
+
+        Woken all at once, each would meet the others at the interpreter's lock, and wait a second time.
+        """
+        if not self._decided:
+            return
+        with self._guard:
+            while self._decided:
+                woken = self._decided[0].wake()  # before it is struck off: an interrupt in between wakes one more
+                del self._decided[0]
+                if woken:
+                    return
 
     def _end(self, turn: _Turn) -> None:
         """Leave the leading or the queue, from wherever the turn is. Can be repeated after an interrupt."""
@@ -331,6 +354,8 @@ class Journal:
                     each.commit.error = self._interrupted(each.commit)
                 each.wake()
             turn.group = []
+            if turn.gate.locked():
+                turn.wake()  # it leaves: whoever is to wake it wakes the next one instead
             if self._leader is turn:
                 self._leader = self._queue[0] if self._queue else None
                 del self._queue[:1]
@@ -339,6 +364,7 @@ class Journal:
             leader = self._leader
         if leader is not None:
             leader.wake()
+        self._wake_decided()
 
     def _interrupted(self, commit: Commit) -> LandedError:
         """The error for an append whose leader was interrupted."""
@@ -349,7 +375,7 @@ class Journal:
     def _forked(self) -> None:
         """In a forked child the queue and its threads are the parent's."""
         self._guard = _thread.allocate_lock()
-        self._leader, self._queue, self._generation = None, [], _generation
+        self._leader, self._queue, self._decided, self._generation = None, [], [], _generation
         self._log.forked()
 
 
