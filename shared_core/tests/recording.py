@@ -10,6 +10,8 @@ from landed._fs import FileOps
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pytest
+
 OPERATIONS = [name for name in vars(FileOps) if not name.startswith("_")]
 
 
@@ -102,6 +104,19 @@ def _recorded(name: str) -> Callable[..., Any]:
 
 for _name in OPERATIONS:
     setattr(Recording, _name, _recorded(_name))
+
+
+def disown(fs: FileOps, monkeypatch: pytest.MonkeyPatch, *endings: str) -> None:
+    """Let what has a path with one of these endings be user 4321's, who is nobody that runs this."""
+    stat = fs.stat
+
+    def changed(path: str, **kwargs: Any) -> os.stat_result:
+        status = stat(path, **kwargs)
+        if not path.endswith(endings):
+            return status
+        return os.stat_result((*status[:4], 4321, *status[5:10]))
+
+    monkeypatch.setattr(fs, "stat", changed)
 
 
 def failing(number: int) -> Callable[[Call], None]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
+
+import pytest
+from recording import Recording, failing
 
 import landed
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from recording import Recording
 
 
 def test_the_name_of_the_record_is_flushed_before_the_file_is_removed(fs: Recording, work: Path) -> None:
@@ -21,3 +23,16 @@ def test_the_name_of_the_record_is_flushed_before_the_file_is_removed(fs: Record
     removed = fs.position("unlink", on="/a")
     assert flushed, "nothing ever flushed the name of the record"
     assert flushed[0] < removed
+
+
+@pytest.mark.parametrize(("name", "on"), [("fsync", "/artifacts"), ("fsync", "/state"), ("fdatasync", ".record")])
+def test_a_flush_of_the_record_that_fails_is_not_tried_again(fs: Recording, work: Path, name: str, on: str) -> None:
+    files = landed.Files(fs)
+    files.write(work / "a", "one")
+    fs.forget()
+    fs.before(name, failing(errno.EIO), on=on)
+    with pytest.raises(landed.NotLanded) as caught:
+        files.delete(work / "a")
+    assert caught.value.step == "record"
+    assert len(fs.named(name, on=on)) == 1
+    assert (work / "a").read_text() == "one"

@@ -268,6 +268,21 @@ def test_new_parents_stay_when_somebody_else_uses_them(work: Path, fs: Recording
     assert files_in(work / "x") == ["theirs"]
 
 
+def test_a_delete_makes_no_directories(work: Path, fs: Recording) -> None:
+    with pytest.raises(FileNotFoundError):
+        Files(fs).delete(work / "x" / "a")
+    assert not fs.named("mkdir", on="/x")
+
+
+def test_a_lock_that_fails_is_not_asked_for_again(work: Path, fs: Recording) -> None:
+    Files(fs).write(work / "a", b"x")
+    fs.before("flock", failing(errno.EIO))
+    with pytest.raises(NotLanded) as caught:
+        Files(fs).write(work / "a", b"y", expect=landed.ANY)
+    assert caught.value.step == "lock"
+    assert (work / "a").read_bytes() == b"x"
+
+
 def test_a_file_where_a_directory_should_be(files: Files, work: Path) -> None:
     (work / "file").write_bytes(b"x")
     with pytest.raises(NotLanded) as caught:

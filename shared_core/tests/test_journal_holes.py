@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
-from recording import Call, Recording
+from recording import Call, Recording, failing
 
+from landed import _fs
 from landed.errors import NotLanded
 from landed.journal import Journal
 from landed.local.frames import PAGE
@@ -118,3 +120,14 @@ def test_a_full_disk_that_takes_part_of_a_large_batch(path: Path, fs: Recording)
     assert b"y" * 100 not in segment.read_bytes()
     assert journal.append([b"x" * 100]).tail == 2  # in the places that the failed one had taken
     assert [len(entry.data) for entry in Journal(path).read()] == [LARGE_BATCH, 100]
+
+
+def test_where_a_file_cannot_be_searched_nothing_is_said_of_its_holes(work: Path, fs: Recording) -> None:
+    fd = fs.open(str(work / "a"), os.O_RDWR | os.O_CREAT)
+    try:
+        assert _fs.data_after(fs, fd, 0) == 0  # there are none, which is an answer
+        fs.before("lseek", failing(errno.EIO))
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            _fs.data_after(fs, fd, 0)
+    finally:
+        os.close(fd)

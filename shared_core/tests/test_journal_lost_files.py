@@ -23,6 +23,22 @@ __all__ = ["boots", "path"]
 pytestmark = pytest.mark.usefixtures("boots")
 
 
+# A recovery by another process.
+
+
+def test_frames_that_another_process_recovered_the_journal_without_are_not_followed(path: Path) -> None:
+    """The page cache showed this one a record that the device did not keep."""
+    first = Handmade()
+    first.frame(b"one")
+    end = first.end
+    first.frame(b"two")
+    first.save(path)
+    journal = Journal(path)
+    first.next(end=end).save(path)
+    with pytest.raises(OutcomeUnknown, match="without frames that this one had seen"):
+        journal.append([b"three"])
+
+
 # A failed flush.
 
 

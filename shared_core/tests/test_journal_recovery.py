@@ -5,17 +5,20 @@ The files are real ones. The boot that a writer lived in is what the test says i
 
 from __future__ import annotations
 
+import errno
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from handmade import LAST, THIS, Handmade, assert_corrupt, boots, path, read, recovered
+from recording import Recording, failing
 
 from landed.entries import Record
-from landed.errors import Corrupt
+from landed.errors import Corrupt, NotLanded
 from landed.journal import Journal
 from landed.local.frames import FRAME_HEADER, HEADER, PAGE, Header
+from landed.local.log import LocalLog
 from landed.local.segments import name_of
 
 __all__ = ["boots", "path"]
@@ -155,6 +158,15 @@ def test_torn_tail_of_a_killed_writer(path: Path, length: int, at: int) -> None:
     data = file.read_bytes()
     assert not any(data[data.rindex(b"1RFL") + 4 :]), "what was torn is zero again"
     assert list(path.glob("*.seg")) == [file]
+
+
+def test_torn_tail_that_cannot_be_erased(path: Path, fs: Recording) -> None:
+    torn_segment(PAGE)[0].save(path)
+    journal = Journal(path, log=LocalLog(str(path), fs=fs))
+    fs.before("pwrite", failing(errno.EIO), on=".seg")
+    with pytest.raises(NotLanded, match="torn frame cannot be erased"):
+        journal.append([b"next"])
+    assert read(path) == [b"acknowledged"]
 
 
 def test_torn_header_of_a_killed_writer(path: Path) -> None:

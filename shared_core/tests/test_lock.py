@@ -158,10 +158,8 @@ def test_filelock_releases_to_our_waiter(path: str) -> None:
 
 def test_a_lock_is_not_reentrant(path: str) -> None:
     with Lock(path):
-        started = time.monotonic()
         with pytest.raises(Refused, match="would wait for itself"):
-            Lock(path).acquire(30)
-        assert time.monotonic() - started < 10
+            Lock(path).acquire(1)
         assert not is_free(path)
     assert is_free(path)
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import filelock
 import pytest
-from recording import Recording
+from recording import Recording, failing
 from test_lock import descriptors_of, held_elsewhere, is_free
 
 from landed import Files, Lock, LockTimeout, NotLanded
 from landed import lock as lock_module
+from landed.lock import StoreLock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -189,3 +190,43 @@ def test_a_program_name_that_is_not_utf8_locks_all_the_same(programs: Programs, 
         os.execv(sys.executable, [sys.executable, bytes.fromhex(sys.argv[1]), sys.argv[2]])
     """
     assert programs.run(start, script.hex(), tmp_path / "a.lock") == ["True"]
+
+
+def test_a_lock_file_that_cannot_be_looked_up_is_not_called_ours(path: str) -> None:
+    fs = Recording()
+    with Lock(path, fs=fs) as lock:
+        fs.before("stat", failing(errno.EIO))
+        with pytest.raises(NotLanded, match="cannot be locked"):
+            lock.still_ours()
+        assert lock.still_ours()
+
+
+def test_a_file_beside_the_lock_is_taken_for_one_under_one_name_only(path: str, tmp_path: Path) -> None:
+    mine, theirs = str(tmp_path / "a.record"), tmp_path / "their file"
+    theirs.touch()
+    os.link(theirs, mine)
+    lock = StoreLock(path)
+    with lock:
+        with pytest.raises(OSError, match="one name"):
+            lock.beside(mine, os.O_RDWR | os.O_CREAT)
+        theirs.unlink()
+        lock.beside(mine, os.O_RDWR | os.O_CREAT)
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "with the lock file"])
+def test_a_file_beside_the_lock_is_closed_when_it_is_let_go(path: str, tmp_path: Path, alone: bool) -> None:
+    lock = StoreLock(path)
+    with lock:
+        fd = lock.beside(str(tmp_path / "a.record"), os.O_RDWR | os.O_CREAT)
+        if alone:
+            lock.close_beside(str(tmp_path / "a.record"))
+        else:
+            lock.forget_file()
+        with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+            os.fstat(fd)
+
+
+def test_nothing_beside_a_lock_is_opened_without_it(path: str, tmp_path: Path) -> None:
+    with pytest.raises(NotLanded, match="not held"):
+        StoreLock(path).beside(str(tmp_path / "a.record"), os.O_RDWR | os.O_CREAT)
+    assert os.listdir(tmp_path) == []

@@ -131,6 +131,21 @@ def test_a_full_flush_that_fails_is_not_papered_over(full_sync: list[object], mo
     assert full_sync == []
 
 
+@pytest.mark.parametrize("name", ["fsync", "fdatasync", "drop_cache"])
+def test_the_system_is_asked_once(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A second flush would succeed, for bytes that never reached the disk."""
+    asked = []
+
+    def fail(fd: int) -> None:
+        asked.append(fd)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(f"landed._fs._system.{name}", fail)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        getattr(_fs.FileOps(), name)(3)
+    assert asked == [3]
+
+
 # Windows: no directory descriptors, no extended attributes, no owners; a lock through filelock.
 
 

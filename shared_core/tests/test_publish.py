@@ -14,8 +14,8 @@ import pytest
 from recording import Call, Recording, failing
 
 import landed
-from landed import NotLanded, OutcomeUnknown
-from landed.publish import COMPARED
+from landed import NotLanded, OutcomeUnknown, _fs
+from landed.publish import COMPARED, publish
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -205,6 +205,18 @@ def test_the_temp_file_of_a_dead_writer_is_swept_under_the_lock(
     assert locked < swept < fs.position("funlock")
 
 
+def test_whoever_settles_what_a_dead_writer_left_sweeps_its_temp_file(
+    files: landed.Files, fs: Recording, target: Path, programs: Programs
+) -> None:
+    assert programs.start(KILLED, "rename", target).hear() == ""
+    fs.before("unlink", failing(errno.EIO), on=TEMP)
+    with pytest.raises(NotLanded) as caught:
+        files.verify(target)
+    assert caught.value.step == "sweep"
+    assert "aborted" in files.verify(target).settled
+    assert only(target.parent) == ["a.txt"]
+
+
 def test_both_names_of_a_dead_creator_become_one(files: landed.Files, work: Path, programs: Programs) -> None:
     """Killed between link and unlink: the file is there, and its temp name as well."""
     dead = programs.start(KILLED, "unlink", work / "a")
@@ -291,6 +303,18 @@ def test_the_last_byte_and_the_end_are_compared(
     fs.after("rename", meddle)
     with pytest.raises(landed.VerifyFailed, match="bytes differ"):
         files.write(target, b"x" * size)
+
+
+def test_the_size_of_a_file_with_a_hole_is_compared(fs: Recording, work: Path) -> None:
+    def publish_hole(name: str) -> None:
+        with _fs.Directory(str(work), fs) as directory:
+            publish(directory, name, b"x", temp=".t.tmp", replaced=None, size=8192, fs=fs)
+
+    publish_hole("a")
+    assert os.stat(work / "a").st_size == 8192
+    fs.after("link", lambda _: os.truncate(work / "b", 4096))
+    with pytest.raises(landed.VerifyFailed, match="size differs"):
+        publish_hole("b")
 
 
 @pytest.mark.parametrize("how", ["vanish", "replace", "link"])

@@ -16,7 +16,8 @@ from recording import Call, Recording, failing
 
 import landed
 from landed import NotLanded, OutcomeUnknown, _fs
-from landed.state import UNFLUSHED
+from landed.publish import put_in_place
+from landed.state import UNFLUSHED, flush_ancestors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,11 +106,24 @@ def test_short_writes_are_continued(work: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_write_without_progress_ends(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fs = Recording()
-    monkeypatch.setattr(fs, "write", lambda fd, view: 0)
+    write, answers = fs.write, [0]
+    monkeypatch.setattr(fs, "write", lambda fd, view: answers.pop() if answers else write(fd, view))
     with pytest.raises(NotLanded) as caught:
         landed.Files(fs).write(work / "a", b"data")
     assert caught.value.errno == errno.EIO
     assert only(work) == []
+
+
+def test_a_positioned_write_without_progress_ends(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fs = Recording()
+    pwrite, answers = fs.pwrite, [0, 2]
+    monkeypatch.setattr(fs, "pwrite", lambda fd, view, at: answers.pop() if answers else pwrite(fd, view, at))
+    fd = fs.open(str(work / "a"), os.O_RDWR | os.O_CREAT)
+    try:
+        with pytest.raises(OSError, match="no progress"):
+            _fs.pwrite_all(fs, fd, b"data", 0)
+    finally:
+        os.close(fd)
 
 
 # Flushes and their order.
@@ -370,8 +384,11 @@ def test_with_extended_attributes_the_record_costs_no_flush(files: landed.Files,
         ("open", TEMP, "temp", "not_written"),
         ("write", TEMP, "write", "not_written"),
         ("setxattr", TEMP, "attributes", "not_written"),
+        ("listxattr", TEMP, "attributes", "not_written"),
         ("fsync", TEMP, "sync", "not_written"),
         ("close", TEMP, "close", "not_written"),
+        ("read", "a.txt", "read", "not_written"),
+        ("stat", "a.txt", "fence", "not_written"),
         ("rename", TEMP, "rename", "not_written"),
         ("write", ".log", "log", "not_written"),
         ("pwrite", ".record", "record", "not_written"),
@@ -394,6 +411,103 @@ def test_every_error_says_where_why_and_in_which_state(
         assert target.read_bytes() == b"old"
         assert only(target.parent) == ["a.txt"]
         assert files.write(target, b"again").size == 5  # and the library is usable
+
+
+@pytest.mark.parametrize(
+    ("operation", "on", "step"),
+    [("fsync", "work", "sync directory"), ("read", "a.txt", "verify"), ("pwrite", ".record", "record")],
+)
+def test_every_error_after_the_rename_leaves_the_outcome_unknown(
+    files: landed.Files, fs: Recording, target: Path, operation: str, on: str, step: str
+) -> None:
+    fs.after("rename", lambda _: fs.before(operation, failing(errno.EIO), on=on))
+    with pytest.raises(OutcomeUnknown) as caught:
+        files.write(target, b"new")
+    assert (caught.value.step, caught.value.errno) == (step, errno.EIO)
+    assert files.read(target).data == b"new"
+
+
+def test_a_temp_file_that_stays_beside_a_new_file_leaves_the_outcome_unknown(fs: Recording, work: Path) -> None:
+    fs.before("unlink", failing(errno.EIO), on=TEMP)
+    with pytest.raises(OutcomeUnknown) as caught:
+        landed.Files(fs).write(work / "a", b"new")
+    assert caught.value.step == "unlink temp"
+    assert landed.Files().read(work / "a").data == b"new"
+
+
+@pytest.mark.parametrize(
+    ("since", "operation", "on", "step", "outcome"),
+    [
+        ("", "unlink", "a.txt", "unlink", "not_written"),
+        ("unlink", "fsync", "work", "sync directory", "unknown"),
+        ("unlink", "stat", "a.txt", "verify", "unknown"),
+    ],
+)
+def test_every_error_of_a_delete_says_what_it_left(
+    files: landed.Files, fs: Recording, target: Path, since: str, operation: str, on: str, step: str, outcome: str
+) -> None:
+    if since:
+        fs.after(since, lambda _: fs.before(operation, failing(errno.EIO), on=on), on="a.txt")
+    else:
+        fs.before(operation, failing(errno.EIO), on=on)
+    with pytest.raises(landed.LandedError) as caught:
+        files.delete(target)
+    assert (caught.value.step, caught.value.outcome, caught.value.errno) == (step, outcome, errno.EIO)
+    assert target.exists() == (outcome == "not_written")
+
+
+def test_an_unlink_whose_answer_was_lost_is_unknown(files: landed.Files, fs: Recording, target: Path) -> None:
+    fs.after("unlink", failing(errno.EIO), on="a.txt")
+    with pytest.raises(OutcomeUnknown) as caught:
+        files.delete(target)
+    assert caught.value.step == "unlink"
+
+
+def test_a_delete_that_was_left_unknown_is_settled_by_a_flush_of_its_own(
+    files: landed.Files, fs: Recording, target: Path
+) -> None:
+    fs.after("unlink", lambda _: fs.before("fsync", failing(errno.EIO), on="work"), on="a.txt")
+    with pytest.raises(OutcomeUnknown):
+        files.delete(target)
+    fs.forget()
+    fs.before("fsync", failing(errno.EIO), on="work")
+    with pytest.raises(OutcomeUnknown) as caught:
+        landed.Files(fs).verify(target)
+    assert caught.value.step == "settle"
+    assert len(fs.named("fsync", on="work")) == 1
+    assert "in place" in landed.Files(fs).verify(target).settled
+    assert len(fs.named("fsync", on="work")) == 2
+
+
+def test_a_temp_file_that_is_gone_is_put_nowhere(work: Path, fs: Recording) -> None:
+    with _fs.Directory(str(work), fs) as directory, pytest.raises(NotLanded):
+        put_in_place(directory, "gone.tmp", "a", replace=False)
+
+
+# The store.
+
+
+def test_a_store_whose_name_cannot_be_flushed_is_not_used(fs: Recording, work: Path) -> None:
+    fs.before("fsync", failing(errno.EIO), on="/state")
+    with pytest.raises(NotLanded) as caught:
+        landed.Files(fs).write(work / "a", b"x")
+    assert (caught.value.step, caught.value.errno) == ("state", errno.EIO)
+    assert only(work) == []
+
+
+def test_a_store_that_cannot_be_looked_up_is_not_used(fs: Recording, work: Path) -> None:
+    fs.before("stat", failing(errno.EIO), on="/state/artifacts")
+    with pytest.raises(NotLanded) as caught:
+        landed.Files(fs).write(work / "a", b"x")
+    assert (caught.value.step, caught.value.errno) == ("state", errno.EIO)
+
+
+def test_a_new_name_that_may_not_be_flushed_is_an_error(fs: Recording, work: Path) -> None:
+    new = str(work / "new")
+    fs.before("open", failing(errno.EACCES), on="work", always=True)
+    with pytest.raises(PermissionError):
+        flush_ancestors(fs, new, [new])
+    flush_ancestors(fs, new)  # of somebody else's directories it is not asked
 
 
 def test_constants_name_what_the_system_answers() -> None:

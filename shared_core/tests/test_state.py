@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from recording import Recording, disown
 
 from landed import Refused, _fs, state
 from landed.state import Store, case_key, directory_mode, make_directories, resolve, store_for, user_store
@@ -116,6 +117,37 @@ def test_a_store_that_appears_is_found_at_once(tmp_path: Path, state_dir: Path) 
     assert (store.root, store.base, store.mode) == (str(tmp_path / "a" / ".landed"), str(tmp_path / "a"), 0o660)
 
 
+def test_a_store_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".landed" / "artifacts").mkdir(parents=True)
+    fs = Recording()
+    disown(fs, monkeypatch, "/.landed/artifacts")
+    with pytest.raises(Refused, match="user 4321"):
+        store_for(str(tmp_path), fs)
+
+
+def test_a_state_directory_of_another_user_is_refused(
+    tmp_path: Path, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state_dir.mkdir()
+    disown(_fs.LOCAL, monkeypatch, "/state")
+    monkeypatch.setattr(_fs.posix, "geteuid", lambda: 1234)  # root may
+    with pytest.raises(Refused, match="user 4321"):
+        user_store()
+
+
+def test_a_link_of_another_user_in_a_directory_for_all_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o1777)
+    link = tmp_path / "link"
+    link.symlink_to("target")
+    if os.geteuid() == 0:
+        os.lchown(link, 4321, -1)  # of root's links all are followed
+    monkeypatch.setattr(_fs, "is_ours", lambda status: False)
+    with pytest.raises(Refused, match="everybody keeps to their own"):
+        resolve(link)
+
+
 def test_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to("missing/deep")
@@ -123,11 +155,19 @@ def test_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve("a") == resolve(Path("a")) == resolve("./x/../a") == f"{here}/a"
     assert resolve("link") == f"{here}/missing/deep"
     assert resolve("link/a") == f"{here}/missing/deep/a"
-    for bad in ("", "a/", "/", "a\0", b"a"):
+    for bad in ("", "a/", "/", "/..", "a\0", b"a", "nowhere://a"):
         with pytest.raises(Refused):
             resolve(bad)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         resolve(5)  # type: ignore[arg-type]
+
+
+def test_a_path_in_a_directory_that_is_gone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(Refused, match="cannot be resolved"):
+        resolve("a")
 
 
 def test_case_is_told_apart_on_linux() -> None:

@@ -378,7 +378,7 @@ class StoreLock(Lock):
     def _slot(self) -> _Slot:
         turn = self._held
         if turn is None or turn.slot is None or self._generation != _generation:
-            raise NotLanded("the lock is not held", path=self.path, step="lock")
+            raise NotLanded("the lock is not held, or a parent process's", path=self.path, step="lock")
         return turn.slot
 
 
