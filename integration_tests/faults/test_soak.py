@@ -36,7 +36,6 @@ def test_nothing_is_lost_and_nothing_grows() -> None:
     writers = [name for name in (*workloads.CORE, *workloads.PACKAGES) if not workloads.missing(name)]
     counts = run("--minutes", "2", "--era", "12")
     assert counts["kills"] > 0
-    assert counts["stops"] > 0
     assert all(counts[name] for name in writers), "somebody never wrote"
     for framework, names in FRAMEWORKS.items():
         refused = sum(counts.get(f"{name} refused", 0) for name in names if name in writers)
