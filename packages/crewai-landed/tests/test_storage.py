@@ -442,6 +442,16 @@ def test_a_memory_that_is_serialized_names_it(storage: LandedStorage) -> None:
     assert f'"storage":"{storage.spec}"' in memory.model_dump_json()
 
 
+@pytest.mark.skipif(not hasattr(Memory, "model_dump"), reason="CrewAI 1.10 has no checkpoints")
+def test_a_specification_without_install_opens_no_other_memory(
+    storage: LandedStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So ends a program that restores a checkpoint and has not called `install`."""
+    monkeypatch.chdir(tmp_path)  # CrewAI makes a directory of that name before it asks LanceDB
+    with pytest.raises(ValueError, match="'landed'"):
+        Memory(storage=storage.spec, embedder={"provider": "openai", "config": {}})
+
+
 def test_copies_share_the_memory(storage: LandedStorage) -> None:
     storage.save([record("one")])
     for again in (copy.deepcopy(storage), pickle.loads(pickle.dumps(storage)), LandedStorage(storage.path)):
