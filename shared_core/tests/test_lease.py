@@ -6,6 +6,7 @@ import signal
 import subprocess
 import threading
 import time as clocks
+from hashlib import sha256
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import pytest
 
 import landed
 from landed import desk, lease
+from landed.artifact import LARGE
 from landed.audit import BYPASSED, IN_PROGRESS, INTACT, audit, stores
 from landed.desk import Desk
 from landed.lease import Lease
@@ -238,3 +240,27 @@ def test_a_shared_directory_made_meanwhile_keeps_the_lease(work: Path) -> None:
         landed.write(path, "two", timeout=SOON)
     give_back(path)
     landed.write(path, "two", timeout=SOON)
+
+
+@pytest.mark.parametrize("size", [10, LARGE, LARGE + 1, 3 * LARGE])
+def test_who_asks_for_the_digest_alone_may_still_have_the_bytes(work: Path, size: int) -> None:
+    path = work / "plan.md"
+    data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    path.write_bytes(data)
+    with Desk(str(path), "a", keeps=False) as desk:
+        assert desk.sight is not None
+        assert desk.sight.digest == sha256(data).hexdigest()
+        assert desk.sight.size == size
+        write = desk.landed(me())
+        assert desk.sight.data == data
+    assert landed.read(path).version == write.version
+
+
+def test_bytes_that_were_not_kept_and_changed_are_not_given(work: Path) -> None:
+    path = work / "plan.md"
+    path.write_bytes(b"x" * LARGE)
+    with Desk(str(path), "a", keeps=False) as desk:
+        assert desk.sight is not None
+        path.write_bytes(b"y" * LARGE)
+        with pytest.raises(landed.NotLanded, match="changed while it was read"):
+            desk.sight.data  # noqa: B018 - reading them is the test

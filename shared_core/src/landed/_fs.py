@@ -21,6 +21,7 @@ else:
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
     from types import ModuleType
     from typing import Final
 
@@ -42,6 +43,8 @@ RENAME_PAUSES: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 """Seconds between tries of a rename that Windows refuses while somebody has the target open; then it is an error."""
 READ_SIZE: Final = 1 << 20
 """Bytes asked for in one read where the size is not known beforehand."""
+PIECE: Final = 1 << 16
+"""Bytes of one piece of a file of which no copy is kept: fresh memory costs as much as reading into it."""
 READ_LIMIT: Final = 1 << 30
 """Bytes that one read may be asked for; Linux answers at most 2 GiB less a page."""
 
@@ -394,6 +397,12 @@ def _seek(fs: FileOps, fd: int, offset: int, whence: int) -> int:
         if error.errno != errno.ENXIO:
             raise
         return fs.lseek(fd, 0, SEEK_END)
+
+
+def pieces(fs: FileOps, fd: int) -> Iterator[bytes]:
+    """A file from the current offset on, in pieces that take the same memory one after the other."""
+    while piece := fs.read(fd, PIECE):
+        yield piece
 
 
 def read_all(fs: FileOps, fd: int, size: int) -> bytes:

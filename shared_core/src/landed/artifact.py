@@ -14,7 +14,7 @@ from __future__ import annotations
 from time import monotonic
 
 from landed import _fs
-from landed.digest import sha256
+from landed.digest import sha256, sha256_of
 from landed.errors import NotLanded, OutcomeUnknown, from_os_error
 from landed.process import Owner
 from landed.publish import KEPT_XATTRS, XATTR, Replaced, publish, refuse_kind, temp_name
@@ -26,7 +26,7 @@ from landed.values import ABSENT, LANDED, OUTSIDE, Absent
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
     from typing import Final
 
     from landed.lease import Lease
@@ -37,6 +37,8 @@ KEY_SHOWN: Final = 16
 """Hexadecimal digits of the key in the name of a temp file."""
 KEYS_KEPT: Final = 4096
 """Names whose keys are not computed anew: those that a program works with at one time."""
+LARGE: Final = 256 * 1024
+"""Bytes of a file from which on it is not kept in memory for who asks for its digest alone."""
 DIGEST_SHOWN: Final = 16
 """Hexadecimal digits of the digest in the version of an outside change."""
 
@@ -45,26 +47,51 @@ class Sight:
     """What stands under a path now.
 
     Attributes:
-        data: the bytes.
+        size: how many bytes.
         status: of the inode they were read from.
         tag: the version that the inode says it is, if the tag is this path's own and its bytes are unchanged, else "".
         replaced: what a write over it hands on.
     """
 
-    __slots__ = ("_digest", "data", "replaced", "status", "tag")
+    __slots__ = ("_data", "_digest", "_look", "replaced", "size", "status", "tag")
 
     def __init__(self, data: bytes, status: os.stat_result, replaced: Replaced) -> None:
-        self.data = data
+        self.size = len(data)
         self.status = status
         self.tag = ""
         self.replaced = replaced
+        self._data = data
         self._digest = ""
+        self._look: Callable[[], Sight | None] | None = None
+
+    @classmethod
+    def without_data(
+        cls, size: int, digest: str, status: os.stat_result, replaced: Replaced, look: Callable[[], Sight | None]
+    ) -> Sight:
+        """A sight of bytes that were not kept; `look` reads them again."""
+        sight = cls(b"", status, replaced)
+        sight.size, sight._digest, sight._look = size, digest, look
+        return sight
+
+    @property
+    def data(self) -> bytes:
+        """The bytes.
+
+        Raises:
+            NotLanded: they were not kept, and are not there any more.
+        """
+        if self._look is not None:
+            again = self._look()
+            if again is None or again.digest != self._digest:
+                raise NotLanded("the file changed while it was read", step="read")
+            self._data, self._look = again.data, None
+        return self._data
 
     @property
     def digest(self) -> str:
         """Their sha256 in hexadecimal, taken when it is first asked for: a megabyte takes 3 ms."""
         if not self._digest:
-            self._digest = sha256(self.data)
+            self._digest = sha256(self._data)
         return self._digest
 
 
@@ -81,15 +108,21 @@ class Verdict:
 class Artifact:
     """A path, resolved, with its shelf in its store. Two spellings of one file make equal artifacts.
 
+    Args:
+        path: of the file.
+        fs: the file operations to use.
+        keeps: whether who looks will ask for the bytes; a large file's are else read again when they are asked for.
+
     Raises:
         Refused: the path cannot be an artifact's.
     """
 
-    __slots__ = ("_loaded", "directory", "fs", "key", "name", "path", "shelf", "store")
+    __slots__ = ("_loaded", "directory", "fs", "keeps", "key", "name", "path", "shelf", "store")
 
-    def __init__(self, path: str | os.PathLike[str], fs: _fs.FileOps = _fs.LOCAL) -> None:
+    def __init__(self, path: str | os.PathLike[str], fs: _fs.FileOps = _fs.LOCAL, *, keeps: bool = True) -> None:
         self.path = resolve(path)
         self.fs = fs
+        self.keeps = keeps
         self.directory = _fs.parent_of(self.path)
         self.name = self.path.rpartition(_fs.SEP)[2]
         self._put_in(store_for(self.directory, fs))
@@ -166,14 +199,23 @@ class Artifact:
             refuse_kind(self.path, status)
             if device:
                 self.fs.drop_cache(fd)
-            data = _fs.read_all(self.fs, fd, status.st_size)
+            digest = data = None
+            if self.keeps or status.st_size < LARGE:
+                data = _fs.read_all(self.fs, fd, status.st_size)
+            else:
+                digest = sha256_of(status.st_size, _fs.pieces(self.fs, fd))
             xattrs = self._xattrs(fd)
         except OSError as error:
             raise self._cannot_read(error) from error
         finally:
             _fs.close_read(self.fs, fd)
         own = xattrs.pop(XATTR, b"")
-        sight = Sight(data, status, Replaced(status, xattrs))
+        replaced = Replaced(status, xattrs)
+        if data is not None:
+            sight = Sight(data, status, replaced)
+        else:
+            again = Artifact(self.path, self.fs).look
+            sight = Sight.without_data(status.st_size, digest or "", status, replaced, again)
         version = own.decode("ascii", "replace").split(" ")[1:2]
         if version and own == self.tag_of(version[0], sight.digest):
             sight.tag = version[0]

@@ -43,6 +43,7 @@ class Desk:
         agent: as in `Lease`.
         timeout: seconds to wait for the lock and for another agent's lease.
         patient: whether to wait for another agent's lease at all.
+        keeps: whether the bytes will be asked for, and not their digest alone.
         fs: the file operations to use.
 
     Raises:
@@ -64,9 +65,10 @@ class Desk:
         *,
         timeout: float = DEFAULT_TIMEOUT,
         patient: bool = True,
+        keeps: bool = True,
         fs: _fs.FileOps = LOCAL,
     ) -> None:
-        self._artifact = Artifact(path, fs)
+        self._artifact = Artifact(path, fs, keeps=keeps)
         self._agent = agent
         self._fs = fs
         self._deadline = monotonic() + timeout
@@ -153,7 +155,7 @@ class Desk:
         if self.sight is None:
             raise NotLanded("nothing stands there", path=self.path, step="record")
         base = self.record.landed.version if self.record.landed is not None else ""
-        write = next_write(self.record.counter, self.sight.digest, len(self.sight.data), base, owner)
+        write = next_write(self.record.counter, self.sight.digest, self.sight.size, base, owner)
         self._artifact.log(write)
         self.record.counter += 1
         self.record.landed = write

@@ -7,7 +7,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import hashlib
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Final
 
 FEW: Final = 256 * 1024
@@ -31,18 +31,26 @@ def sha256(data: bytes) -> str:
     global _last  # noqa: PLW0603 - one pair per process, replaced as a whole
     size = len(data)
     if size < LEAST or size > KEPT or type(data) is not bytes:
-        return (_hash or _choose(data))(data).hexdigest()
+        return (_hash or _choose(size))(data).hexdigest()
     last = _last
     if data == last[0]:
         return last[1]
-    digest = (_hash or _choose(data))(data).hexdigest()
+    digest = (_hash or _choose(size))(data).hexdigest()
     _last = (data, digest)
     return digest
 
 
-def _choose(data: bytes) -> Callable[[bytes], hashlib._Hash]:
+def sha256_of(size: int, pieces: Iterable[bytes]) -> str:
+    """The sha256 of some `size` bytes that come in pieces."""
+    hashed = (_hash or _choose(size))(b"")
+    for piece in pieces:
+        hashed.update(piece)
+    return hashed.hexdigest()
+
+
+def _choose(size: int) -> Callable[[bytes], hashlib._Hash]:
     global _hash, _hashed  # noqa: PLW0603 - see FEW
-    _hashed += len(data) + EACH
+    _hashed += size + EACH
     if _hashed <= FEW and "hashlib" not in sys.modules:
         try:
             return _own()

@@ -101,7 +101,7 @@ def _before(call: Call, ledger: Ledger) -> Answer:
         return Answer(deny="Claude Code has ended; nothing was written.")  # a hook that outlived it
     _end(ledger, [path for path, known in ledger.load().known.items() if _is_over(known, call.id)])
     try:
-        with Desk(path, word_of(ledger), timeout=PATIENCE) as desk:
+        with Desk(path, word_of(ledger), timeout=PATIENCE, keeps=False) as desk:
             known = _with_digest(ledger.load(), desk)
             digest = desk.sight.digest if desk.sight is not None else ""
             if desk.sight is not None and not _has_seen(known, digest):
@@ -328,7 +328,7 @@ def _close_all(ledger: Ledger) -> list[str]:
 
 def _close(ledger: Ledger, path: str) -> str:
     """End what the agent may write, once the other hooks are done; what there is to say about it."""
-    with Desk(path, word_of(ledger), timeout=PATIENCE, patient=False) as desk:
+    with Desk(path, word_of(ledger), timeout=PATIENCE, patient=False, keeps=False) as desk:
         known = _with_digest(ledger, desk)
         said = _aftermath(ledger, desk, known)
         if known.wrote is not None and known.asked is not None:
