@@ -58,7 +58,7 @@ soak: $(TOX)  # MINUTES=n
 survival: $(TOX)  # what survives what, ours and theirs
 	@$(TOX) run -qq -e survival
 
-mutants: $(TOX)  # which layer sees which planted bug; a minute and what is new
+mutants: $(TOX)  # which test sees which planted bug; minutes, more when many are new
 	@$(TOX) run -qq -e mutants
 
 crash: $(TOX)  # power cuts by the thousand; the seed is printed
