@@ -12,6 +12,7 @@ import pytest
 
 import landed
 from landed import ABSENT, ANY, Bypassed, Files, StaleWrite
+from landed.artifact import LARGE, Artifact
 from landed.records import counter_of
 
 if TYPE_CHECKING:
@@ -266,6 +267,18 @@ def test_a_file_that_appears_just_before_the_link_is_not_overwritten(fs: Recordi
         Files(fs).write(work / "b", b"ours")
     assert (work / "b").read_bytes() == b"theirs"
     assert os.listdir(work) == ["b"]
+
+
+def test_bytes_that_were_not_kept_are_given_as_they_were_or_not_at_all(work: Path) -> None:
+    path = work / "large"
+    path.write_bytes(b"a" * LARGE)
+    same, other = (Artifact(path, keeps=False).look() for _ in range(2))
+    assert same is not None
+    assert other is not None
+    assert same.data == b"a" * LARGE
+    path.write_bytes(b"b" * LARGE)
+    with pytest.raises(landed.NotLanded, match="changed while it was read"):
+        _ = other.data
 
 
 def test_a_read_during_many_writes_is_never_torn_and_never_outside(files: Files, target: Path) -> None:
