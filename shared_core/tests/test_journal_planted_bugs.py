@@ -415,8 +415,8 @@ BUGS: dict[str, Bug] = {
     "crash tail overwritten": Bug((LOG, "_make_room"), "self.follower.found == recovery.END and", "", power_cuts),
     "payload not checked": Bug(
         (frames, "decode_body"),
-        "trailer != CHECK.pack(crc32(body, head.check)) + END_MARK",
-        "trailer[4:] != END_MARK",
+        "data[stop : stop + TRAILER] != CHECK.pack(check) + END_MARK",
+        "data[stop + CHECK.size : stop + TRAILER] != END_MARK",
         flips_in_the_same_boot,
     ),
     "expectation not compared": Bug((LOG, "_lay_out"), "commit.expect != tail", "False", stale),
