@@ -448,7 +448,7 @@ def test_a_specification_without_install_opens_no_other_memory(
 ) -> None:
     """So ends a program that restores a checkpoint and has not called `install`."""
     monkeypatch.chdir(tmp_path)  # CrewAI makes a directory of that name before it asks LanceDB
-    with pytest.raises(ValueError, match="'landed'"):
+    with pytest.raises((ValueError, RuntimeError), match="'landed'"):  # as the version of LanceDB has it
         Memory(storage=storage.spec, embedder={"provider": "openai", "config": {}})
 
 
