@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import errno
-import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -15,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from crewai.memory.storage.backend import StorageBackend
 from crewai.memory.types import MemoryRecord
-from crewai.memory.unified_memory import Memory
 from model import START, another_process, told
 
 import landed
@@ -422,49 +419,6 @@ def test_the_journal_does_not_grow_with_the_number_of_updates(storage: LandedSto
     assert storage.count() == 10
     assert sum(1 for _ in journal(storage).read()) < 2000
     assert another_process(storage.path).count() == 10
-
-
-# Handing it around.
-
-
-def test_the_specification(storage: LandedStorage) -> None:
-    assert storage.spec == f"landed:{storage.path}"
-    again = LandedStorage.from_spec(storage.spec)
-    assert again is not None
-    assert again.path == storage.path
-    assert LandedStorage.from_spec("lancedb") is None
-
-
-@pytest.mark.skipif(not hasattr(Memory, "model_dump"), reason="CrewAI 1.10 serializes no memory")
-def test_a_memory_that_is_serialized_names_it(storage: LandedStorage) -> None:
-    memory = Memory(storage=storage, embedder={"provider": "openai", "config": {}})
-    assert memory.model_dump(mode="json")["storage"] == storage.spec
-    assert f'"storage":"{storage.spec}"' in memory.model_dump_json()
-
-
-@pytest.mark.skipif(not hasattr(Memory, "model_dump"), reason="CrewAI 1.10 has no checkpoints")
-def test_a_specification_without_install_opens_no_other_memory(
-    storage: LandedStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """So ends a program that restores a checkpoint and has not called `install`."""
-    monkeypatch.chdir(tmp_path)  # CrewAI makes a directory of that name before it asks LanceDB
-    with pytest.raises((ValueError, RuntimeError), match="'landed'"):  # as the version of LanceDB has it
-        Memory(storage=storage.spec, embedder={"provider": "openai", "config": {}})
-
-
-def test_copies_share_the_memory(storage: LandedStorage) -> None:
-    storage.save([record("one")])
-    for again in (copy.deepcopy(storage), pickle.loads(pickle.dumps(storage)), LandedStorage(storage.path)):
-        assert again.count() == 1
-        assert again._opened() is storage._opened()
-
-
-def test_constructing_it_touches_no_file(tmp_path: Path) -> None:
-    storage = LandedStorage(tmp_path / "not" / "there")
-    assert not (tmp_path / "not").exists()
-    assert storage.count() == 0
-    storage.save([record("one")])
-    assert (tmp_path / "not" / "there").is_dir()
 
 
 # Threads, tasks, locks.
