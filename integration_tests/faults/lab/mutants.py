@@ -45,13 +45,14 @@ MUTANTS = {
     ),
     "no flush of the name": Mutant(
         "    try:\n        directory.sync()\n    except OSError as error:\n"
-        '        raise _failed(OutcomeUnknown, error, path, "sync directory") from error\n    # 7.',
+        '        raise failed_step(OutcomeUnknown, error, path, "sync directory") from error\n    # 7.',
         "    # 7.",
         FILES,
     ),
     "no flush of a deleted name": Mutant(
         "    try:\n        directory.sync()\n    except OSError as error:\n"
-        '        raise _failed(OutcomeUnknown, error, path, "sync directory") from error\n    try:\n        fs.stat',
+        '        raise failed_step(OutcomeUnknown, error, path, "sync directory") from error\n'
+        "    try:\n        fs.stat",
         "    try:\n        fs.stat",
         FILES,
     ),
