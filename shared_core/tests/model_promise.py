@@ -14,8 +14,9 @@ from model_world import Killed, Program, content, deaths, litter, new_disk, powe
 
 from landed.audit import DAMAGED, INTACT, UNFINISHED, audit
 from landed.errors import LandedError
+from landed.records import LANDED
 from landed.state import user_store
-from landed.values import ANY, LANDED, Receipt
+from landed.values import ANY, Receipt
 
 LOST = "an acknowledged write is gone"
 TORN = "neither the old nor the new bytes, whole"

@@ -15,7 +15,8 @@ from model_promise import History, Step
 from model_world import PATH, STATE, WORK, Killed, Program, content, new_disk, power_cuts
 
 from landed import process
-from landed.values import ANY, LANDED
+from landed.records import LANDED
+from landed.values import ANY
 
 if TYPE_CHECKING:
     from model_disk import Disk

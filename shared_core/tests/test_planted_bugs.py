@@ -22,7 +22,8 @@ from model_world import PATH, STATE, Program, content, foreign_write, new_disk
 
 from landed import _fs, artifact, deleting, landing, memory, process, publish, records, state
 from landed.errors import Bypassed, LandedError, LockTimeout, StaleWrite, VerifyFailed
-from landed.values import ABSENT, ANY
+from landed.records import ABSENT
+from landed.values import ANY
 
 LONG = b"0123456789abcdef" * 100
 NONE: set[str] = set()

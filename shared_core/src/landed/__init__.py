@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from landed.journal import Journal as Journal
     from landed.journals import Journals as Journals
     from landed.lock import Lock as Lock
-    from landed.values import ABSENT as ABSENT
+    from landed.records import ABSENT as ABSENT
     from landed.values import ANY as ANY
     from landed.values import SEEN as SEEN
     from landed.values import Draft as Draft
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     **dict.fromkeys(("Files", "delete", "edit", "read", "verify", "write"), "files"),
-    **dict.fromkeys(("ABSENT", "ANY", "SEEN", "Draft", "Receipt", "Snapshot"), "values"),
+    **dict.fromkeys(("ANY", "SEEN", "Draft", "Receipt", "Snapshot"), "values"),
     **dict.fromkeys(
         (
             "Bypassed",
@@ -67,6 +67,7 @@ _HOME = {
     ),
     **dict.fromkeys(("Entry", "Record"), "entries"),
     **dict.fromkeys(("Appended", "Compacted", "Journal"), "journal"),
+    "ABSENT": "records",
     "Journals": "journals",
     "Lock": "lock",
 }

@@ -18,10 +18,9 @@ from landed.digest import sha256, sha256_of
 from landed.errors import NotLanded, OutcomeUnknown, from_os_error
 from landed.process import Owner
 from landed.publish import KEPT_XATTRS, XATTR, Replaced, publish, refuse_kind, temp_name
-from landed.records import Record, Write, base_of, counter_of
+from landed.records import ABSENT, LANDED, OUTSIDE, Absent, Record, Write, base_of, counter_of
 from landed.shelf import Shelf, State
 from landed.state import Store, make_directories, remove_directories, resolve, store_for
-from landed.values import ABSENT, LANDED, OUTSIDE, Absent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -23,10 +23,9 @@ from landed.errors import Corrupt, LandedError, LockTimeout, NotLanded, Refused
 from landed.inventory import START_AGAIN, kept_elsewhere, keys, load, load_unsettled, within
 from landed.lock import Lock
 from landed.publish import DEVICE, READ
-from landed.records import Write, counter_of
+from landed.records import OUTSIDE, Absent, Write, counter_of
 from landed.shelf import Shelf
 from landed.state import STORE_NAME, store_for, user_store
-from landed.values import OUTSIDE, Absent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

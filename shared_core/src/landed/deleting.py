@@ -9,7 +9,8 @@ from landed.errors import NotLanded, OutcomeUnknown, VerifyFailed, from_os_error
 from landed.landing import begin, check, land, settle, still_the_same
 from landed.memory import check_arguments
 from landed.publish import READ, failed_step
-from landed.values import ABSENT, Receipt
+from landed.records import ABSENT
+from landed.values import Receipt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

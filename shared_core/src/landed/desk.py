@@ -27,8 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from landed.artifact import Sight
     from landed.process import Owner
-    from landed.records import Record
-    from landed.values import Absent
+    from landed.records import Absent, Record
 
 
 class Desk:

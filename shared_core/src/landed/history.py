@@ -13,9 +13,8 @@ import os
 from landed import _fs, log
 from landed.artifact import Artifact
 from landed.errors import LandedError
-from landed.records import Record, Write, base_of, read_record
+from landed.records import OUTSIDE, Absent, Record, Write, base_of, read_record
 from landed.shelf import Shelf
-from landed.values import OUTSIDE, Absent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

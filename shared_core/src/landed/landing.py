@@ -15,10 +15,10 @@ from landed.lock import DEFAULT_TIMEOUT
 from landed.memory import READ_AGAIN, check_arguments, this_thread, unmet
 from landed.process import me
 from landed.publish import DEVICE, identity_of, publish, refuse_hard_link
-from landed.records import Record, Write, next_write
+from landed.records import ABSENT, LANDED, OUTSIDE, Absent, Record, Write, next_write
 from landed.shelf import State
 from landed.state import flush_ancestors
-from landed.values import ABSENT, LANDED, OUTSIDE, SEEN, Absent, Receipt, Snapshot, to_bytes
+from landed.values import SEEN, Receipt, Snapshot, to_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ import _thread
 from landed._fs import posix
 from landed.errors import Bypassed, LandedError, OutcomeUnknown, Refused, StaleWrite
 from landed.publish import LEVELS
-from landed.values import OUTSIDE, Absent, Any_, Receipt, Seen, Snapshot
+from landed.records import OUTSIDE, Absent
+from landed.values import Any_, Receipt, Seen, Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

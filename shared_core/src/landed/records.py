@@ -28,6 +28,24 @@ SEQUENCE_DIGITS: Final = 40
 
 ABSENT_DIGEST: Final = ""
 """The digest of a file that is not there."""
+LANDED: Final = "landed"
+"""Origin: the bytes are those of a write that landed made."""
+OUTSIDE: Final = "outside"
+"""Origin: something that does not use landed put them there, or removed the file."""
+
+
+class Absent:
+    """The type of `ABSENT`."""
+
+    def __repr__(self) -> str:
+        return "landed.ABSENT"
+
+    def __reduce__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT: Final = Absent()
+"""The version of a file that does not exist."""
 
 
 class Write:

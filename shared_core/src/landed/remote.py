@@ -20,9 +20,9 @@ from landed.engines import open_cell
 from landed.errors import LockTimeout, NotLanded, OutcomeUnknown, Refused, VerifyFailed
 from landed.memory import unmet
 from landed.publish import DEVICE, READ
-from landed.records import Write, counter_of, next_write
+from landed.records import ABSENT, LANDED, OUTSIDE, Absent, Write, counter_of, next_write
 from landed.retries import pauses, wait
-from landed.values import ABSENT, LANDED, OUTSIDE, Absent, Draft, Receipt, Snapshot, to_bytes
+from landed.values import Draft, Receipt, Snapshot, to_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from landed import _fs
 from landed.errors import NotLanded
 from landed.files import Files
 from landed.publish import XATTR
+from landed.records import ABSENT
 from landed.state import STORE_NAME, Store
-from landed.values import ABSENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

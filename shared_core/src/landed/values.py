@@ -9,24 +9,10 @@ if TYPE_CHECKING:
     import os
     from typing import Final, TypeAlias
 
+    from landed.records import Absent
+
     Path: TypeAlias = str | os.PathLike[str]
     Data: TypeAlias = bytes | bytearray | memoryview | str
-
-
-LANDED: Final = "landed"
-"""Origin: the bytes are those of a write that landed made."""
-OUTSIDE: Final = "outside"
-"""Origin: something that does not use landed put them there, or removed the file."""
-
-
-class Absent:
-    """The type of `ABSENT`."""
-
-    def __repr__(self) -> str:
-        return "landed.ABSENT"
-
-    def __reduce__(self) -> str:
-        return "ABSENT"
 
 
 class Any_:  # noqa: N801 - `Any` is taken
@@ -49,8 +35,6 @@ class Seen:
         return "SEEN"
 
 
-ABSENT: Final = Absent()
-"""The version of a file that does not exist."""
 ANY: Final = Any_()
 """`expect`: overwrite whatever is there, on purpose."""
 SEEN: Final = Seen()

@@ -6,7 +6,7 @@ import sys
 
 from landed import files
 from landed.cli import output
-from landed.values import OUTSIDE
+from landed.records import OUTSIDE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from time import monotonic
 
 from landed.errors import LandedError, OutcomeUnknown
-from landed.values import Absent
+from landed.records import Absent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

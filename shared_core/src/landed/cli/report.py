@@ -10,10 +10,10 @@ from landed.cli import output
 from landed.cli.scope import scope_of
 from landed.errors import Refused
 from landed.files import read, write
+from landed.records import ABSENT
 from landed.report.directory import files, journals, report
 from landed.report.model import BAD, DOUBT, GOOD
 from landed.report.page import MARK, render
-from landed.values import ABSENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

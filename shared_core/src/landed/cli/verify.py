@@ -10,7 +10,7 @@ from landed.cli.write import seconds
 from landed.errors import LandedError, VerifyFailed
 from landed.lock import DEFAULT_TIMEOUT
 from landed.publish import LEVELS, READ
-from landed.values import Absent
+from landed.records import Absent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from landed.engines import without_password
 from landed.errors import StaleWrite
 from landed.lock import DEFAULT_TIMEOUT
 from landed.publish import LEVELS, READ
-from landed.values import ABSENT, ANY, Absent
+from landed.records import ABSENT, Absent
+from landed.values import ANY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ Show what one session really wrote, each file held against the disk now.
 Exits with 1 when something is gone or changed. SESSION is the beginning of a session's id; without it,
 the session that acted last.
 """
-NO_SESSION: Final = "Start Claude Code; `landed-hook doctor` tells whether the hook is installed and works."
+NO_SESSION: Final = "Start Claude Code; if the hook is not in its settings yet, `landed-hook install` puts it there."
 """What to do before there is anything to show."""
 SHOWN: Final = 10
 """Writes and denials of one agent that are listed; ``--json`` has them all."""
