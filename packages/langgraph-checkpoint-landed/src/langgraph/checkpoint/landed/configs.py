@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from landed import Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from langchain_core.runnables import RunnableConfig
 
 
@@ -36,3 +38,14 @@ def namespace_of(config: RunnableConfig) -> str | None:
 def naming(thread: str, ns: str, id: str) -> RunnableConfig:
     """The config that addresses one checkpoint."""
     return {"configurable": {"thread_id": thread, "checkpoint_ns": ns, "checkpoint_id": id}}
+
+
+def ids_of(what: str, given: Sequence[str]) -> list[str]:
+    """The ids in an argument that takes several.
+
+    Raises:
+        TypeError: it is one string, of which each letter would count as an id. Nothing was read or written.
+    """
+    if isinstance(given, str):
+        raise TypeError(f"{what} is a sequence of ids, not one id")
+    return [str(each) for each in given]

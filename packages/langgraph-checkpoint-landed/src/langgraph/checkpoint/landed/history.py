@@ -389,6 +389,10 @@ class History:
         fields = self._checkpoint(stored)
         return fields.type, fields.body
 
+    def seed(self, seed: Typed | Stored | None) -> tuple[Typed | None, bool]:
+        """The serialized value to start from, or the checkpoint that has it inline, and which of the two."""
+        return (self.body(seed), True) if isinstance(seed, Stored) else (seed, False)
+
     def write(self, write: Write) -> Typed:
         fields = self.record(write.sequence, write.place)
         if not isinstance(fields, WritesRecord):

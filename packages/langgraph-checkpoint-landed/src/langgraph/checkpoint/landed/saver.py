@@ -25,7 +25,6 @@ from landed.aio import finish, finish_future, finish_short
 from landed.engines import is_address
 from langgraph.checkpoint.landed import ancestry, configs, conflicts, retention
 from langgraph.checkpoint.landed.conflicts import Head, Memory
-from langgraph.checkpoint.landed.history import Stored
 from langgraph.checkpoint.landed.listing import matching
 from langgraph.checkpoint.landed.locking import ThreadLock
 from langgraph.checkpoint.landed.putting import Draft
@@ -331,7 +330,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
         Raises:
             NotLanded, Corrupt: of one thread; those before it are done.
         """
-        runs = _several("run_ids", run_ids)
+        runs = configs.ids_of("run_ids", run_ids)
         for thread in sorted(self._threads.journals.names()) if runs else ():
             self._drop(thread, lambda history: retention.of_runs(history, self.serde.loads_typed, runs))
 
@@ -360,7 +359,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
             ValueError: there is no such strategy.
             NotLanded, Corrupt: of one thread; those before it are done.
         """
-        threads = _several("thread_ids", thread_ids)
+        threads = configs.ids_of("thread_ids", thread_ids)
         if strategy not in {"keep_latest", "delete"}:
             raise ValueError(f'strategy is "keep_latest" or "delete", not {strategy!r}')
         for thread in threads:
@@ -407,7 +406,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
         def look(history: History) -> dict[str, tuple[list[tuple[str, Typed]], Typed | None, bool]]:
             stored = history.find(ns, wanted)
             traced = ancestry.trace(history, ns, stored, channels) if stored is not None else {}
-            return {channel: (each.writes, *_seed(history, each.seed)) for channel, each in traced.items()}
+            return {channel: (each.writes, *history.seed(each.seed)) for channel, each in traced.items()}
 
         nothing: dict[str, tuple[list[tuple[str, Typed]], Typed | None, bool]] = {}
         found = self._threads.look(thread, look, nothing)
@@ -497,14 +496,3 @@ class LandedSaver(BaseCheckpointSaver[str]):
     ) -> Mapping[str, DeltaChannelHistory]:
         """As `get_delta_channel_history`."""
         return await finish(partial(self.get_delta_channel_history, config=config, channels=channels))
-
-
-def _several(what: str, given: Sequence[str]) -> list[str]:
-    if isinstance(given, str):
-        raise TypeError(f"{what} is a sequence of ids, not one id")
-    return [str(each) for each in given]
-
-
-def _seed(history: History, seed: Typed | Stored | None) -> tuple[Typed | None, bool]:
-    """The serialized value to start from, or the checkpoint that has it inline, and which of the two."""
-    return (history.body(seed), True) if isinstance(seed, Stored) else (seed, False)
