@@ -191,6 +191,11 @@ def calls(report: Report, directory: str, rounds: int) -> None:
                 os.unlink(each.path)
             if number >= 0:
                 progress.step()
+    tell_of_calls(report, times)
+
+
+def tell_of_calls(report: Report, times: dict[str, Times]) -> None:
+    """The table of what each kind of call took, and what is required of the hook's own."""
     base = statistics.median(times[NOTHING].cpu)
     rows = [
         [
