@@ -25,7 +25,7 @@ from landed.state import Store, make_directories, remove_directories, resolve, s
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Hashable
+    from collections.abc import Hashable
     from typing import Final
 
     from landed.lease import Lease
@@ -52,7 +52,7 @@ class Sight:
         replaced: what a write over it hands on.
     """
 
-    __slots__ = ("_data", "_digest", "_look", "replaced", "size", "status", "tag")
+    __slots__ = ("_again", "_data", "_digest", "replaced", "size", "status", "tag")
 
     def __init__(self, data: bytes, status: os.stat_result, replaced: Replaced) -> None:
         self.size = len(data)
@@ -61,15 +61,13 @@ class Sight:
         self.replaced = replaced
         self._data = data
         self._digest = ""
-        self._look: Callable[[], Sight | None] | None = None
+        self._again: Artifact | None = None
 
     @classmethod
-    def without_data(
-        cls, size: int, digest: str, status: os.stat_result, replaced: Replaced, look: Callable[[], Sight | None]
-    ) -> Sight:
-        """A sight of bytes that were not kept; `look` reads them again."""
+    def without_data(cls, size: int, digest: str, status: os.stat_result, replaced: Replaced, again: Artifact) -> Sight:
+        """A sight of bytes that were not kept; a look at `again` reads them anew."""
         sight = cls(b"", status, replaced)
-        sight.size, sight._digest, sight._look = size, digest, look
+        sight.size, sight._digest, sight._again = size, digest, again
         return sight
 
     @property
@@ -79,11 +77,11 @@ class Sight:
         Raises:
             NotLanded: they were not kept, and are not there any more.
         """
-        if self._look is not None:
-            again = self._look()
+        if self._again is not None:
+            again = self._again.look()
             if again is None or again.digest != self._digest:
-                raise NotLanded("the file changed while it was read", step="read")
-            self._data, self._look = again.data, None
+                raise NotLanded("the file changed while it was read", path=self._again.path, step="read")
+            self._data, self._again = again.data, None
         return self._data
 
     @property
@@ -213,7 +211,7 @@ class Artifact:
         if data is not None:
             sight = Sight(data, status, replaced)
         else:
-            again = Artifact(self.path, self.fs).look
+            again = Artifact(self.path, self.fs)
             sight = Sight.without_data(status.st_size, digest or "", status, replaced, again)
         version = own.decode("ascii", "replace").split(" ")[1:2]
         if version and own == self.tag_of(version[0], sight.digest):
