@@ -277,8 +277,9 @@ def test_bytes_that_were_not_kept_are_given_as_they_were_or_not_at_all(work: Pat
     assert other is not None
     assert same.data == b"a" * LARGE
     path.write_bytes(b"b" * LARGE)
-    with pytest.raises(landed.NotLanded, match="changed while it was read"):
+    with pytest.raises(landed.NotLanded, match="changed while it was read") as caught:
         _ = other.data
+    assert caught.value.path == str(path)
 
 
 def test_a_read_during_many_writes_is_never_torn_and_never_outside(files: Files, target: Path) -> None:

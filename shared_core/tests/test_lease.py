@@ -254,13 +254,3 @@ def test_who_asks_for_the_digest_alone_may_still_have_the_bytes(work: Path, size
         write = desk.landed(me())
         assert desk.sight.data == data
     assert landed.read(path).version == write.version
-
-
-def test_bytes_that_were_not_kept_and_changed_are_not_given(work: Path) -> None:
-    path = work / "plan.md"
-    path.write_bytes(b"x" * LARGE)
-    with Desk(str(path), "a", keeps=False) as desk:
-        assert desk.sight is not None
-        path.write_bytes(b"y" * LARGE)
-        with pytest.raises(landed.NotLanded, match="changed while it was read"):
-            desk.sight.data  # noqa: B018 - reading them is the test
