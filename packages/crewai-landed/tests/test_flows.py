@@ -18,7 +18,7 @@ from crewai.flow.persistence.base import FlowPersistence, _persistence_registry
 from pydantic import BaseModel
 
 from crewai_landed import LandedFlowPersistence, flows
-from landed import Journal, NotLanded, OutcomeUnknown, Refused, StaleWrite
+from landed import Journal, Journals, NotLanded, OutcomeUnknown, Refused, StaleWrite
 
 WHEN = datetime(2026, 1, 2, tzinfo=timezone.utc)
 
@@ -310,6 +310,18 @@ def test_flows_of_others_still_raise_what_crewai_raises(tmp_path: Path, store: L
 
     with pytest.raises(RuntimeError, match="State persistence failed: broken"):
         counter(Broken())().kickoff()
+
+
+def test_a_flow_whose_newest_records_are_gone_goes_on(store: LandedFlowPersistence, tmp_path: Path) -> None:
+    """What a crash has cut off was never acknowledged; its numbers are used up all the same."""
+    for n in range(3):
+        store.save_state("one", "m", {"n": n})
+    with Journals(tmp_path / "crew" / "flows").open("one") as journal:
+        journal.compact(lambda entry: entry.sequence == 1)
+        assert journal.tail == 3
+    assert store.load_state("one") == {"n": 0}
+    store.save_state("one", "m", {"n": 7})
+    assert store.load_state("one") == {"n": 7}
 
 
 # History.

@@ -142,7 +142,10 @@ class Journal:
 
     @property
     def tail(self) -> int:
-        """Sequence number of the last record, 0 when there is none; sees what other processes acknowledged."""
+        """Sequence number that was given last, 0 before the first; sees what other processes acknowledged.
+
+        Its record may be gone: compacted away, or cut off by a crash before it was acknowledged.
+        """
         self._check_open()
         return self._log.tail()
 

@@ -206,21 +206,24 @@ class LandedFlowPersistence(FlowPersistence):
     def _key(self, flow_uuid: str) -> _Key:
         return self.path, flow_uuid
 
+    def _tail(self, flow_uuid: str) -> int:
+        """The tail of a flow's journal: more than its newest record's number where a crash has cut off later ones."""
+        journal = _journals(self.path).find(flow_uuid)
+        return 0 if journal is None else journal.tail
+
     def _newest(self, flow_uuid: str, *kinds: int) -> tuple[int, Entry | None]:
         """The tail of a flow's journal, 0 when there is none, and its newest record of one of these kinds."""
+        tail = self._tail(flow_uuid)
         journal = _journals(self.path).find(flow_uuid)
-        if journal is None:
-            return 0, None
-        tail = 0
-        for entry in journal.read(newest_first=True):
-            tail = tail or entry.sequence
+        for entry in journal.read(newest_first=True) if journal is not None else ():
+            tail = max(tail, entry.sequence)  # it was appended meanwhile
             if entry.kind in kinds:
                 return tail, entry
         return tail, None
 
     def _append(self, flow_uuid: str, kind: int, content: dict[str, Any]) -> None:
         journals = _journals(self.path)
-        seen = _seen(self._key(flow_uuid), lambda: self._newest(flow_uuid)[0])
+        seen = _seen(self._key(flow_uuid), lambda: self._tail(flow_uuid))
         with seen.order:  # methods of one flow that run side by side save one after the other
             content |= {"saved_at": datetime.now(timezone.utc), "writer": _writer()}
             record = Record(states.encode(content).encode(), kind=kind)
