@@ -73,7 +73,7 @@ def test_ended_early(name: str, code: int, tmp_path: Path) -> None:
         soaking.send_signal(number)
         said, _ = soaking.communicate(timeout=120)
     assert len(writers) >= len(workloads.CORE)
-    assert soaking.returncode == code
+    assert soaking.returncode == code, said
     if number != signal.SIGKILL:
         result = json.loads(said)
         assert (result["ended by"], result["problems"]) == (number, [])

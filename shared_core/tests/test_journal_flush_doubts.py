@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 import landed
 from landed import _fs
+from landed.local.directory import TICK
 from landed.local.log import LocalLog
 
 
@@ -67,3 +69,26 @@ def test_old_segments_outlive_a_failed_flush_of_the_name_that_replaces_them(tmp_
         with contextlib.suppress(landed.OutcomeUnknown):  # as good: it has to be opened again
             journal.append([b"next"])
     assert before <= {entry.name for entry in path.glob("*.seg")}
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc to tell a directory's descriptor")
+def test_a_compaction_after_anothers_whose_flush_failed(tmp_path: Path) -> None:
+    """It finds the segment that the other one has put in place, although it has looked for leftovers before."""
+    path = tmp_path / "journal"
+
+    def refuse(_: landed.Entry) -> bool:
+        raise KeyError
+
+    with (
+        landed.Journal(path) as journal,
+        landed.Journal(path, log=LocalLog(str(path), fs=FailsAfterCompaction(path))) as other,
+    ):
+        for n in range(2):
+            journal.append([b"%d" % n])
+            with pytest.raises(KeyError):
+                journal.compact(refuse)  # so that the newest segment is empty, and not the only one
+        with pytest.raises(landed.OutcomeUnknown):
+            other.compact(lambda _: True)
+        time.sleep(2 * TICK)
+        journal.compact(lambda _: True)
+        assert [entry.data for entry in journal.read()] == [b"0", b"1"]
