@@ -17,7 +17,7 @@ from recording import Call, Recording, failing
 import landed
 from landed import NotLanded, OutcomeUnknown, _fs
 from landed.publish import put_in_place
-from landed.state import UNFLUSHED, flush_ancestors
+from landed.state import UNFLUSHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -482,32 +482,6 @@ def test_a_delete_that_was_left_unknown_is_settled_by_a_flush_of_its_own(
 def test_a_temp_file_that_is_gone_is_put_nowhere(work: Path, fs: Recording) -> None:
     with _fs.Directory(str(work), fs) as directory, pytest.raises(NotLanded):
         put_in_place(directory, "gone.tmp", "a", replace=False)
-
-
-# The store.
-
-
-def test_a_store_whose_name_cannot_be_flushed_is_not_used(fs: Recording, work: Path) -> None:
-    fs.before("fsync", failing(errno.EIO), on="/state")
-    with pytest.raises(NotLanded) as caught:
-        landed.Files(fs).write(work / "a", b"x")
-    assert (caught.value.step, caught.value.errno) == ("state", errno.EIO)
-    assert only(work) == []
-
-
-def test_a_store_that_cannot_be_looked_up_is_not_used(fs: Recording, work: Path) -> None:
-    fs.before("stat", failing(errno.EIO), on="/state/artifacts")
-    with pytest.raises(NotLanded) as caught:
-        landed.Files(fs).write(work / "a", b"x")
-    assert (caught.value.step, caught.value.errno) == ("state", errno.EIO)
-
-
-def test_a_new_name_that_may_not_be_flushed_is_an_error(fs: Recording, work: Path) -> None:
-    new = str(work / "new")
-    fs.before("open", failing(errno.EACCES), on="work", always=True)
-    with pytest.raises(PermissionError):
-        flush_ancestors(fs, new, [new])
-    flush_ancestors(fs, new)  # of somebody else's directories it is not asked
 
 
 def test_constants_name_what_the_system_answers() -> None:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
 
 import pytest
-from recording import Recording, disown
+from recording import Recording, disown, failing
 
-from landed import Refused, _fs, state
-from landed.state import Store, case_key, directory_mode, make_directories, resolve, store_for, user_store
+import landed
+from landed import NotLanded, Refused, _fs, state
+from landed.state import (
+    Store,
+    case_key,
+    directory_mode,
+    flush_ancestors,
+    make_directories,
+    resolve,
+    store_for,
+    user_store,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -146,6 +157,29 @@ def test_a_link_of_another_user_in_a_directory_for_all_is_not_followed(
     monkeypatch.setattr(_fs, "is_ours", lambda status: False)
     with pytest.raises(Refused, match="everybody keeps to their own"):
         resolve(link)
+
+
+def test_a_store_whose_name_cannot_be_flushed_is_not_used(fs: Recording, work: Path) -> None:
+    fs.before("fsync", failing(errno.EIO), on="/state")
+    with pytest.raises(NotLanded) as caught:
+        landed.Files(fs).write(work / "a", b"x")
+    assert (caught.value.step, caught.value.errno) == ("state", errno.EIO)
+    assert not os.listdir(work)
+
+
+def test_a_store_that_cannot_be_looked_up_is_not_used(fs: Recording, work: Path) -> None:
+    fs.before("stat", failing(errno.EIO), on="/state/artifacts")
+    with pytest.raises(NotLanded) as caught:
+        landed.Files(fs).write(work / "a", b"x")
+    assert (caught.value.step, caught.value.errno) == ("state", errno.EIO)
+
+
+def test_a_new_name_that_may_not_be_flushed_is_an_error(fs: Recording, work: Path) -> None:
+    new = str(work / "new")
+    fs.before("open", failing(errno.EACCES), on="work", always=True)
+    with pytest.raises(PermissionError):
+        flush_ancestors(fs, new, [new])
+    flush_ancestors(fs, new)  # of somebody else's directories it is not asked
 
 
 def test_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
