@@ -53,8 +53,6 @@ CONTENDED: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES})
 
 NO_XATTR: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 """What an extended-attribute call answers where the file system or the platform has none."""
-NO_SUCH_XATTR: Final = frozenset({errno.ENODATA, getattr(errno, "ENOATTR", errno.ENODATA)})
-"""What reading an extended attribute answers when the file does not have it."""
 
 KIND: Final = 0o170000
 """The bits of a mode that say what kind of file it is."""

@@ -26,8 +26,6 @@ HEADER_SIZE: Final = len(MAGIC) + 8 + 1 + 8 + 1
 SEQUENCE_DIGITS: Final = 40
 """Bytes in which a slot's first field, its sequence, certainly ends."""
 
-ABSENT_DIGEST: Final = ""
-"""The digest of a file that is not there."""
 LANDED: Final = "landed"
 """Origin: the bytes are those of a write that landed made."""
 OUTSIDE: Final = "outside"
