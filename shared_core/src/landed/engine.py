@@ -1,7 +1,7 @@
 """The engine seam: the storage that a journal needs, as one small interface.
 
 A journal knows records, batches, compare-and-swap and who waits for whom. A `Log` knows storage: it keeps batches in
-order, decides under its lock, and acknowledges what is durable and verified. Local files are one (`landed.segments`);
+order, decides under its lock, and acknowledges what is durable and verified. Local files are one (`landed.local.log`);
 whatever can append at a given tail, or refuse, can be another. File descriptors and paths end here.
 """
 

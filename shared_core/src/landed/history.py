@@ -1,6 +1,6 @@
 """What happened to a file, line by line: what landed, what did not, who was refused, and what came from outside.
 
-    for line in landed.history.history(store, key):
+    for line in landed.history.history(store, key, path):
         print(line.outcome, line.version, line.owner)
 
 `landed log` prints it, and `landed report` draws it.

@@ -1,6 +1,6 @@
 """What the log of a file says: each write that was begun, each that was refused; and how a refusal gets there.
 
-Apart from `landed.records`, which appends the line of each write: a write that nobody disputes reads no log.
+Apart from `landed.shelf`, which appends the line of each write: a write that nobody disputes reads no log.
 """
 
 from __future__ import annotations

@@ -14,8 +14,6 @@ PAUSE: Final = 0.05
 """Seconds before the first new try, about; each pause is drawn between none and twice the one before."""
 LONGEST_PAUSE: Final = 2.0
 """Seconds that a pause is at most, about."""
-
-
 SHOWN: Final = 1.0
 """Seconds from which a pause is told."""
 

@@ -18,4 +18,5 @@ conditional put is the compare-and-swap.
 | `compaction` | rewrite segments, then name them in the head |
 | `leases` | who owns a journal or a name alone: an object that its owner renews |
 | `collection` | many journals under one root |
+| `cell` | a whole file: one object, replaced by its ETag |
 """

@@ -18,7 +18,6 @@ from landed.errors import (
     LockTimeout,
     NotLanded,
     OutcomeUnknown,
-    Refused,
     VerifyFailed,
 )
 from landed.lock import DEFAULT_TIMEOUT
@@ -50,8 +49,6 @@ SEGMENTS_KEY: Final = "segments/"
 REMOVE: Final = "remove"
 GROUP_BYTES: Final = 8 << 20
 """Bytes that one put may carry, one larger batch excepted."""
-
-
 CONTENDED: Final = 0.1
 """Seconds between two tries of a step, at most about: a writer that appends all the time pauses not at all."""
 
@@ -451,7 +448,7 @@ class ObjectLog:
 
         try:
             self.replace(disown, monotonic() + 1.0, "close")
-        except (LandedError, Refused):
+        except LandedError:
             return  # the claim ends when it is not renewed
         finally:
             self._epoch = None

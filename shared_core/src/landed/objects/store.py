@@ -52,7 +52,6 @@ CLIENT: Final[ClientConfig] = {
 """Seconds that a request and a connection may take. Plain HTTP is for the endpoint that the environment names."""
 UNCHANGED: Final = "unchanged"
 """What `Store.get` gives when the object is still the one that the caller knows."""
-
 MISSING: Final = FileNotFoundError
 CONFLICT: Final = (AlreadyExistsError, PreconditionError)
 """The condition of a put was not met: the put did not happen."""
@@ -70,7 +69,7 @@ class Object:
 
     Attributes:
         data: its bytes.
-        tag: for `Store.replace`.
+        tag: for `Store.put`.
         modified: when it was written, in seconds since the epoch, by the store's clock.
     """
 
