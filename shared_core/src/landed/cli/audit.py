@@ -30,7 +30,6 @@ from landed.audit import (
 from landed.cli import output
 from landed.cli.scope import scope_of
 from landed.errors import LandedError
-from landed.publish import LEVELS, READ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
     """Add the command."""
     parser = output.add_command(subparsers, "audit", "every acknowledged write against the disk", DESCRIPTION)
     parser.add_argument("target", metavar="DIR", nargs="?", help="only this file, or the files below this directory")
-    parser.add_argument("--level", choices=LEVELS, default=READ, help="`device` reads past the page cache")
+    output.add_level(parser)
     parser.set_defaults(run=run)
 
 

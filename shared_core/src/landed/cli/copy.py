@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from landed.cli import output
-from landed.cli.write import seconds
 from landed.copying import copy_collection, copy_log
 from landed.engines import COLLECTION, JOURNAL, below, kind_of, open_collection, open_log, without_password
 from landed.errors import NotLanded, Refused
-from landed.lock import DEFAULT_TIMEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,13 +31,7 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
     parser = output.add_command(subparsers, "copy", "copy journals to another place or engine", DESCRIPTION)
     parser.add_argument("source", metavar="SRC", help="a directory or address with a journal, or with many")
     parser.add_argument("target", metavar="DST", help="a directory or address; empty, or begun by an earlier copy")
-    parser.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=seconds,
-        default=DEFAULT_TIMEOUT,
-        help=f"how long one step may take (default {DEFAULT_TIMEOUT:g})",
-    )
+    output.add_timeout(parser, "how long one step may take")
     parser.set_defaults(run=run)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from landed.cli import output
-from landed.cli.write import seconds
-from landed.lock import DEFAULT_TIMEOUT
 from landed.sharing import share
 from landed.state import directory_mode
 
@@ -27,13 +25,7 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
     """Add the command."""
     parser = output.add_command(subparsers, "init", "let a directory keep its own locks and records", DESCRIPTION)
     parser.add_argument("directory", metavar="DIR", help="an existing directory")
-    parser.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=seconds,
-        default=DEFAULT_TIMEOUT,
-        help=f"how long to wait for a file that is being written (default {DEFAULT_TIMEOUT:g})",
-    )
+    output.add_timeout(parser, "how long to wait for a file that is being written")
     parser.set_defaults(run=run)
 
 

@@ -10,15 +10,12 @@ import os
 from landed import inspection
 from landed.audit import command
 from landed.cli import output
-from landed.cli.write import seconds
 from landed.errors import Refused
 from landed.journal import Journal
 from landed.local.recovery import CRASH, TORN
 from landed.local.salvage import Salvaged, Skipped, salvage
 from landed.local.survey import Survey
 from landed.local.walk import BUSY
-from landed.lock import DEFAULT_TIMEOUT
-from landed.publish import LEVELS, READ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,18 +72,12 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
     one.add_argument("--records", action="store_true", help="list records as well, the oldest first")
     one.add_argument("--from", dest="start", metavar="SEQUENCE", type=int, default=1, help="where to begin the list")
     one.add_argument("--limit", metavar="N", type=_number, default=LIMIT, help=f"records to list (default {LIMIT})")
-    _add_level(_add(commands, "verify", "whether it is whole", VERIFY, _verify))
+    output.add_level(_add(commands, "verify", "whether it is whole", VERIFY, _verify))
     one = _add(commands, "compact", "give back the space it does not need", COMPACT, _compact)
-    one.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=seconds,
-        default=DEFAULT_TIMEOUT,
-        help=f"how long to wait for writers and other compactions (default {DEFAULT_TIMEOUT:g})",
-    )
+    output.add_timeout(one, "how long to wait for writers and other compactions")
     one = _add(commands, "salvage", "copy what still reads of a damaged one", SALVAGE, _salvage)
     one.add_argument("output", metavar="OUT", help="the new journal's directory; must not exist")
-    _add_level(one)
+    output.add_level(one)
 
 
 def _add(commands: Any, name: str, summary: str, description: str, run: Any) -> argparse.ArgumentParser:  # noqa: ANN401
@@ -111,10 +102,6 @@ def _on_a_directory(run: Callable[[argparse.Namespace], int]) -> Callable[[argpa
             raise Refused("there is no such directory", path=path, step="open", hint=hint) from error
 
     return named
-
-
-def _add_level(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--level", choices=LEVELS, default=READ, help="`device` reads past the page cache")
 
 
 def _number(text: str) -> int:

@@ -9,7 +9,9 @@ import sys
 from datetime import datetime, timezone
 from time import monotonic
 
-from landed.errors import LandedError, OutcomeUnknown
+from landed.errors import Corrupt, LandedError, OutcomeUnknown
+from landed.lock import DEFAULT_TIMEOUT
+from landed.publish import LEVELS, READ
 from landed.records import Absent
 
 TYPE_CHECKING = False
@@ -71,6 +73,30 @@ def add_command(
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
+
+
+def add_level(parser: argparse.ArgumentParser) -> None:
+    """The option that says how bytes are proved."""
+    parser.add_argument("--level", choices=LEVELS, default=READ, help="`device` reads past the page cache")
+
+
+def add_timeout(parser: argparse.ArgumentParser, what: str) -> None:
+    """The option that says how long; `what` says what for."""
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=DEFAULT_TIMEOUT,
+        help=f"{what} (default {DEFAULT_TIMEOUT:g})",
+    )
+
+
+def seconds(text: str) -> float:
+    """A number of seconds, for argparse."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return value
 
 
 # For machines.
@@ -159,17 +185,17 @@ def survive_any_name() -> None:
             reconfigure(errors="backslashreplace")
 
 
-def shown(path: str) -> str:
-    """A path on one line: control characters, which could fool a terminal, as escapes."""
+def shown(text: str) -> str:
+    """A path, or other text from outside, on one line: control characters, which could fool a terminal, as escapes."""
     return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in path
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in text
     )
 
 
 def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:
     """`text` in a colour of `COLOURS`, where the stream is a terminal and NO_COLOR is not set."""
-    shown: TextIO = stream or sys.stdout
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not shown.isatty():
+    out: TextIO = stream or sys.stdout
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not out.isatty():
         return text
     return f"\033[{COLOURS[colour]}m{text}\033[0m"
 
@@ -301,8 +327,6 @@ def fail(args: argparse.Namespace, error: LandedError, next_step: str = "") -> i
 
 def exit_code(error: LandedError) -> int:
     """`BAD_NEWS` where the error says what state things are in, `CANNOT_TELL` where it says that this is unknown."""
-    from landed.errors import Corrupt
-
     return CANNOT_TELL if isinstance(error, (OutcomeUnknown, Corrupt)) else BAD_NEWS
 
 

@@ -6,10 +6,7 @@ import sys
 
 from landed import files
 from landed.cli import output
-from landed.cli.write import seconds
 from landed.errors import LandedError, VerifyFailed
-from landed.lock import DEFAULT_TIMEOUT
-from landed.publish import LEVELS, READ
 from landed.records import Absent
 
 TYPE_CHECKING = False
@@ -27,14 +24,8 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
     """Add the command."""
     parser = output.add_command(subparsers, "verify", "compare files with their last acknowledged write", DESCRIPTION)
     parser.add_argument("paths", metavar="PATH", nargs="+", help="the files to verify")
-    parser.add_argument("--level", choices=LEVELS, default=READ, help="`device` reads past the page cache")
-    parser.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=seconds,
-        default=DEFAULT_TIMEOUT,
-        help=f"how long to wait for a writer (default {DEFAULT_TIMEOUT:g})",
-    )
+    output.add_level(parser)
+    output.add_timeout(parser, "how long to wait for a writer")
     parser.set_defaults(run=run)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 
@@ -10,13 +9,13 @@ from landed import _fs, files
 from landed.cli import output
 from landed.engines import without_password
 from landed.errors import StaleWrite
-from landed.lock import DEFAULT_TIMEOUT
 from landed.publish import LEVELS, READ
 from landed.records import ABSENT, Absent
 from landed.values import ANY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
     from typing import Any
 
     from landed.values import Expect
@@ -53,22 +52,8 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
         default=READ,
         help="how to prove it: read the bytes back (the default), or read them past the page cache",
     )
-    parser.add_argument(
-        "--timeout",
-        metavar="SECONDS",
-        type=seconds,
-        default=DEFAULT_TIMEOUT,
-        help=f"how long to wait for another writer of the same file (default {DEFAULT_TIMEOUT:g})",
-    )
+    output.add_timeout(parser, "how long to wait for another writer of the same file")
     parser.set_defaults(run=run)
-
-
-def seconds(text: str) -> float:
-    """A number of seconds, for argparse."""
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from html import escape
 from time import gmtime, strftime
 from typing import TYPE_CHECKING
 
+from landed.cli.output import shown
 from landed.report.model import BAD, DOUBT, GOOD, KINDS, LANDED, LOST, REFUSED, TOLD
 from landed.report.style import STYLE
 
@@ -145,8 +146,7 @@ def text(words: str) -> str:
     """Any text, as it may stand in the page."""
     if len(words) > TEXT_LIMIT:
         words = f"{words[: TEXT_LIMIT // 2]} ... {words[-TEXT_LIMIT // 2 :]}"
-    plain = (char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in words)
-    return escape("".join(plain))
+    return escape(shown(words))
 
 
 def _clock(at: float) -> str:
