@@ -223,7 +223,6 @@ def requests_of(report: Report, directory: str, history: int) -> None:
 
 def chat_bytes(directory: str) -> tuple[int, int]:
     """The bytes that a chat which grows by 1 KB a step leaves, in objects and in files."""
-    from landed.objects.address import Address
     from landed.objects.store import Store
 
     local = os.path.join(directory, "chat")
@@ -234,7 +233,7 @@ def chat_bytes(directory: str) -> tuple[int, int]:
             for _ in range(CHAT):
                 messages.append(os.urandom(MESSAGE // 2).hex())
                 thread.put({"messages": list(messages)})
-    objects = sum(size for _, size, _ in Store(Address("s3://bucket/chat")).list(""))
+    objects = sum(size for _, size, _ in Store("s3://bucket/chat").list(""))
     files = sum(
         os.stat(os.path.join(above, name)).st_blocks * 512 for above, _, names in os.walk(local) for name in names
     )

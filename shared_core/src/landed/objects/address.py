@@ -8,40 +8,32 @@ from __future__ import annotations
 
 from urllib.parse import quote, unquote, urlsplit
 
+from landed.engines import OBJECTS
 from landed.errors import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-SCHEMES: Final = ("s3", "gs", "az")
 PREFIX_LIMIT: Final = 700
 """Bytes of a prefix: a key has at most 1,024, and landed adds less than 200."""
 
 
-class Address:
-    """A journal's place, taken apart.
-
-    Attributes:
-        url: what the store is opened with.
-        shown: the address for messages.
+def canonical(url: str) -> str:
+    """The one spelling of an address, for messages as well: there is no secret in it.
 
     Raises:
         Refused: it is not such an address.
     """
-
-    __slots__ = ("shown", "url")
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in SCHEMES or not parts.hostname:
-            raise _refused(f"it does not begin with {'://, '.join(SCHEMES)}:// and a bucket")
-        if "@" in parts.netloc or parts.query or parts.fragment:
-            raise _refused("it has credentials or options in it, which belong in the environment")
-        prefix = unquote(parts.path).strip("/")
-        if len(prefix.encode()) > PREFIX_LIMIT or any(part in {"", ".", ".."} for part in prefix.split("/") if prefix):
-            raise _refused(f"a prefix has at most {PREFIX_LIMIT} bytes, and no empty part, '.' or '..'")
-        self.url = self.shown = f"{parts.scheme}://{parts.netloc}" + (f"/{quote(prefix)}" if prefix else "")
+    parts = urlsplit(url)
+    if parts.scheme not in OBJECTS or not parts.hostname:
+        raise _refused(f"it does not begin with {'://, '.join(OBJECTS)}:// and a bucket")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise _refused("it has credentials or options in it, which belong in the environment")
+    prefix = unquote(parts.path).strip("/")
+    if len(prefix.encode()) > PREFIX_LIMIT or any(part in {"", ".", ".."} for part in prefix.split("/") if prefix):
+        raise _refused(f"a prefix has at most {PREFIX_LIMIT} bytes, and no empty part, '.' or '..'")
+    return f"{parts.scheme}://{parts.netloc}" + (f"/{quote(prefix)}" if prefix else "")
 
 
 def _refused(what: str) -> Refused:

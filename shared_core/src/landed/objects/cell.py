@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from landed.cell import Held, Unsure
 from landed.errors import NotLanded, Refused
-from landed.objects.address import Address
+from landed.objects.address import canonical
 from landed.objects.probe import prove
 from landed.objects.store import CONFLICT, ERRORS, FINAL, Object, Store, words
 
@@ -25,10 +25,10 @@ class ObjectCell:
     """
 
     def __init__(self, url: str, timeout: float) -> None:
-        folder, _, self._key = Address(url).url.rpartition("/")
+        folder, _, self._key = canonical(url).rpartition("/")
         if folder.endswith("/"):  # what is left is the scheme, and the key the bucket
             raise Refused("the address names a bucket", path=url, step="path", hint="Name an object in it.")
-        self._store = Store(Address(folder))
+        self._store = Store(folder)
         self.name = f"{self._store.shown}/{self._key}"
         prove(self._store, timeout)
 

@@ -15,7 +15,6 @@ from landed.digest import sha256
 from landed.engine import stale
 from landed.errors import Corrupt, NotLanded, OutcomeUnknown
 from landed.lock import DEFAULT_TIMEOUT
-from landed.objects.address import Address
 from landed.objects.leases import ObjectMutex
 from landed.objects.log import REMOVE, ObjectLog
 from landed.objects.probe import prove
@@ -53,7 +52,7 @@ class ObjectCollection:
     """
 
     def __init__(self, url: str, *, max_bytes: int | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
-        self._store = Store(Address(url))
+        self._store = Store(url)
         self.name = self._store.shown
         self._max_bytes = max_bytes
         self._timeout = timeout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from time import monotonic, time
 
 from landed.errors import LandedError, NotLanded, StaleWrite
@@ -52,18 +51,11 @@ def merge(objects: Objects, head: Head) -> None:
             return
         frames += part
     try:
-        merged = _write(objects, head, frames, monotonic())
+        merged = objects.write(head, frames, monotonic())
     except NotLanded:
         return
     head.segments[-len(small) :] = [merged]
     head.garbage += [(listed.id, time()) for listed in small]
-
-
-def _write(objects: Objects, head: Head, frames: list[Frame], deadline: float) -> Listed:
-    segment = f"{frames[0].sequence:020d}-{os.urandom(6).hex()}"
-    objects.write(head, segment, frames, deadline)
-    objects.keep(segment, frames)
-    return Listed.of(segment, frames)
 
 
 def sweep(objects: Objects, head: Head) -> list[str]:
@@ -146,7 +138,7 @@ def _settle(log: ObjectLog) -> Head:
     seen = known.head if known is not None else Head("")  # removed: it cannot be replaced
     swept = sweep(objects, seen)
     settled = [(frame.nonce, *frame.position) for frame in seen.frames]
-    moved = [_write(objects, seen, seen.frames, monotonic() + objects.timeout)] if settled else []
+    moved = [objects.write(seen, seen.frames, monotonic() + objects.timeout)] if settled else []
 
     def change(head: Head) -> None:
         head.garbage = [each for each in head.garbage if each[0] not in swept]
@@ -167,7 +159,7 @@ def _rewritten(objects: Objects, head: Head, rewrite: Rewrite) -> list[Listed]:
 
     def flush() -> None:
         if pending:
-            new.append(_write(objects, head, [*pending], monotonic() + objects.timeout))
+            new.append(objects.write(head, [*pending], monotonic() + objects.timeout))
             pending.clear()
 
     for listed in head.segments:

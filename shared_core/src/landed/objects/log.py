@@ -22,7 +22,6 @@ from landed.errors import (
 )
 from landed.lock import DEFAULT_TIMEOUT
 from landed.objects import compaction
-from landed.objects.address import Address
 from landed.objects.group import Group
 from landed.objects.head import FRAME, Head, Listed
 from landed.objects.leases import LEASE, Renewal
@@ -69,7 +68,7 @@ class ObjectLog:
     """
 
     def __init__(self, url: str, *, max_bytes: int | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
-        store = Store(Address(url))
+        store = Store(url)
         prove(store, timeout)
         objects = Objects(store, HEAD_KEY, SEGMENTS_KEY, timeout)
         known = objects.load() or objects.create(None)
@@ -85,7 +84,7 @@ class ObjectLog:
     @staticmethod
     def exists(url: str) -> bool:
         """Whether there is a journal at an address; makes none."""
-        return Objects(Store(Address(url)), HEAD_KEY, SEGMENTS_KEY, DEFAULT_TIMEOUT).load() is not None
+        return Objects(Store(url), HEAD_KEY, SEGMENTS_KEY, DEFAULT_TIMEOUT).load() is not None
 
     def _begin(self, objects: Objects, known: Known, name: str, max_bytes: int | None) -> None:
         self.name = name
@@ -199,14 +198,12 @@ class ObjectLog:
         head = group.head
         if len(head.frames) <= INLINE_BATCHES and sum(frame.size for frame in head.frames) <= INLINE_BYTES:
             return None
-        segment = f"{head.frames[0].sequence:020d}-{os.urandom(6).hex()}"
         frames, head.frames = head.frames, []
-        self.objects.write(head, segment, frames, deadline)
-        self.objects.keep(segment, frames)
-        head.segments.append(Listed.of(segment, frames))
+        listed = self.objects.write(head, frames, deadline)
+        head.segments.append(listed)
         compaction.merge(self.objects, head)
         compaction.sweep(self.objects, head)
-        return segment
+        return listed.id
 
     def _discard(self, head: Head, segment: str | None) -> None:
         if segment is not None:

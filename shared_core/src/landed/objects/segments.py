@@ -8,7 +8,7 @@ from collections import OrderedDict
 from time import monotonic
 
 from landed.errors import Corrupt, NotLanded
-from landed.objects.head import Head, decode_segment, encode_segment
+from landed.objects.head import Head, Listed, decode_segment, encode_segment
 from landed.objects.store import CONFLICT, ERRORS, FINAL, UNCHANGED, Object
 from landed.retries import pauses
 
@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-    from landed.objects.head import Frame, Listed
+    from landed.objects.head import Frame
     from landed.objects.store import Store, Tag
 
 KEPT_BYTES: Final = 16 << 20
@@ -127,7 +127,7 @@ class Objects:
         if not isinstance(held, Object):
             return None
         frames = decode_segment(held.data, head.incarnation, listed, f"{self.store.shown}/{key}")
-        self.keep(listed.id, frames)
+        self._keep(listed.id, frames)
         return frames
 
     def find(self, head: Head, sequence: int) -> Frame | None:
@@ -138,20 +138,20 @@ class Objects:
             frames = self.frames(head, listed) if listed is not None else None
         return next((frame for frame in frames or () if frame.sequence == sequence), None)
 
-    def keep(self, id: str, frames: list[Frame]) -> None:  # noqa: A002 - its name
-        """Remember a segment."""
+    def _keep(self, id: str, frames: list[Frame]) -> None:  # noqa: A002 - its name
         with self._guard:
             self._kept[id] = frames
             while len(self._kept) > 1 and sum(_size(each) for each in self._kept.values()) > KEPT_BYTES:
                 self._kept.popitem(last=False)
 
-    def write(self, head: Head, id: str, frames: list[Frame], deadline: float) -> None:  # noqa: A002 - its name
-        """Put a segment, which no head names yet, and read it back: what it holds may leave the head then.
+    def write(self, head: Head, frames: list[Frame], deadline: float) -> Listed:
+        """Put a new segment, which no head names yet, and read it back: what it holds may leave the head then.
 
         Raises:
             NotLanded: it may or may not be there.
         """
-        key, data = self.folder(head) + id, encode_segment(head.incarnation, frames)
+        segment = f"{frames[0].sequence:020d}-{os.urandom(6).hex()}"
+        key, data = self.folder(head) + segment, encode_segment(head.incarnation, frames)
         what = "a segment could not be put"
         for pause in pauses(deadline):
             try:
@@ -171,7 +171,9 @@ class Objects:
                     step="verify",
                     hint="See what else writes there.",
                 )
-            return
+            self._keep(segment, frames)
+            return Listed.of(segment, frames)
+        raise AssertionError  # the last pause is None
 
     def discard(self, head: Head, ids: list[str]) -> bool:
         """Delete segments that no head names; whether they are gone. What stays costs space and nothing else."""

@@ -10,6 +10,7 @@ import os
 import re
 
 from landed.errors import LandedError, NotLanded, OutcomeUnknown, Refused
+from landed.objects.address import canonical
 from landed.retries import pauses, wait
 
 try:
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from typing import Any, Final, Literal, TypeAlias, TypeVar
 
     from obstore.store import ClientConfig
-
-    from landed.objects.address import Address
 
     Result = TypeVar("Result")
     Tag: TypeAlias = dict[str, str]
@@ -85,15 +84,15 @@ class Store:
     """The objects under an address.
 
     Raises:
-        Refused: there is no such store, or this process was forked from one that had one open.
+        Refused: the address is none, there is no such store, or this process was forked from one that had one open.
     """
 
-    def __init__(self, address: Address) -> None:
-        self.shown = address.shown
+    def __init__(self, url: str) -> None:
+        self.shown = canonical(url)
         self._client: Any = None
         _check_fork(self.shown)
         try:
-            self._client = from_url(address.url, client_options=CLIENT, retry_config={"max_retries": 0})
+            self._client = from_url(self.shown, client_options=CLIENT, retry_config={"max_retries": 0})
         except ERRORS as error:
             raise self.failed(Refused, error, "the store cannot be opened", "open") from error
 
