@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from model import play, plays
 
 import landed
-from crewai_landed import LandedStorage, names, records, storage, store, table
+from crewai_landed import LandedStorage, dictionary, records, storage, store, table
 from landed import entries
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def a_hole_keeps_its_scope(patch: pytest.MonkeyPatch) -> None:
 
 
 def codes_are_never_given_back(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(names.Names, "give_back", lambda self, code: None)
+    patch.setattr(dictionary.Dictionary, "give_back", lambda self, code: None)
 
 
 def another_dimension_is_accepted(patch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from crewai_landed.names import Names
+from crewai_landed.dictionary import Dictionary
 from crewai_landed.records import (
     COMPACTED,
     FORGOTTEN,
@@ -83,22 +83,22 @@ class _Column:
     """The values of one metadata key, a code for each row."""
 
     def __init__(self, rows: int) -> None:
-        self.names: Names[tuple[str, Any]] = Names()
+        self.dictionary: Dictionary[tuple[str, Any]] = Dictionary()
         self.codes = np.zeros(rows, np.int32)
 
     def take(self, value: object) -> int:
         """The code of a value, for one more row. Lists and dicts have no hash: their JSON stands for them."""
         if isinstance(value, (list, dict)):
-            return self.names.take((_JSON, json.dumps(value, sort_keys=True)))
-        return self.names.take((_PLAIN, value))
+            return self.dictionary.take((_JSON, json.dumps(value, sort_keys=True)))
+        return self.dictionary.take((_PLAIN, value))
 
     def holding(self, value: object, count: int) -> NDArray[np.bool_]:
         """Which of the first rows have a value that equals this one."""
         if isinstance(value, (list, dict)):
-            wanted = self.names.where(lambda name: name[0] == _JSON and json.loads(name[1]) == value)
+            wanted = self.dictionary.where(lambda known: known[0] == _JSON and json.loads(known[1]) == value)
             return wanted[self.codes[:count]]
         try:
-            code = self.names.find((_PLAIN, value))
+            code = self.dictionary.find((_PLAIN, value))
         except TypeError:  # something else without a hash, which JSON does not have
             code = -1
         matching: NDArray[np.bool_] = self.codes[:count] == code
@@ -122,8 +122,8 @@ class Table:
         self._rows: dict[str, int] = {}
         self._ids: list[str] = []
         self._texts: list[bytes] = []
-        self._scopes: Names[str] = Names()
-        self._tags: Names[tuple[str, ...]] = Names()
+        self._scopes: Dictionary[str] = Dictionary()
+        self._tags: Dictionary[tuple[str, ...]] = Dictionary()
         self._metadata: dict[str, _Column] = {}
         self._matrix = np.empty((0, 0), np.float32)
         self._created = np.empty(0, np.int64)
@@ -137,6 +137,10 @@ class Table:
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    @property
+    def _columns(self) -> tuple[NDArray[Any], ...]:
+        return self._created, self._accessed, self._sequence, self._scope, self._tag, self._square
 
     # Applying the journal.
 
@@ -241,7 +245,7 @@ class Table:
         self._scopes.give_back(int(self._scope[row]))
         self._tags.give_back(int(self._tag[row]))
         for column in self._metadata.values():
-            column.names.give_back(int(column.codes[row]))
+            column.dictionary.give_back(int(column.codes[row]))
         if not np.isposinf(self._square[row]):
             self._vectors -= 1
 
@@ -254,7 +258,7 @@ class Table:
     def _grow(self, rows: int) -> None:
         size = max(SMALLEST, rows + rows // GROWTH)
         # In place, where the allocator can: a copy would need the memory twice. No view of a column outlives a call.
-        for column in (self._created, self._accessed, self._sequence, self._scope, self._tag, self._square):
+        for column in self._columns:
             column.resize(size, refcheck=False)
         for each in self._metadata.values():
             each.codes.resize(size, refcheck=False)
@@ -275,7 +279,7 @@ class Table:
         left = len(self) - len(gone)
         holes = gone[gone < left]
         movers = np.flatnonzero(~mask[left:]) + left
-        for column in (self._created, self._accessed, self._sequence, self._scope, self._tag, self._square):
+        for column in self._columns:
             column[holes] = column[movers]
         for each in self._metadata.values():
             each.codes[holes] = each.codes[movers]
