@@ -25,7 +25,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from lab import disk, workloads
-from lab.child import in_a_child
+from lab.child import in_a_child, run_module
 from lab.log import FLUSH, WRITE, entries
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from lab.workloads import Mark, Workload
 
-HERE = Path(__file__).parent
 STEPS = 8
 GUARD = 600
 """Seconds after which a series hangs."""
@@ -243,17 +242,9 @@ def series(
     kind: str, name: str, request: str, stride: int, path: str = "", *, until_bad: bool = False
 ) -> dict[str, Any]:
     """A series in a process of its own; `path` is what it imports landed from, "" for where it is installed."""
-    command = [sys.executable, "-m", "lab.bad_disk", "--fs", kind, "--workload", name, "--series", request]
-    environment = {**os.environ, "PYTHONPATH": path}
-    ran = subprocess.run(
-        [*command, "--stride", str(stride), *(["--until-bad"] if until_bad else [])],
-        cwd=HERE.parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=GUARD,
-        check=False,
-    )
+    words = ["--fs", kind, "--workload", name, "--series", request, "--stride", stride]
+    words += ["--until-bad"] if until_bad else []
+    ran = run_module("lab.bad_disk", *words, guard=GUARD, PYTHONPATH=path)
     if ran.returncode != 0:
         return {"counts": {}, "problems": [f"the series died: {ran.stderr[-1500:]}"]}
     return json.loads(ran.stdout)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -23,14 +22,13 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from lab import disk, images, workloads
-from lab.child import in_a_child
+from lab.child import in_a_child, run_module
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lab.images import Mark, State
 
-HERE = Path(__file__).parent
 ROUND = 60
 """States of one round."""
 DEEP = 20
@@ -81,17 +79,9 @@ class Round:
         bench.start_device()
         bench.mount(bench.disk)
         bench.order(**self.orders)
-        command = [sys.executable, "-m", "lab.subject", self.name, str(bench.mountpoint), str(bench.marks)]
-        environment = {**os.environ, "PYTHONPATH": os.environ.get("LAB_SUBJECT_PATH", "")}
-        ran = subprocess.run(
-            [*command, str(self.seed), str(self.work.steps)],
-            cwd=HERE.parent,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=GUARD,
-            check=False,
-        )
+        words = (self.name, bench.mountpoint, bench.marks, self.seed, self.work.steps)
+        path = os.environ.get("LAB_SUBJECT_PATH", "")
+        ran = run_module("lab.subject", *words, guard=GUARD, PYTHONPATH=path)
         if ran.returncode != 0:
             self.problems.append(f"the workload failed: {ran.stderr[-1500:]}")
         bench.unmount()
@@ -158,18 +148,9 @@ class Round:
 
 def one_round(kind: str, name: str, seed: int, states: int, orders: str, path: str) -> dict[str, Any]:
     """A round in a process of its own; `path` is what it imports landed from, "" for where it is installed."""
-    command = [sys.executable, "-m", "lab.crash", "--round", "--fs", kind, "--workload", name]
-    environment = {**os.environ, "LAB_SUBJECT_PATH": path}
+    words = ("--round", "--fs", kind, "--workload", name, "--seed", seed, "--states", states, "--orders", orders)
     started = time.monotonic()
-    ran = subprocess.run(
-        [*command, "--seed", str(seed), "--states", str(states), "--orders", orders],
-        cwd=HERE.parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=GUARD,
-        check=False,
-    )
+    ran = run_module("lab.crash", *words, guard=GUARD, LAB_SUBJECT_PATH=path)
     if ran.returncode != 0:
         return {"counts": {}, "problems": [f"round {seed} on {kind} died: {ran.stderr[-1500:]}"], "seconds": 0}
     return {**json.loads(ran.stdout), "seconds": time.monotonic() - started}

@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -27,12 +26,11 @@ from typing import TYPE_CHECKING, Any
 from injection import HARMLESS, STORAGE, strace, why_not
 
 from lab import workloads
-from lab.child import in_a_child
+from lab.child import in_a_child, run_module
 
 if TYPE_CHECKING:
     from lab.workloads import Mark
 
-HERE = Path(__file__).parent
 GUARD = 120
 """Seconds after which a process hangs."""
 SEED = 3
@@ -86,22 +84,13 @@ class Victim:
         (directory / "work").mkdir(parents=True)
         marks = directory / "marks"
         marks.touch()
-        command = [sys.executable, "-m", "lab.subject", self.name, str(directory / "work"), str(marks)]
         environment = {
-            **os.environ,
             "PYTHONPATH": self.path,
             "PYTHONHASHSEED": "0",
             "LANDED_STATE_DIR": str(directory / "work" / "state"),
         }
-        ran = subprocess.run(
-            [*tracer, *command, str(SEED), str(STEPS)],
-            cwd=HERE.parent,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=GUARD,
-            check=False,
-        )
+        words = (self.name, directory / "work", marks, SEED, STEPS)
+        ran = run_module("lab.subject", *words, guard=GUARD, before=tracer, **environment)
         assert ran.returncode in {0, -signal.SIGKILL}, ran.stderr[-1500:]
         return ran.returncode, [json.loads(line) for line in marks.read_text().splitlines()]
 
