@@ -49,4 +49,4 @@ def test_bug(name: str, seen: dict[str, Future[matrix.Row]]) -> None:
 
 
 def test_table_in_the_page_is_what_was_recorded() -> None:
-    assert matrix.written() == matrix.table(RECORDED)
+    assert matrix.PLACE.read() == matrix.table(RECORDED)

@@ -9,12 +9,12 @@ import pytest
 from lab import survival, workloads
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from lab.pages import Place
 
 
-@pytest.mark.parametrize("page", survival.PAGES, ids=lambda page: page.name)
-def test_table_is_what_was_recorded(page: Path) -> None:
-    assert survival.written(page) == survival.table(json.loads(survival.RECORDED.read_text()))
+@pytest.mark.parametrize("place", survival.PLACES, ids=lambda place: place.page.name)
+def test_table_is_what_was_recorded(place: Place) -> None:
+    assert place.read() == survival.table(json.loads(survival.RECORDED.read_text()))
 
 
 def test_nothing_of_landed_is_lost() -> None:

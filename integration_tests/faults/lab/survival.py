@@ -4,7 +4,7 @@
 
 Every row is driven through the same workloads (`lab.workloads`) and judged by the same rule: what was acknowledged is
 there, whole, and what is there was put there. Of a peer that raises an error, either outcome is taken. With --write
-what was tried takes its place in `RECORDED`, and the table of all that is recorded there in each of `PAGES`.
+what was tried takes its place in `RECORDED`, and the table of all that is recorded there in each of `PLACES`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from lab import bad_disk, crash, kill, rivals, workloads
+from lab.pages import Place
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
-PAGES = [ROOT / "README.md", ROOT / "docs" / "explanation" / "what-survives-what.md"]
+PLACES = [
+    Place(ROOT / page, "<!-- survival: python -m lab.survival -->", "<!-- end of survival -->")
+    for page in ("README.md", "docs/explanation/what-survives-what.md")
+]
+"""Where the table stands."""
 RECORDED = HERE.parent / "survival.json"
 STORES = {
     "files": "whole files",
@@ -45,7 +50,6 @@ SQLite maps its index, and of a store that asks to be repaired by hand: nothing 
 PATIENCE = 300
 """Seconds for all trials of a cell with failing requests. After an error SQLite may wait for a lock for very long."""
 SEED = 7
-BEGIN, END = "<!-- survival: python -m lab.survival -->", "<!-- end of survival -->"
 
 
 def _counts(bad: int, trials: int, problems: list[str]) -> list[int]:
@@ -126,18 +130,6 @@ def _cell(counts: list[int] | str | None, column: str) -> str:
     return f"{words}, {stuck} stuck" if stuck else words
 
 
-def write(page: Path, text: str) -> None:
-    """Put `text` between the marks of `page`."""
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
-
-
-def written(page: Path) -> str:
-    """What stands between the marks of `page`."""
-    return page.read_text().partition(BEGIN)[2].partition(END)[0].strip()
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lab.survival", description=__doc__.partition("\n")[0])
     parser.add_argument("--store", nargs="+", choices=[*STORES], default=[*STORES])
@@ -162,8 +154,8 @@ def main() -> int:
             RECORDED.write_text(json.dumps(recorded, indent=1) + "\n")
     print(json.dumps(recorded) if options.json else table(recorded))
     if options.write:
-        for page in PAGES:
-            write(page, table(recorded))
+        for place in PLACES:
+            place.write(table(recorded))
     return 0
 
 
