@@ -26,7 +26,7 @@ _CONTROLS = re.compile(r"\x1b(\[[0-9;?<>=]*[A-Za-z]|\][^\x07]*\x07|[()][A-B0])")
 class Terminal:
     """An interactive session, from its start to the end of the block."""
 
-    def __init__(self, claude: Claude, url: str, prompt: str = "SCRIPT:main") -> None:
+    def __init__(self, claude: Claude, url: str) -> None:
         project = {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}
         seen = {  # what Claude Code asks a person once
             "hasCompletedOnboarding": True,
@@ -39,7 +39,7 @@ class Terminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
         self.process: subprocess.Popen[bytes] = claude.network.run(
             subprocess.Popen,
-            [str(claude.program), prompt, "--permission-mode", "default"],
+            [str(claude.program), "SCRIPT:main", "--permission-mode", "default"],
             cwd=claude.work,
             env={**claude.env, "ANTHROPIC_BASE_URL": url, "TERM": "xterm-256color"},
             stdin=slave,

@@ -37,11 +37,11 @@ def thread(name: str, checkpoint_id: str | None = None, ns: str = "") -> Runnabl
     return {"configurable": {"thread_id": name, "checkpoint_ns": ns, **chosen}}
 
 
-def chain_of(saver: BaseCheckpointSaver, name: str, ns: str = "") -> list[tuple[str, str | None]]:
+def chain_of(saver: BaseCheckpointSaver, name: str) -> list[tuple[str, str | None]]:
     """The ids of a thread's checkpoints with those of their parents, the oldest first."""
     found = [
         (one.checkpoint["id"], one.parent_config["configurable"]["checkpoint_id"] if one.parent_config else None)
-        for one in saver.list(thread(name, ns=ns))
+        for one in saver.list(thread(name))
     ]
     return found[::-1]
 

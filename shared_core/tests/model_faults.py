@@ -33,7 +33,6 @@ LOST = "acknowledged and then lost, or never there whole"
 LEAK = "a descriptor is left open"
 STRIPPED = "acknowledged without the mode or the attributes of the file that it replaced"
 SWALLOWED = "an interrupt is swallowed"
-PROBLEMS = (RAW, CHANGED, LEFT, LOCKED, NOT_POISONED, STUCK, RETRIED, LOST, LEAK, STRIPPED, SWALLOWED)
 
 ERRORS: dict[str, tuple[int, ...]] = {
     "open": (errno.EIO, errno.ENOSPC, errno.EMFILE, errno.EACCES, errno.EROFS, errno.ESTALE),

@@ -32,7 +32,6 @@ GHOST = "a record that was never appended, or that was given up, is there"
 DISORDER = "sequence numbers do not grow, or are not those that were acknowledged"
 DIFFERENT = "reading newest first gives something else than reading"
 STUCK = "the journal cannot be opened, read or appended to"
-PROBLEMS = (LOST, GHOST, DISORDER, DIFFERENT, STUCK)
 
 
 class Boot:

@@ -26,7 +26,6 @@ REPEATED = "a version was given out twice"
 STUCK = "the next write does not land"
 LITTER = "temp files are left after the next write"
 MISJUDGED = "the audit says of an acknowledged write that it is not intact"
-PROBLEMS = (LOST, TORN, OUTSIDE, RENAMED, REPEATED, STUCK, LITTER, MISJUDGED)
 
 
 DEEP_SAMPLE = 4

@@ -32,7 +32,7 @@ BOOT_ID = "/proc/sys/kernel/random/boot_id"
 CLONE_NEWNS = 0x20000
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
 MNT_DETACH = 2
-LOOP_CTL_GET_FREE, LOOP_CONFIGURE, LOOP_CLR_FD = 0x4C82, 0x4C0A, 0x4C01
+LOOP_CTL_GET_FREE, LOOP_CONFIGURE = 0x4C82, 0x4C0A
 LO_FLAGS_AUTOCLEAR = 4
 LOOP_CONFIG = struct.Struct("<II 40x 12x I 240x")
 """struct loop_config: descriptor, block size, then loop_info64 of which only the flags are ours, then reserved."""
@@ -186,16 +186,15 @@ class Bench:
         finally:
             os.close(fd)
 
-    def mount(self, file: Path, options: str = "") -> None:
+    def mount(self, file: Path) -> None:
         """Mount the file system in `file`.
 
         Raises:
             OSError: the kernel refuses it.
         """
-        options = ",".join(filter(None, [self.kind.options, options]))
+        kind, options = self.kind.name.encode(), self.kind.options.encode() or None
         with _loop(file) as device:
-            arguments = [device.encode(), bytes(self.mountpoint), self.kind.name.encode(), 0, options.encode() or None]
-            _system("mount", *arguments)
+            _system("mount", device.encode(), bytes(self.mountpoint), kind, 0, options)
 
     def abort(self) -> None:
         """Let the kernel behave as if it had found the file system (ext4) damaged: it is read-only from now on."""

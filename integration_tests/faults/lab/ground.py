@@ -55,8 +55,8 @@ class Ground:
             os.chown(state, uid, uid)
         return state
 
-    def shared(self, mode: int, owner: int, group: int = GROUP) -> None:
-        os.chown(self.open, owner, group)
+    def shared(self, mode: int, owner: int) -> None:
+        os.chown(self.open, owner, GROUP)
         self.open.chmod(mode)
 
     def victim(self, act: Callable[[], object], group: int | None = None) -> str:

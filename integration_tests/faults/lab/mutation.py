@@ -171,10 +171,10 @@ def _called(call: ast.Call) -> str:
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
-def mutants(modules: tuple[str, ...] = MODULES) -> dict[str, Mutant]:
-    """All mutants of `modules` by name, in the order of the source; those that are no bugs are left out."""
+def mutants() -> dict[str, Mutant]:
+    """All mutants of `MODULES` by name, in the order of the source; those that are no bugs are left out."""
     found: dict[str, Mutant] = {}
-    for module in modules:
+    for module in MODULES:
         text = (SOURCE / f"{module}.py").read_text()
         walk = _Walk(module, text)
         walk.visit(ast.parse(text))

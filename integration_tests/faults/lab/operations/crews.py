@@ -68,13 +68,6 @@ def _memories(directory: Path) -> None:
     _on_memory(save, directory)
 
 
-def _save_until_it_compacts(storage: LandedStorage) -> None:
-    store.GARBAGE = 0
-    storage.update(_memory("a", "again"))
-    for number in range(4):
-        storage.update(_memory("a", f"once more, {number}"))
-
-
 def _touch(storage: LandedStorage) -> None:
     storage.touch_records(["a", "b"])
 
