@@ -31,7 +31,7 @@ for entry_point in importlib.metadata.distribution(distribution).entry_points:
 """
 
 
-class Plugin(NamedTuple):
+class Distribution(NamedTuple):
     """What is expected of a distribution.
 
     Attributes:
@@ -47,11 +47,11 @@ class Plugin(NamedTuple):
     example: tuple[str, ...] = ()
 
 
-PLUGINS = {
-    "landed": Plugin("shared_core"),
-    "crewai-landed": Plugin("packages/crewai-landed", frozenset({"crewai"}), "crewai"),
-    "landed-claude-code": Plugin("packages/landed-claude-code", extra="claude-code"),
-    "langgraph-checkpoint-landed": Plugin(
+DISTRIBUTIONS = {
+    "landed": Distribution("shared_core"),
+    "crewai-landed": Distribution("packages/crewai-landed", frozenset({"crewai"}), "crewai"),
+    "landed-claude-code": Distribution("packages/landed-claude-code", extra="claude-code"),
+    "langgraph-checkpoint-landed": Distribution(
         "packages/langgraph-checkpoint-landed",
         # The interface of savers stands on langchain-core.
         frozenset({"langgraph-checkpoint", "langchain-core"}),
@@ -73,40 +73,40 @@ def uv(*args: str | Path) -> str:
 def main(directory: Path) -> None:
     uv("build", "--all-packages", "--clear", "--out-dir", directory / "dist")  # the wheels come from the sdists
     wheels = {name_of(wheel): wheel for wheel in sorted((directory / "dist").glob("*.whl"))}
-    if set(wheels) != set(PLUGINS):
-        sys.exit(f"built {sorted(wheels)}, expected {sorted(PLUGINS)}")
+    if set(wheels) != set(DISTRIBUTIONS):
+        sys.exit(f"built {sorted(wheels)}, expected {sorted(DISTRIBUTIONS)}")
     # Our packages may need each other; they must then find these wheels and nothing that was published before.
     pins = directory / "pins.txt"
     pins.write_text("".join(f"{name} @ {wheel.as_uri()}\n" for name, wheel in wheels.items()), encoding="utf-8")
     for name, wheel in wheels.items():
         for resolution in ("lowest-direct", "highest"):
-            check_plugin(name, wheel, resolution, pins, directory)
+            check_distribution(name, wheel, resolution, pins, directory)
     for extra, (engine, package) in ENGINES.items():
         python = install(directory / f"extra-{extra}", [f"landed[{extra}]"], "lowest-direct", pins)
         check_brought(f"landed[{extra}]", python, frozenset({engine}))
         subprocess.run([python, "-I", "-c", f"import {package}"], check=True)
         print(f"landed[{extra}]: brings {engine}", flush=True)
-    for name, plugin in PLUGINS.items():
-        if plugin.extra is not None:
-            check_extra(f"landed[{plugin.extra}]", name, pins)
+    for name, distribution in DISTRIBUTIONS.items():
+        if distribution.extra is not None:
+            check_extra(f"landed[{distribution.extra}]", name, pins)
 
 
 def name_of(wheel: Path) -> str:
     return wheel.name.split("-")[0].replace("_", "-")
 
 
-def check_plugin(name: str, wheel: Path, resolution: str, pins: Path, directory: Path) -> None:
+def check_distribution(name: str, wheel: Path, resolution: str, pins: Path, directory: Path) -> None:
     """Install it alone, look at what it brought, then run its README."""
-    plugin = PLUGINS[name]
+    distribution = DISTRIBUTIONS[name]
     packages = check_contents(wheel)
     environment = directory / f"{name}-{resolution}"
     # By its own requirements alone: what `pins` says of the others is all that is known of them.
     python = install(environment, [str(wheel)], resolution, pins)
-    check_brought(f"{name} ({resolution})", python, plugin.brings)
+    check_brought(f"{name} ({resolution})", python, distribution.brings)
     subprocess.run([python, "-I", "-c", TRY, name, *packages], check=True)
-    if plugin.example:
-        python = install(environment, [str(wheel), *plugin.example], resolution, pins)
-    run_readme(ROOT / plugin.folder / "README.md", python, directory / f"{name}-{resolution}-example")
+    if distribution.example:
+        python = install(environment, [str(wheel), *distribution.example], resolution, pins)
+    run_readme(ROOT / distribution.folder / "README.md", python, directory / f"{name}-{resolution}-example")
     print(f"{wheel.name} ({resolution}): alone, imports {', '.join(packages)}, its README runs", flush=True)
 
 
@@ -144,7 +144,7 @@ def check_extra(requirement: str, name: str, pins: Path) -> None:
     found = {
         line.split("==")[0].split(" @ ")[0].split("[")[0] for line in lines if line and not line.startswith((" ", "#"))
     }
-    if name not in found or found & FRAMEWORKS != PLUGINS[name].brings:
+    if name not in found or found & FRAMEWORKS != DISTRIBUTIONS[name].brings:
         sys.exit(f"{requirement} leads to {sorted(found)}")
     print(f"{requirement}: leads to {name}", flush=True)
 
