@@ -15,7 +15,7 @@ from time import monotonic
 
 from landed import _fs
 from landed.digest import sha256, sha256_of
-from landed.errors import NotLanded, OutcomeUnknown, from_os_error
+from landed.errors import NotLanded, OutcomeUnknown, VerifyFailed, from_os_error
 from landed.process import Owner
 from landed.publish import KEPT_XATTRS, XATTR, Replaced, publish, refuse_kind, temp_name
 from landed.records import ABSENT, LANDED, OUTSIDE, Absent, Record, Write, base_of, counter_of
@@ -469,8 +469,19 @@ def describe(version: str | Absent, record: Record) -> str:
     return f"version {version}"
 
 
-def verify_hint(version: str | Absent, last: Write | None) -> str:
-    """What to do about a file that is not what landed wrote last."""
-    if not isinstance(version, Absent):
-        return "Read it to adopt what is there."
-    return "Check the path." if last is None else "It is gone: write it again, with expect=ABSENT."
+def not_as_written(path: str, verdict: Verdict, there: str, last: Write | None) -> VerifyFailed:
+    """The error for a file that is not as landed wrote it `last`; `there` says in words what is there."""
+    if not isinstance(verdict.version, Absent):
+        hint = "Read it to adopt what is there."
+    else:
+        hint = "Check the path." if last is None else "It is gone: write it again, with expect=ABSENT."
+    error = VerifyFailed(
+        "landed has no record of it" if last is None else "it is not what landed wrote last",
+        path=path,
+        step="verify",
+        expected=f"version {last}" if last is not None else None,
+        found=there,
+        hint=hint,
+    )
+    error.state = f"There is {there}." + (f" landed wrote {error.expected}." if last is not None else "")
+    return error

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from time import monotonic, time
 
-from landed.artifact import Artifact, Locked, Sight, Verdict, describe, verify_hint
+from landed.artifact import Artifact, Locked, Sight, Verdict, describe, not_as_written
 from landed.digest import sha256
-from landed.errors import Bypassed, NotLanded, OutcomeUnknown, VerifyFailed, from_os_error
+from landed.errors import Bypassed, NotLanded, OutcomeUnknown, from_os_error
 from landed.lock import DEFAULT_TIMEOUT
 from landed.memory import READ_AGAIN, check_arguments, this_thread, unmet
 from landed.process import me
 from landed.publish import DEVICE, identity_of, publish, refuse_hard_link
-from landed.records import ABSENT, LANDED, OUTSIDE, Absent, Record, Write, next_write
+from landed.records import ABSENT, LANDED, OUTSIDE, Absent, Record, Write, base_for, next_write
 from landed.shelf import State
 from landed.state import flush_ancestors
 from landed.values import SEEN, Receipt, Snapshot, to_bytes
@@ -120,19 +120,10 @@ def verify(files: Files, path: Path, level: str, timeout: float) -> Receipt:
     verdict = artifact.judge(record, sight)
     last = record.landed
     if last is None or verdict.origin == OUTSIDE:
-        error = VerifyFailed(
-            "landed has no record of it" if last is None else "it is not what landed wrote last",
-            path=artifact.path,
-            step="verify",
-            expected=f"version {last}" if last is not None else None,
-            found=describe(verdict.version, record),
-            hint=verify_hint(verdict.version, last),
-        )
-        error.state = f"There is {error.found}." + (f" landed wrote {error.expected}." if last is not None else "")
-        raise error
-    replaced = last.base if last.base and not last.base.endswith("+absent") else ABSENT
+        raise not_as_written(artifact.path, verdict, describe(verdict.version, record), last)
     version = last.version if last.digest else ABSENT
-    return Receipt(artifact.path, version, last.digest, last.size, level, monotonic() - started, replaced, settled)
+    seconds = monotonic() - started
+    return Receipt(artifact.path, version, last.digest, last.size, level, seconds, last.replaced, settled)
 
 
 def settle(files: Files, artifact: Artifact, directory: _fs.Directory) -> tuple[Record, Sight | None, str]:
@@ -198,10 +189,7 @@ def replace(
 
 def begin(artifact: Artifact, record: Record, digest: str, size: int, verdict: Verdict, *, flush: bool) -> Write:
     """Write down what is about to happen, and who does it."""
-    base = verdict.version
-    if isinstance(base, Absent):
-        base = f"{record.landed.version}+absent" if record.landed is not None else ""
-    write = next_write(record.counter, digest, size, base)
+    write = next_write(record.counter, digest, size, base_for(verdict.version, record.landed))
     artifact.log(write)
     record.counter += 1
     record.begun = write

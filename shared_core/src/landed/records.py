@@ -44,6 +44,8 @@ class Absent:
 
 ABSENT: Final = Absent()
 """The version of a file that does not exist."""
+_NO_FILE: Final = "+absent"
+"""In a base, after landed's last version: there was no file any more."""
 
 
 class Write:
@@ -90,6 +92,11 @@ class Write:
             return cls(version, digest.strip("-"), int(size), "" if base == "-" else base, owner, float(at))
         except ValueError:
             return None
+
+    @property
+    def replaced(self) -> str | Absent:
+        """The version that was there before it, or `ABSENT`."""
+        return self.base if self.base and not self.base.endswith(_NO_FILE) else ABSENT
 
     def __str__(self) -> str:
         if not self.owner.pid:
@@ -228,6 +235,13 @@ def next_write(counter: int, digest: str, size: int, base: str, owner: Owner | N
 
         owner = me()
     return Write(f"{counter + 1}-{posix.urandom(6).hex()}", digest, size, base, owner, time())
+
+
+def base_for(version: str | Absent, before: Write | None) -> str:
+    """The base of a write on top of `version`; `before` is landed's last write there, or None."""
+    if not isinstance(version, Absent):
+        return version
+    return f"{before.version}{_NO_FILE}" if before is not None else ""
 
 
 def counter_of(version: str) -> int:

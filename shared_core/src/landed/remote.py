@@ -13,14 +13,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from time import monotonic
 
-from landed.artifact import DIGEST_SHOWN, Verdict, verify_hint
+from landed.artifact import DIGEST_SHOWN, Verdict, not_as_written
 from landed.cell import Unsure
 from landed.digest import sha256
 from landed.engines import open_cell
 from landed.errors import LockTimeout, NotLanded, OutcomeUnknown, Refused, VerifyFailed
 from landed.memory import unmet
 from landed.publish import DEVICE, READ
-from landed.records import ABSENT, LANDED, OUTSIDE, Absent, Write, counter_of, next_write
+from landed.records import ABSENT, LANDED, OUTSIDE, Absent, Write, base_for, counter_of, next_write
 from landed.retries import pauses, wait
 from landed.values import Draft, Receipt, Snapshot, to_bytes
 
@@ -137,19 +137,9 @@ def verify(path: Path, level: str, timeout: float) -> Receipt:
     sight = Sight(cell.get(started + timeout))
     last = sight.write
     if last is None or sight.verdict.origin == OUTSIDE:
-        error = VerifyFailed(
-            "landed has no record of it" if last is None else "it is not what landed wrote last",
-            path=cell.name,
-            step="verify",
-            expected=f"version {last}" if last is not None else None,
-            found=sight.words,
-            hint=verify_hint(sight.verdict.version, last),
-        )
-        error.state = f"There is {error.found}." + (f" landed wrote {error.expected}." if last is not None else "")
-        raise error
-    replaced = last.base if last.base and not last.base.endswith("+absent") else ABSENT
+        raise not_as_written(cell.name, sight.verdict, sight.words, last)
     version = sight.verdict.version
-    return Receipt(cell.name, version, last.digest, last.size, level, monotonic() - started, replaced, "")
+    return Receipt(cell.name, version, last.digest, last.size, level, monotonic() - started, last.replaced, "")
 
 
 class RemoteEdit:
@@ -219,9 +209,7 @@ def _replace(
 def _laid_out(content: bytes | None, sight: Sight) -> tuple[Write, bytes]:
     """The write that comes next, and the bytes of its cell."""
     before = sight.write
-    base = sight.verdict.version
-    if isinstance(base, Absent):
-        base = f"{before.version}+absent" if before is not None else ""
+    base = base_for(sight.verdict.version, before)
     digest = sha256(content) if content is not None else ""
     new = next_write(counter_of(before.version) if before is not None else 0, digest, len(content or b""), base)
     # Whatever came between from outside: what counts is which of landed's writes were seen.
