@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import contextmanager
 
 from landed import _fs, log
 from landed.artifact import Artifact
@@ -23,7 +24,7 @@ from landed.state import ARTIFACTS, STORE_NAME, Store, store_for, user_store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Final, TypeAlias
 
     _Carried: TypeAlias = tuple[Artifact, Record]
@@ -93,13 +94,11 @@ def share(
     _refuse_another_users(base, status)
     try:
         _make(root, fs)
-        with _Held(Lock(os.path.join(root, STAGING + ".lock"), mode=mode & 0o666, fs=fs), timeout):
+        with _held(Lock(os.path.join(root, STAGING + ".lock"), mode=mode & 0o666, fs=fs), timeout):
             now = store_for(base, fs)
             if now.base == base:
                 return Shared(now, [], existed=True)  # somebody else was faster
-            return _build(
-                base, mode, status, lambda aside, held: _carry_over(base, aside, timeout, held, watch, fs), fs
-            )
+            return _build(base, mode, status, timeout, watch, fs)
     except OSError as error:
         raise from_os_error(
             NotLanded,
@@ -186,7 +185,8 @@ def _build(
     base: str,
     mode: int,
     status: os.stat_result,
-    carry_over: Callable[[Store, list[_Carried]], None],
+    timeout: float,
+    watch: Callable[[list[str]], Iterable[str]],
     fs: _fs.FileOps,
 ) -> Shared:
     root = os.path.join(base, STORE_NAME)
@@ -198,7 +198,7 @@ def _build(
     _give(aside.artifacts, mode, status, fs)
     held: list[_Carried] = []
     try:
-        carry_over(aside, held)
+        _carry_over(base, aside, timeout, held, watch, fs)
         _give(root, mode, status, fs)
         _ignore(root, mode & 0o666, fs)
         fs.rename(aside.artifacts, os.path.join(root, ARTIFACTS))
@@ -292,24 +292,18 @@ def _copy(record: Record, old: Shelf, new: Shelf) -> None:
     """Write down under the new name what the record says. The old one stays: a nearer store outranks it."""
     copy = Record(new.name)
     copy.landed, copy.begun, copy.lease, copy.counter = record.landed, record.begun, record.lease, record.counter
-    with _Held(new.lock, 0):
+    with _held(new.lock, 0):
         for write, _ in log.writes(old):
             new.log(write)
         new.save(copy, flush=True)
         new.lock.forget_file()  # its directory is about to get another name
 
 
-class _Held:
+@contextmanager
+def _held(lock: Lock, timeout: float) -> Iterator[None]:
     """A lock for the time of a block, with a timeout of one's own."""
-
-    __slots__ = ("_lock", "_timeout")
-
-    def __init__(self, lock: Lock, timeout: float) -> None:
-        self._lock = lock
-        self._timeout = timeout
-
-    def __enter__(self) -> None:
-        self._lock.acquire(self._timeout, owner=object())
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+    lock.acquire(timeout, owner=object())
+    try:
+        yield
+    finally:
+        lock.release()
