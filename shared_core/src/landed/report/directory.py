@@ -85,11 +85,11 @@ def journals(paths: Iterable[str]) -> Section:
     return section.cut()
 
 
-def report(where: str, sections: list[Section], notes: Iterable[str] = ()) -> Report:
+def report(where: str, sections: list[Section]) -> Report:
     """The report of `where`, which is as a reader would say it."""
     there = [section for section in sections if section.timelines]
     intro = INTRO if there else "landed has written nothing here."
-    return Report(f"landed: {where}", intro, time(), there, [*notes, *NOTES])
+    return Report(f"landed: {where}", intro, time(), there, [*NOTES])
 
 
 def _timeline(findings: list[Finding], events: list[Event]) -> Timeline:
