@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING
 
 from landed.engine import Commit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from landed.engine import Log
 
 TIMEOUT = 20.0
@@ -26,3 +31,22 @@ def append(log: Log, *payloads: bytes, expect: int | None = None, timeout: float
 def held(log: Log) -> list[bytes]:
     """What the log holds."""
     return [batch.payload for batch in log.batches(1)]
+
+
+@contextmanager
+def appended_to(log: Log, payload: bytes, pause: float = 0.0) -> Iterator[None]:
+    """Another thread appends to the log all the time."""
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            append(log, payload)
+            time.sleep(pause)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,20 +14,25 @@ if TYPE_CHECKING:
     from landed.engine import Log
 
 
+def opening(make: OpenLog) -> Iterator[OpenLog]:
+    """Opens handles, and closes them when the test has ended."""
+    opened: list[Log] = []
+
+    def open_(max_bytes: int | None = None) -> Log:
+        opened.append(make(max_bytes=max_bytes))
+        return opened[-1]
+
+    yield open_
+    for log in opened:
+        log.close()
+
+
 class TestPostgres(LogConformance):
     @pytest.fixture
     def open_log(self, postgres_url: str) -> Iterator[OpenLog]:
         from landed.postgres.log import PostgresLog
 
-        opened: list[Log] = []
-
-        def open_(max_bytes: int | None = None) -> Log:
-            opened.append(PostgresLog(postgres_url, max_bytes=max_bytes))
-            return opened[-1]
-
-        yield open_
-        for log in opened:
-            log.close()
+        yield from opening(partial(PostgresLog, postgres_url))
 
 
 class TestPostgresCollection(CollectionConformance):
@@ -46,15 +52,7 @@ class OnObjects(LogConformance):
     def open_log(self, url: str) -> Iterator[OpenLog]:
         from landed.objects.log import ObjectLog
 
-        opened: list[Log] = []
-
-        def open_(max_bytes: int | None = None) -> Log:
-            opened.append(ObjectLog(url, max_bytes=max_bytes))
-            return opened[-1]
-
-        yield open_
-        for log in opened:
-            log.close()
+        yield from opening(partial(ObjectLog, url))
 
 
 class TestS3(OnObjects):

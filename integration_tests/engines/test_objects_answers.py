@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from math import inf
 from typing import Any
 
 import pytest
-from logs import TIMEOUT, append, held
+from logs import TIMEOUT, append, appended_to, held
 
 from landed.engine import Commit
 from landed.errors import NotLanded, OutcomeUnknown
@@ -106,23 +105,11 @@ def test_lost_replies_in_a_race_double_nothing(s3: S3Server, s3_url: str, s3_wir
     other = ObjectLog(s3_url)
     with environment(f"http://127.0.0.1:{s3_wire.port}"):
         log = ObjectLog(s3_url)
-    stop = threading.Event()
-
-    def write() -> None:
-        while not stop.is_set():
-            append(other, b"other")
-            time.sleep(0.005)
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
+    with appended_to(other, b"other", 0.005):
         for number in range(20):
             s3_wire.lose_answers = number % 3
             (commit,) = append(log, b"mine %d" % number)
             assert commit.error is None
-    finally:
-        stop.set()
-        thread.join()
     assert s3_wire.lost > 10
     assert [payload for payload in held(other) if payload != b"other"] == [b"mine %d" % number for number in range(20)]
 

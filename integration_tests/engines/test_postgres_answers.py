@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from logs import TIMEOUT, append, held
+from logs import TIMEOUT, append, appended_to, held
 
 from landed.engine import Commit
 from landed.errors import (
@@ -54,22 +53,11 @@ def test_a_lost_answer_is_told_from_a_conflict(
 def test_a_lost_answer_in_a_race_doubles_nothing(postgres_url: str, postgres_wired: str, postgres_wire: Wire) -> None:
     """Other writers move the tail between the lost answer and the second sending."""
     log, other = PostgresLog(postgres_wired), PostgresLog(postgres_url)
-    stop = threading.Event()
-
-    def write() -> None:
-        while not stop.is_set():
-            append(other, b"other")
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
+    with appended_to(other, b"other"):
         for number in range(30):
             postgres_wire.lose_answers = number % 4
             (commit,) = append(log, b"mine %d" % number)
             assert commit.error is None
-    finally:
-        stop.set()
-        thread.join()
     assert postgres_wire.lost > 10
     assert [payload for payload in held(other) if payload != b"other"] == [b"mine %d" % number for number in range(30)]
 
