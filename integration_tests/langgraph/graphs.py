@@ -29,11 +29,7 @@ def adder(saver: BaseCheckpointSaver, work: Callable[[str], object] = lambda _: 
         work(state["turn"])
         return {"updates": [state["turn"]]}
 
-    builder = StateGraph(Log)
-    builder.add_node("add", add)
-    builder.add_edge(START, "add")
-    builder.add_edge("add", END)
-    return builder.compile(checkpointer=saver)
+    return _of_one(add, saver)
 
 
 def async_adder(saver: BaseCheckpointSaver, work: Callable[[str], Any]) -> CompiledStateGraph:
@@ -43,8 +39,12 @@ def async_adder(saver: BaseCheckpointSaver, work: Callable[[str], Any]) -> Compi
         await work(state["turn"])
         return {"updates": [state["turn"]]}
 
+    return _of_one(add, saver)
+
+
+def _of_one(node: Any, saver: BaseCheckpointSaver) -> CompiledStateGraph:
     builder = StateGraph(Log)
-    builder.add_node("add", add)
+    builder.add_node("add", node)
     builder.add_edge(START, "add")
     builder.add_edge("add", END)
     return builder.compile(checkpointer=saver)
