@@ -8,6 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from model_world import STATE
 from programs import Programs
 from recording import Recording
 
@@ -40,6 +41,13 @@ def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "state"
     monkeypatch.setenv("LANDED_STATE_DIR", str(path))
     return path
+
+
+@pytest.fixture
+def model_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store on the model's disk, and a name of this process that always has one length."""
+    monkeypatch.setenv("LANDED_STATE_DIR", STATE)
+    monkeypatch.setattr(process, "_me", process.Owner(os.getpid(), "boot.1", "model", "model"))
 
 
 @pytest.fixture

@@ -14,12 +14,13 @@ import pytest
 from model_promise import History, Step
 from model_world import PATH, STATE, WORK, Killed, Program, content, new_disk, power_cuts
 
-from landed import process
 from landed.records import LANDED
 from landed.values import ANY
 
 if TYPE_CHECKING:
     from model_disk import Disk
+
+pytestmark = pytest.mark.usefixtures("model_state")
 
 OTHER = f"{WORK}/other.md"
 NESTED = f"{WORK}/a/b/c.md"
@@ -44,12 +45,6 @@ HISTORIES: dict[str, list[Step]] = {
         *(Step(PATH, LONG, "edit"), Step(PATH, b"last", "die"), Step(PATH, None)),
     ],
 }
-
-
-@pytest.fixture(autouse=True)
-def model_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LANDED_STATE_DIR", STATE)
-    monkeypatch.setattr(process, "_me", process.Owner(os.getpid(), "boot.1", "model", "model"))  # equal lengths always
 
 
 @pytest.mark.parametrize("name", HISTORIES)

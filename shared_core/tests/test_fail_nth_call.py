@@ -7,20 +7,10 @@ said by `model_faults.Trial`.
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from model_faults import CASES, KINDS, problems_of
-from model_world import STATE
 
-from landed import process
-
-
-@pytest.fixture(autouse=True)
-def model_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LANDED_STATE_DIR", STATE)
-    monkeypatch.setattr(process, "_me", process.Owner(os.getpid(), "boot.1", "model", "model"))
-
+pytestmark = pytest.mark.usefixtures("model_state")
 
 RUNS = [
     (name, kind, xattrs)

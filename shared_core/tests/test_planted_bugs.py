@@ -18,12 +18,14 @@ from model_calls import Call
 from model_faults import KINDS, NEW, OLD, failed_flushes, old_file, problems_of
 from model_fs import ModelFS
 from model_promise import History, Step
-from model_world import PATH, STATE, Program, content, foreign_write, new_disk
+from model_world import PATH, Program, content, foreign_write, new_disk
 
 from landed import _fs, artifact, deleting, landing, memory, process, publish, records, state
 from landed.errors import Bypassed, LandedError, LockTimeout, StaleWrite, VerifyFailed
 from landed.records import ABSENT
 from landed.values import ANY
+
+pytestmark = pytest.mark.usefixtures("model_state")
 
 LONG = b"0123456789abcdef" * 100
 NONE: set[str] = set()
@@ -387,12 +389,6 @@ BUGS: dict[str, tuple[Plant, str]] = {
     ),
     "a version twice": (_replacing(landing, "next_write", _same_version), "power cut: replace"),
 }
-
-
-@pytest.fixture(autouse=True)
-def model_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LANDED_STATE_DIR", STATE)
-    monkeypatch.setattr(process, "_me", process.Owner(os.getpid(), "boot.1", "model", "model"))
 
 
 _as_it_is: dict[str, set[str]] = {}
