@@ -30,7 +30,7 @@ from landed import Journals, LandedError, OutcomeUnknown, Record, StaleWrite
 from landed.engines import absolute, below, without_password
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from crewai.flow.async_feedback.types import PendingFeedbackContext
     from crewai.flow.flow import Flow
@@ -343,7 +343,7 @@ def _note(key: _Key, tail: int) -> None:
         _remember(key, seen)
 
 
-def _seen(key: _Key, look: Any) -> _Seen:  # noqa: ANN401
+def _seen(key: _Key, look: Callable[[], int]) -> _Seen:
     """What the run that saves now has seen; one that never loaded begins on top of what is there."""
     flow, loaded = _saving.get(), _loaded.get().get(key)
     with _guard:

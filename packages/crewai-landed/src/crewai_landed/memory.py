@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from crewai_landed.storage import LandedStorage
 from landed import aio
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from concurrent.futures import Future
 
     from crewai.memory.types import MemoryMatch, MemoryRecord
@@ -22,6 +24,15 @@ _batch: ContextVar[Batch | None] = ContextVar("batch", default=None)
 """What is encoded in this context."""
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 """Whether draining only waits: who recalls may swallow what it raises, and then nobody would hear of it."""
+
+
+@contextmanager
+def _only_waiting() -> Iterator[None]:
+    token = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
 
 
 class LandedMemory(Memory):
@@ -74,31 +85,22 @@ class LandedMemory(Memory):
 
     def recall(self, *args: Any, **kwargs: Any) -> list[MemoryMatch]:
         """As in CrewAI: what was accepted before is waited for. A failure of that is left to `drain_writes`."""
-        token = _quiet.set(True)
-        try:
+        with _only_waiting():
             return super().recall(*args, **kwargs)
-        finally:
-            _quiet.reset(token)
 
     def reset(self, scope: str | None = None) -> None:
         """As in CrewAI: delete everything in a scope; a failure to store before is left to `drain_writes`."""
-        token = _quiet.set(True)
-        try:
+        with _only_waiting():
             super().reset(scope)
-        finally:
-            _quiet.reset(token)
 
     def reset_all(self) -> None:
         """Delete everything, whatever the root scope; a failure to store before is left to `drain_writes`."""
-        token = _quiet.set(True)
-        try:
+        with _only_waiting():
             if hasattr(Memory, "reset_all"):
                 super().reset_all()
             else:  # before crewai 1.15
                 self.drain_writes()
                 self._storage.reset()
-        finally:
-            _quiet.reset(token)
 
     # Every save goes through `_submit_save`; those of `remember_many` are booked.
 

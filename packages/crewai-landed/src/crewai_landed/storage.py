@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from functools import partial
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
@@ -19,13 +18,13 @@ from landed.engines import absolute, without_password
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
 
     from crewai_landed.records import Made
     from crewai_landed.store import Store
-    from crewai_landed.table import Applied, Table
+    from crewai_landed.table import Table
 
 SCHEME: Final = "landed:"
 """What the specification of a storage starts with; no other storage of CrewAI takes it."""
@@ -80,10 +79,8 @@ class LandedStorage:
             self._store = store_at(self.path)
         return self._store
 
-    @contextmanager
-    def _table(self) -> Iterator[Table]:
-        with self._opened().table() as table:
-            yield table
+    def _table(self) -> AbstractContextManager[Table]:
+        return self._opened().table()
 
     # Writing.
 
@@ -103,7 +100,7 @@ class LandedStorage:
             return
         with self._table() as table:  # most mistakes are found here, before anything is written
             _refuse(table.mismatch(map(dimension, records)))
-        _refuse(self._write(records).mismatch)
+        _refuse(self._opened().write(records).mismatch)
 
     def delete(
         self,
@@ -129,7 +126,7 @@ class LandedStorage:
         with self._table() as table:
             if not table.count(condition):
                 return 0
-        return self._write([landed.Record(condition.encode(), kind=FORGOTTEN)]).removed
+        return self._opened().write([landed.Record(condition.encode(), kind=FORGOTTEN)]).removed
 
     def reset(self, scope_prefix: str | None = None) -> None:
         """Delete everything in a scope and below it, or everything. Other processes go on, and see it."""
@@ -142,9 +139,6 @@ class LandedStorage:
         no flush. Until then a crash forgets it.
         """
         self._opened().touch(dict.fromkeys(map(str, record_ids), time_ns() // 1000))
-
-    def _write(self, records: Sequence[landed.Record]) -> Applied:
-        return self._opened().write(records)
 
     # Reading.
 
