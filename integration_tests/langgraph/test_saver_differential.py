@@ -320,9 +320,9 @@ def _picture_of(state: Any, number: dict[str, int]) -> Any:
     return {
         "values": without_ids(state.values),
         "next": state.next,
-        "number": number.get(state.config["configurable"]["checkpoint_id"]),
+        "number": number.get(state.config["configurable"].get("checkpoint_id")),  # a subgraph may have stored nothing
         "parent": number.get(parent) if parent else None,
-        "metadata": {key: value for key, value in state.metadata.items() if key not in {"parents", "run_id"}},
+        "metadata": {key: value for key, value in (state.metadata or {}).items() if key not in {"parents", "run_id"}},
         "tasks": [
             (task.name, repr(task.error), without_ids(task.interrupts), without_ids(task.result))
             for task in state.tasks

@@ -16,6 +16,7 @@ from model_crash import crash_states
 from model_fs import oserror
 from model_journal import (
     BOOT,
+    PATH,
     Boot,
     Expectation,
     Process,
@@ -26,6 +27,7 @@ from model_journal import (
 )
 from model_world import Killed
 
+from landed._fs import Directory
 from landed.errors import LandedError, NotLanded, OutcomeUnknown, StaleWrite
 
 __all__ = ["model_machine"]
@@ -136,7 +138,11 @@ class JournalMachine(RuleBasedStateMachine):
             process.run(lambda each: each.journal.compact(keep_odd))
             self.expected.compacted = self.expected.compacting = self.number
         except Killed:
-            self.expected.compacting = self.number  # seen or not, it was not acknowledged: a power cut may take it back
+            self.expected.compacting = self.number
+            self._replace(who)
+            self._pass_time()
+            self._settle_compaction()
+            return
         self._replace(who)
 
     @rule(who=WHO, size=SIZES)
@@ -201,6 +207,7 @@ class JournalMachine(RuleBasedStateMachine):
         except Killed:
             pass
         self._cut(seed)
+        self._settle_compaction()
 
     def _replace(self, who: int) -> None:
         self.processes[who].die()
@@ -214,7 +221,11 @@ class JournalMachine(RuleBasedStateMachine):
         BOOT.reboot()
         self.processes = [Process(self.disk), Process(self.disk)]
         self._settle_possible()
-        self._settle_compaction()
+
+    def _pass_time(self) -> None:
+        """The kernel flushes names by itself. Until then a power cut may take back what a dead compaction put in place."""
+        with Directory(PATH, Process(self.disk).fs) as directory:
+            directory.sync()
 
     def _settle_possible(self) -> None:
         """What nobody heard of is there or is not, and stays so."""
