@@ -318,7 +318,7 @@ def test_doctor(work):
 
 
 def test_doctor_fails_where_locks_do_not_exclude(work, monkeypatch, capsys):
-    monkeypatch.setattr("landed._fs.FileOps.flock", lambda *_, **__: None)
+    monkeypatch.setattr("landed._fs.LOCAL.flock", lambda *_, **__: None)
     assert main(["doctor", str(work)]) == BAD_NEWS
     assert "cannot keep its promise" in capsys.readouterr().out
 

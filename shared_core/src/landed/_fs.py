@@ -242,7 +242,7 @@ LOCAL: Final = FileOps()
 # Its own functions, where a method of ours would only pass its arguments on: a write makes some fifty calls.
 for _module, _names in (
     (posix, ("close", "read", "write", "lseek", "fstat", "stat", "unlink")),
-    (_system, ("pread", "pwrite", "fchmod", "listxattr", "getxattr", "setxattr", "funlock")),
+    (_system, ("pread", "pwrite", "fchmod", "listxattr", "getxattr", "setxattr", "flock", "funlock")),
 ):
     for _name in _names:
         setattr(LOCAL, _name, getattr(_module, _name))

@@ -77,20 +77,23 @@ class Compacted:
         return f"<Compacted {self.before} to {self.after} bytes, {self.kept} records kept, {self.dropped} dropped>"
 
 
-class _Turn:
+_OPEN: Final = _thread.allocate_lock()
+"""The gate of an append that has not had to wait; nobody shuts it."""
+
+
+class _Turn(Commit):
     """An append on its way: it leads a group, waits for its turn to lead one, or follows another that leads.
 
     Attributes:
-        commit: what it asks for.
         gate: what it waits at, once it is in the queue.
         group: what it leads, itself first; what is decided leaves.
     """
 
-    __slots__ = ("commit", "gate", "group")
+    __slots__ = ("gate", "group")
 
-    def __init__(self, commit: Commit) -> None:
-        self.commit = commit
-        self.gate = _thread.allocate_lock()
+    def __init__(self, payload: bytes, count: int, expect: int | None, deadline: float) -> None:
+        super().__init__(payload, count, expect, deadline)
+        self.gate = _OPEN
         self.group: list[_Turn] = []
 
     def wake(self) -> bool:
@@ -179,18 +182,17 @@ class Journal:
             raise self._refused(str(error)) from None
         if expect is not None and expect < 0:
             raise self._refused(f"expect is the number of a record or 0, not {expect!r}")
-        turn = _Turn(Commit(payload, count, expect, started + self._timeout))
+        turn = _Turn(payload, count, expect, started + self._timeout)
         try:
             if self._begin(turn) or self._wait(turn):
                 self._lead(turn)
         except BaseException:
             self._end(turn)
             raise
-        commit = turn.commit
-        if commit.error is not None:
-            raise commit.error
-        first = commit.sequence
-        return Appended(first, first + count - 1, commit.position, monotonic() - started)
+        if turn.error is not None:
+            raise turn.error
+        first = turn.sequence
+        return Appended(first, first + count - 1, turn.position, monotonic() - started)
 
     def read(self, from_: int = 1, *, newest_first: bool = False, upto: int | None = None) -> Iterator[Entry]:
         """The records from sequence number `from_` on, up to the tail of now; or from the tail back to `from_`.
@@ -295,19 +297,20 @@ class Journal:
                 return True
             if len(self._queue) >= QUEUE_LIMIT:
                 raise self._queue_timeout(f"{QUEUE_LIMIT} appends wait already")
+            turn.gate = _thread.allocate_lock()
             turn.gate.acquire()
             self._queue.append(turn)
             return False
 
     def _wait(self, turn: _Turn) -> bool:
         """Wait until another thread has decided the commit, or it is this one's turn to lead; whether it is."""
-        if not turn.gate.acquire(timeout=max(0.0, turn.commit.deadline - monotonic())):
+        if not turn.gate.acquire(timeout=max(0.0, turn.deadline - monotonic())):
             with self._guard:
                 if turn in self._queue:
                     raise self._queue_timeout("the appends before it took the whole timeout")
             turn.gate.acquire()  # too late for that: it is being decided
         turn.wake()  # the gate stays open: nobody waits at it any more
-        if turn.commit.decided:
+        if turn.decided:
             self._wake_decided()
             return False
         with self._guard:  # whatever waits goes along: one lock, one write, one flush
@@ -321,11 +324,10 @@ class Journal:
         """Commit the group, then hand over to the next in the queue."""
         group = turn.group
         while group:
-            commits = [each.commit for each in group]
             try:
-                decided = self._log.commit(commits, max(0.0, commits[0].deadline - monotonic()))
+                decided = self._log.commit(group, max(0.0, group[0].deadline - monotonic()))
             except LandedError as error:
-                commits[0].error = error  # the others are asked for again: what stopped the first may not stop them
+                group[0].error = error  # the others are asked for again: what stopped the first may not stop them
                 decided = 1
             for each in group[:decided]:
                 if each is not turn:
@@ -353,8 +355,8 @@ class Journal:
         """Leave the leading or the queue, from wherever the turn is. Can be repeated after an interrupt."""
         with self._guard:
             for each in turn.group:
-                if each.commit.error is None:
-                    each.commit.error = self._interrupted(each.commit)
+                if each.error is None:
+                    each.error = self._interrupted(each)
                 each.wake()
             turn.group = []
             if turn.gate.locked():

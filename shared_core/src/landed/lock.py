@@ -161,10 +161,10 @@ class Lock:
     def _release(self) -> None:
         turn = self._held
         if turn is not None and self._generation == _generation:
-            closed = False
+            slot, closed = turn.slot, False
             try:
-                if turn.slot is not None and turn.slot.turn is turn and turn.slot.fd >= 0:
-                    self._fs.funlock(turn.slot.fd)
+                if slot is not None and slot.turn is turn and slot.fd >= 0:
+                    self._fs.funlock(slot.fd)
             except OSError:
                 closed = True  # which gives the lock back as well
             _end(self.path, turn, self._fs, close=closed)

@@ -150,9 +150,10 @@ class LocalLog:
     def _make_room(self, segment: Segment, commit: Commit) -> Segment:
         """A segment that the batch fits: after a crash tail, or when this one is full, a new one."""
         needed = frame_size(len(commit.payload))
-        fits = self.follower.found == recovery.END and segment.end + needed + OVERHEAD <= segment.header.size
+        if self.follower.found == recovery.END and segment.end + needed + OVERHEAD <= segment.header.size:
+            return segment
         refused = commit.expect is not None and commit.expect != segment.tail
-        return segment if fits or refused else self._roll(segment, needed)
+        return segment if refused else self._roll(segment, needed)
 
     def _lay_out(
         self, segment: Segment, commits: Sequence[Commit], landing: list[Commit]
@@ -167,15 +168,9 @@ class LocalLog:
                 commit.error = stale(self.name, commit.expect, tail)
                 decided += 1
                 continue
+            back = offset - head.offset if head is not None else 0
             following = Head(
-                offset,
-                BATCH,
-                len(commit.payload),
-                commit.count,
-                tail + 1,
-                segment.flushed,
-                offset - head.offset if head is not None else 0,
-                self._boot,
+                offset, BATCH, len(commit.payload), commit.count, tail + 1, segment.flushed, back, self._boot
             )
             if following.end > limit or (landing and following.end - segment.end > GROUP_BYTES):
                 break
