@@ -37,10 +37,7 @@ def wait(pause: float, name: str, why: str) -> None:
 def pauses(deadline: float, most: float = LONGEST_PAUSE) -> Iterator[float | None]:
     """Jittered pauses between tries until the deadline; then one None, for the last try."""
     pause = min(PAUSE, most)
-    while True:
-        left = deadline - monotonic()
-        if left <= 0:
-            yield None
-            return
-        yield min(left, random.uniform(0, 2 * pause))  # noqa: S311 - spreads tries, keeps no secret
+    while (left := deadline - monotonic()) > 0:
+        yield min(left, 2 * pause * random.random())  # noqa: S311 - spreads tries, keeps no secret
         pause = min(most, 2 * pause)
+    yield None

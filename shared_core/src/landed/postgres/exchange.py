@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from landed.postgres.server import Patient
 
-    Row: TypeAlias = tuple[bytes | None, ...]
+    Result: TypeAlias = pq.abc.PGresult
     Asked: TypeAlias = "tuple[Statement, Sequence[bytes | None]]"
 
 SILENT: Final = "the server does not answer"
@@ -58,7 +58,7 @@ _BINARY: Final = pq.Format.BINARY
 
 def exchange(
     connection: Patient, change: Asked, question: Asked, limit: float, *, again: bool = True
-) -> tuple[list[Row], list[Row] | None]:
+) -> tuple[Result, Result | None]:
     """Carry out a change, commit it, and ask a question in a transaction after that. Values are binary both ways.
 
     Args:
@@ -66,12 +66,12 @@ def exchange(
         again: whether to try once more where the session has forgotten what was prepared in it.
 
     Returns:
-        The rows of the change, which is committed; those of the question, or None when that was not answered.
+        What the change gave, which is committed; what the question gave, or None when that was not answered.
 
     Raises:
         psycopg.Error: the change is not committed; or the connection broke, which is closed then.
     """
-    results: list[pq.abc.PGresult] = []
+    results: list[Result] = []
     failed: psycopg.Error | None = None
     try:
         _send(connection, change, question, monotonic() + limit)
@@ -88,11 +88,11 @@ def exchange(
         raise
     else:
         if results[_QUESTION].status == _TUPLES:
-            return _rows(results[_CHANGE]), _rows(results[_QUESTION])
+            return results[_CHANGE], results[_QUESTION]
         failed = _error(next(result for result in results if result.status in _WRONG))
         _leave_pipeline(connection)
     if len(results) > _COMMIT and results[_COMMIT].status == _DONE:
-        return _rows(results[_CHANGE]), None
+        return results[_CHANGE], None
     if again and isinstance(failed, InvalidSqlStatementName):  # or a pooler has given us another's session
         return exchange(connection, change, question, limit, again=False)
     raise failed
@@ -103,7 +103,7 @@ def _send(connection: Patient, change: Asked, question: Asked, end: float) -> No
     pgconn = connection.pgconn
     pgconn.enter_pipeline_mode()
     (first, values), (second, keys) = change, question
-    if not {BEGIN.name, first.name, COMMIT.name, second.name} <= connection.prepared:
+    if not (first.name in connection.prepared and second.name in connection.prepared):
         _prepare(connection, (BEGIN, first, COMMIT, second), end)
     send = pgconn.send_query_prepared
     send(BEGIN.name, None, None, _BINARY)
@@ -122,7 +122,7 @@ def _prepare(connection: Patient, statements: Sequence[Statement], end: float) -
     for statement in statements:
         connection.pgconn.send_prepare(statement.name, statement.text)
         connection.pgconn.pipeline_sync()
-    results: list[pq.abc.PGresult] = []
+    results: list[Result] = []
     _receive(connection, results, 2 * len(statements), end)
     failed = [_error(result) for result in results if result.status in _WRONG]
     wrong = [error for error in failed if not isinstance(error, DuplicatePreparedStatement)]
@@ -131,7 +131,7 @@ def _prepare(connection: Patient, statements: Sequence[Statement], end: float) -
     connection.prepared.update(statement.name for statement in statements)
 
 
-def _receive(connection: Patient, results: list[pq.abc.PGresult], count: int, end: float) -> None:
+def _receive(connection: Patient, results: list[Result], count: int, end: float) -> None:
     """Read until there are so many results.
 
     Raises:
@@ -157,12 +157,7 @@ def _writable(socket: int) -> select.poll:
     return poll
 
 
-def _rows(result: pq.abc.PGresult) -> list[Row]:
-    get, columns = result.get_value, range(result.nfields)
-    return [tuple([get(row, column) for column in columns]) for row in range(result.ntuples)]
-
-
-def _error(result: pq.abc.PGresult) -> psycopg.Error:
+def _error(result: Result) -> psycopg.Error:
     state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
     words = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode("utf-8", "replace")
     try:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from landed.engine import Commit
     from landed.errors import LandedError
-    from landed.postgres.exchange import Row
+    from landed.postgres.exchange import Result
     from landed.postgres.rows import State
     from landed.postgres.server import Connection, Patient
 
@@ -113,7 +113,9 @@ class Group:
     def append(self, connection: Connection, journal: int, limit: int) -> bool:
         """Append, in the connection's transaction if there is one; whether it landed."""
         row = connection.execute(APPEND, self._named(journal, limit)).fetchone()
-        return self._landed(None if row is None else row[0])
+        if row is not None:
+            self.revision = row[0]
+        return row is not None
 
     def append_and_prove(self, connection: Patient, journal: int, limit: int) -> tuple[bool, Proof | None]:
         """Append, and prove it where that takes no further round trip: the append is committed before the read begins.
@@ -126,14 +128,10 @@ class Group:
         prove = PROVE_ONE if len(self.landing[0].payload) <= WHOLE else PROVE_LARGE
         proof = (prove, [_BIGINT.pack(journal), _BIGINT.pack(self.tail + 1)])
         moved, held = exchange(connection, (APPEND_ONE, self._numbered(journal, limit)), proof, waits.ANSWER)
-        landed = self._landed(_number(moved[0][0]) if moved else None)
+        landed = moved.ntuples > 0
+        if landed:
+            self.revision = _number(moved.get_value(0, 0))
         return landed, None if held is None else _decoded(held)
-
-    def _landed(self, revision: int | None) -> bool:
-        if revision is None:
-            return False
-        self.revision = revision
-        return True
 
     def prove(self, connection: Connection, journal: int) -> Proof:
         """What stands under the numbers of this group."""
@@ -208,10 +206,11 @@ def _digest(shown: bytes) -> str:
     return hashlib.sha256(shown).hexdigest()
 
 
-def _decoded(rows: list[Row]) -> Proof:
-    return {
-        _number(sequence): (nonce or b"", shown or b"", _number(revision)) for nonce, sequence, shown, revision in rows
-    }
+def _decoded(held: Result) -> Proof:
+    if not held.ntuples:
+        return {}
+    nonce, sequence, shown, revision = [held.get_value(0, column) for column in range(4)]
+    return {_number(sequence): (nonce or b"", shown or b"", _number(revision))}
 
 
 def _number(value: bytes | None) -> int:

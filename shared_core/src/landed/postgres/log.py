@@ -43,25 +43,6 @@ GROUP_BYTES: Final = 8 << 20
 NO_LIMIT: Final = (1 << 63) - 1
 
 
-class Sharing:
-    """When it cannot be told what became of a group, all of it is told so, an interrupt included."""
-
-    __slots__ = ("_group", "_log")
-
-    def __init__(self, log: PostgresLog, group: Group) -> None:
-        self._log, self._group = log, group
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if isinstance(error, OutcomeUnknown):
-            self._group.share(error)
-            return True
-        if error is not None and not isinstance(error, LandedError):
-            self._group.share(self._log.unknown(error))
-        return False
-
-
 class PostgresLog:
     """The `Log` of PostgreSQL.
 
@@ -156,9 +137,24 @@ class PostgresLog:
         Args:
             unknown: why the outcome of an earlier sending is not known, if there was one.
         """
-        with Sharing(self, group):
+        try:
             return self._land(group, deadline, unknown)
-        return True  # each commit of it was told that the outcome is not known
+        except BaseException as error:
+            if not self._shared(group, error):
+                raise
+            return True
+
+    def _shared(self, group: Group, error: BaseException) -> bool:
+        """When it cannot be told what became of a group, all of it is told so; whether that is all there is to say.
+
+        An interrupt is told as well, and goes on its way.
+        """
+        if isinstance(error, OutcomeUnknown):
+            group.share(error)
+            return True
+        if not isinstance(error, LandedError):
+            group.share(self.unknown(error))
+        return False
 
     def _land(self, group: Group, deadline: float, unknown: Exception | None) -> bool:
         for pause in pauses(deadline):
@@ -281,10 +277,17 @@ class PostgresLog:
                     group.share(self.unknown(error))
                 raise
             else:
-                with Sharing(self, group):
-                    self._acknowledge(group, self._ask_for(group, deadline), deadline)
+                self._prove(group, deadline)
                 return decided
         raise AssertionError  # the last pause is None
+
+    def _prove(self, group: Group, deadline: float) -> None:
+        """Acknowledge a group that the server took, by what reads back."""
+        try:
+            self._acknowledge(group, self._ask_for(group, deadline), deadline)
+        except BaseException as error:
+            if not self._shared(group, error):
+                raise
 
     def _append_again(self, group: Group, decided: int, deadline: float, lost: Exception) -> int:
         """The connection broke with a group under way: the same group, with the same nonces, until it is known."""

@@ -124,11 +124,12 @@ class Lent:
         return self._connection
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        connection = self._connection
-        broke = connection.closed or connection.broken or isinstance(error, _ENDED)
+        connection, lost = self._connection, None
+        if isinstance(error, psycopg.Error) and (connection.closed or connection.broken or isinstance(error, _ENDED)):
+            lost = Lost(_words(error))
         self._pool.give_back(connection)
-        if broke and isinstance(error, psycopg.Error):
-            raise Lost(_words(error)) from error
+        if lost is not None:
+            raise lost from error
 
 
 class Server:
