@@ -223,7 +223,7 @@ class JournalMachine(RuleBasedStateMachine):
         self._settle_possible()
 
     def _pass_time(self) -> None:
-        """The kernel flushes names by itself. Until then a power cut may take back what a dead compaction put in place."""
+        """The kernel flushes names in time; till then a power cut may take back what a dead compaction put in place."""
         with Directory(PATH, Process(self.disk).fs) as directory:
             directory.sync()
 
