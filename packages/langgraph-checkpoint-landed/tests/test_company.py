@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -251,6 +252,63 @@ def test_a_put_that_comes_in_the_same_turn_takes_the_writes_of_tasks_along(
     asyncio.run(run())
     assert len({entry.position for entry in history.journal.read(before + 1)}) == 1
     assert pending(root, parent) == ["one", "two"]
+
+
+def test_the_first_put_of_a_task_takes_the_first_writes_along(thread: Thread, root: Path) -> None:
+    checkpoint, new = thread.draft({"a": 1})
+    where: Any = {"configurable": {"thread_id": "1", "checkpoint_ns": "", "checkpoint_id": checkpoint["id"]}}
+
+    async def run() -> None:
+        await asyncio.gather(
+            thread.saver.aput_writes(where, [("x", "one")], "one"),
+            thread.saver.aput(thread.config, checkpoint, {"source": "input", "step": -1, "parents": {}}, new),
+        )
+
+    asyncio.run(run())
+    assert len({entry.position for entry in thread.saver._threads.open("1").journal.read()}) == 1
+    assert pending(root, where) == ["one"]
+
+
+@pytest.mark.parametrize("another", [True, False])
+def test_writes_that_come_while_a_put_is_under_way_wait_for_it_and_go_with_the_next(
+    thread: Thread, root: Path, history: History, monkeypatch: pytest.MonkeyPatch, another: bool
+) -> None:
+    """As LangGraph has them with ``durability="async"``, where the next put begins as soon as one has ended."""
+    append, begun, go_on = landed.Journal.append, threading.Event(), threading.Event()
+
+    def slowly(journal: landed.Journal, *args: Any, **options: Any) -> Any:
+        begun.set()
+        assert go_on.wait(30)
+        return append(journal, *args, **options)
+
+    async def put(value: int) -> None:
+        checkpoint, new = thread.draft({"a": value})
+        thread.where = await thread.saver.aput(thread.where, checkpoint, {"source": "loop", "step": 1}, new)
+
+    async def puts() -> None:
+        await put(2)
+        parents.append(thread.where)
+        if another:
+            await asyncio.sleep(0)  # while it is told
+            await put(3)
+
+    async def run() -> None:
+        monkeypatch.setattr(landed.Journal, "append", slowly)
+        task = asyncio.create_task(puts())
+        assert await asyncio.to_thread(begun.wait, 30)
+        where = parents[0]
+        writes = [asyncio.create_task(thread.saver.aput_writes(where, [("x", each)], each)) for each in ("one", "two")]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(history.company._waiting) == 2
+        go_on.set()
+        await asyncio.gather(task, *writes)
+
+    parents, before = [thread.where], history.seen
+    asyncio.run(run())
+    batches = {entry.position for entry in history.journal.read(before + 1)}
+    assert len(batches) == (2 if another else 3)
+    assert pending(root, parents[0]) == ["one", "two"]
 
 
 def test_a_put_that_fails_lets_the_writes_go_that_it_took_in_its_loop(thread: Thread, root: Path) -> None:

@@ -3,7 +3,6 @@ nothing. Whole graphs have such a table of their own, in integration_tests/langg
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
@@ -73,7 +72,7 @@ def writes_are_lost_with_the_put(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_task_waits_for_nobody(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(company.Company, "ride_in_loop", lambda *_: asyncio.ensure_future(asyncio.sleep(0, result=True)))
+    patch.setattr(company.Company, "ride_in_loop", lambda _company, _record, errand: errand.begin())
 
 
 def damage_is_no_thread(patch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import weakref
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 
 from landed.files import FILES
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
     from landed.values import Data, Draft, Expect, Path, Receipt, Snapshot
 
     T = TypeVar("T")
+    _Future = asyncio.Future[Any]
+else:
+    _Future = asyncio.Future
 
 WAITERS: Final = 1024
 """Threads in which operations may wait for locks at once. They are landed's own: an event loop's few would all wait
@@ -83,27 +89,160 @@ async def finish(call: Callable[[], T], threads: ThreadPoolExecutor | None = Non
 async def finish_short(call: Callable[[], T]) -> T:
     """As `finish`, for a call that takes no longer than a flush or two, in one of a few threads that such calls share.
 
-    Where many are under way at once, that is about twice as fast. Behind calls that take longer all the same, because
+    Where many are under way at once, that is several times as fast. Behind calls that take longer all the same, because
     another process keeps a lock, it begins a twentieth of a second late.
     """
-    return await _end(asyncio.wrap_future(_workers.submit(call)), STUCK)
+    errand = Errand(call)
+    errand.begin()
+    result: T = await errand.end()
+    return result
 
 
-async def finish_future(future: asyncio.Future[T]) -> T:
-    """As `finish`, for a future of the running loop, or a task, that nobody else waits for."""
-    return await _end(future)
+class Errand:
+    """A call on its way to a thread. Nobody need run it if its work is done along with another's: then call it off.
+
+    Made in the loop whose task waits for its end. The other methods may be called in any thread.
+
+    Args:
+        call: what to run.
+        short: whether as by `finish_short`; else as by `finish`.
+    """
+
+    __slots__ = ("_call", "_desk", "_future", "_short")
+
+    def __init__(self, call: Callable[[], Any], *, short: bool = True) -> None:
+        self._call = call
+        self._short = short
+        self._desk = _desk()
+        self._future = self._desk.open()
+
+    def begin(self) -> None:
+        """Run the call in a thread. Begun twice, it is run twice, and the first end counts."""
+        try:
+            if self._short:
+                _workers.submit(self._run)
+            else:
+                _threads.submit(self._run)
+        except RuntimeError as error:  # the interpreter ends
+            self._desk.end(self._future, None, error)
+
+    def call_off(self) -> None:
+        """Let the task that waits go on, as if the call had returned None."""
+        self._desk.end(self._future, None, None)
+
+    def begin_after(self, seconds: float) -> None:
+        """In the loop: run the call if it has not ended by then."""
+        timer = self.loop.call_later(seconds, self.begin)
+        self.when_ended(timer.cancel)
+
+    def when_ended(self, then: Callable[[], object]) -> None:
+        """In the loop: call `then` in the turn in which the task that waits goes on."""
+        self._future.add_done_callback(lambda _: then())
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Whose task waits."""
+        return self._desk.loop
+
+    @property
+    def ended(self) -> bool:
+        """Whether that task goes on."""
+        return self._future.done()
+
+    async def end(self) -> Any:  # noqa: ANN401 - what the call returns
+        """Wait for the end, whatever happens to the waiting task; as `finish`."""
+        try:
+            return await self._future
+        except asyncio.CancelledError as error:
+            return await _end(self._future, error)
+
+    def _run(self) -> None:
+        try:
+            result = self._call()
+        except StopIteration as error:  # no future takes it
+            self._desk.end(self._future, None, RuntimeError(f"the call raised {error!r}"))
+        except BaseException as error:  # noqa: BLE001 - who waits for it raises it
+            self._desk.end(self._future, None, error)
+        else:
+            self._desk.end(self._future, result, None)
 
 
-async def _end(future: asyncio.Future[T], look: float | None = None) -> T:
-    """Wait for the end, and every `look` seconds see that there are threads enough."""
-    cancelled: asyncio.CancelledError | None = None
+class _Pending(_Future):
+    """Waited for by one task, whose cancellation comes through when this is done, and not before."""
+
+    def cancel(self, msg: Any = None) -> bool:  # noqa: ANN401, ARG002 - as in the class above
+        return False
+
+
+class _Desk:
+    """Where the tasks of one loop wait for what threads do: all that has ended meanwhile is told in one turn.
+
+    A wake-up of the loop for each call would cost more than the call.
+    """
+
+    __slots__ = ("_called", "_ended", "_looking", "_open", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._open = 0
+        self._ended: deque[tuple[_Pending, Any, BaseException | None]] = deque()
+        self._called = False
+        self._looking = False
+
+    def open(self) -> _Pending:
+        self._open += 1
+        if not self._looking:
+            self._looking = True
+            self.loop.call_later(STUCK, self._look)
+        return _Pending(loop=self.loop)
+
+    def end(self, future: _Pending, result: object, error: BaseException | None) -> None:
+        """In any thread: let the loop know."""
+        self._ended.append((future, result, error))
+        if not self._called:  # set back before the loop looks at what has ended: nothing is left behind
+            self._called = True
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits
+                self.loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        self._called = False
+        while self._ended:
+            future, result, error = self._ended.popleft()
+            if future.done():
+                continue
+            self._open -= 1
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+    def _look(self) -> None:
+        """See now and then that there are threads enough, as long as somebody waits."""
+        self._looking = self._open > 0
+        if self._looking:
+            _workers.help_out()
+            self.loop.call_later(STUCK, self._look)
+
+
+def _desk() -> _Desk:
+    loop = asyncio.get_running_loop()
+    desk: _Desk | None = getattr(_here, "desk", None)
+    if desk is None or desk.loop is not loop:
+        desk = _here.desk = _Desk(loop)
+    return desk
+
+
+async def _end(future: asyncio.Future[T], cancelled: asyncio.CancelledError | None = None) -> T:
+    """Wait for the end.
+
+    Args:
+        cancelled: the task was cancelled already.
+    """
     while not future.done():
         try:
-            await asyncio.wait([future], timeout=look)
+            await asyncio.wait([future])
         except asyncio.CancelledError as error:
             cancelled = error
-        if look is not None and not future.done():
-            _workers.help_out()
     if cancelled is None:
         return future.result()
     failed = future.exception()
@@ -120,6 +259,7 @@ def _new_threads() -> None:
     _workers = Workers(_threads)
 
 
+_here = threading.local()
 _threads: ThreadPoolExecutor
 _workers: Workers
 _new_threads()

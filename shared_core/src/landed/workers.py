@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import _thread
 from collections import deque
-from concurrent.futures import Future
 from time import monotonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
-    from typing import Any, Final
+    from typing import Final
 
 AT_ONCE: Final = 8
 """Threads that share the calls: enough to keep a disk busy that takes some milliseconds to flush."""
 STUCK: Final = 0.05
 """Seconds in which no call has ended, while some wait, after which another thread helps out."""
+
+MOMENT: Final = 0.01
+"""Seconds that a thread without a call stays: to ask for one anew costs more than a call."""
 
 
 class Workers:
@@ -35,34 +37,35 @@ class Workers:
     def __init__(self, threads: Executor) -> None:
         self._threads = threads
         self._guard = _thread.allocate_lock()
-        self._queue: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._queue: deque[Callable[[], None]] = deque()
+        self._idle: list[_thread.LockType] = []
         self._serving = 0
         self._ended = 0.0
 
-    def submit(self, call: Callable[[], Any]) -> Future[Any]:
-        """Run `call` as soon as a thread is free.
+    def submit(self, call: Callable[[], None]) -> None:
+        """Run `call`, which raises nothing, as soon as a thread is free.
 
         Raises:
             RuntimeError: the interpreter ends; it is not run.
         """
-        future: Future[Any] = Future()
-        work = (call, future)
         with self._guard:
             if not self._serving:
                 self._ended = monotonic()  # nobody waits yet
-            self._queue.append(work)
-            hired = self._serving < AT_ONCE
-            self._serving += hired
-        if hired:
+            self._queue.append(call)
+            more = self._serving < AT_ONCE
+            self._serving += more
+            stayed = self._idle.pop() if more and self._idle else None
+        if stayed is not None:
+            stayed.release()
+        elif more:
             try:
                 self._threads.submit(self._serve)
             except RuntimeError:
                 with self._guard:
                     self._serving -= 1
-                    if work in self._queue:  # else another has it
-                        self._queue.remove(work)
+                    if call in self._queue:  # else another has it
+                        self._queue.remove(call)
                         raise
-        return future
 
     def help_out(self) -> None:
         """Start one more thread if calls wait and none has ended for a while: those that run wait for something too."""
@@ -77,20 +80,31 @@ class Workers:
                 self._serving -= 1  # the others will have to do
 
     def _serve(self) -> None:
+        gate = _thread.allocate_lock()
+        gate.acquire()
+        ended = False
         while True:
             with self._guard:
-                if not self._queue:
+                if ended:  # read and written at once, or a thread that was put off in between sets it back
+                    self._ended = monotonic()
+                call = self._queue.popleft() if self._queue else None
+                ended = call is not None
+                if call is None:
                     self._serving -= 1
-                    return
-                call, future = self._queue.popleft()
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                result = call()
-            except BaseException as error:  # noqa: BLE001 - who waits for it raises it
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-            with self._guard:  # read and written at once, or a thread that was put off in between sets it back
-                self._ended = monotonic()
-            del call, future
+                    self._idle.append(gate)
+            if call is not None:
+                call()
+                del call
+            elif not self._stay(gate):
+                return
+
+    def _stay(self, gate: _thread.LockType) -> bool:
+        """Wait a moment for the next call, which often comes at once; whether there is one."""
+        if gate.acquire(timeout=MOMENT):
+            return True
+        with self._guard:
+            if gate in self._idle:
+                self._idle.remove(gate)
+                return False
+        gate.acquire()  # it has just come
+        return True

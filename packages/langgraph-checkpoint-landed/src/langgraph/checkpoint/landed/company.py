@@ -4,25 +4,28 @@ When a super-step ends, LangGraph stores what its tasks wrote and the next check
 waits for the checkpoint alone. Committed one by one, the checkpoint would wait for a flush that nobody asked for. So
 where a put has been seen to come while writes were on their way, the next writes wait for it, for a moment. In an event
 loop both are begun in the same turn, one right after the other: writes wait there, and not in a thread, until the loop
-has come round, and a put takes them before it goes to a thread itself.
+has come round, and a put takes them before it goes to a thread itself. Writes that come while a put is under way, as
+with ``durability="async"``, could not be flushed before it is done: they wait for it, and the next put takes them.
 """
 
 from __future__ import annotations
 
 import _thread
 import asyncio
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from landed.aio import Errand
     from langgraph.checkpoint.landed.records import WritesRecord
 
 MOMENT: Final = 0.005
 """Seconds that writes wait for a put: what the interpreter lets another thread run for before it switches."""
 TURNS: Final = 2
 """Turns of an event loop that writes wait: time in it says nothing, as dozens of other tasks may have theirs first."""
+TURNS_AFTER: Final = 5
+"""Turns that they wait after a put: one that waited for it takes some until it is told."""
 LIMIT: Final = 30.0
 """Seconds after which writes that a put took along go by themselves: its thread was interrupted before it had them."""
 DISAPPOINTED: Final = 16
@@ -49,13 +52,18 @@ class Rider:
 
 
 class Company:
-    """Who waits for a put of one thread. Safe for threads."""
+    """Who waits for a put of one thread. Safe for threads.
+
+    Attributes:
+        under_way: the last put that a task has begun, until it has ended.
+    """
 
     def __init__(self) -> None:
         self._guard = _thread.allocate_lock()
         self._waiting: list[Rider] = []
         self._alone = 0
         self._hope = 0
+        self.under_way: Errand | None = None
 
     def ride(self, record: WritesRecord) -> bool:
         """Wait for a put, if one is expected; whether it has stored the writes. Else they go by themselves."""
@@ -71,31 +79,43 @@ class Company:
                 gate.acquire(timeout=LIMIT)  # a put has just taken it along
         return rider.landed
 
-    def ride_in_loop(self, record: WritesRecord) -> asyncio.Future[bool]:
-        """As `ride`, in an event loop, where one is always expected: from now on it may take the writes along."""
-        loop = asyncio.get_running_loop()
-        gate: asyncio.Future[bool] = loop.create_future()
+    def ride_in_loop(self, record: WritesRecord, errand: Errand) -> None:
+        """As `ride`, in an event loop, where a put is always expected: from now on it may take the writes along.
 
-        def open_gate() -> None:
-            if not gate.done():
-                gate.set_result(rider.landed)
+        Args:
+            errand: stores them; begun if no put does, and called off if one has.
+        """
+        loop = asyncio.get_running_loop()
 
         def let_go() -> None:
-            with suppress(RuntimeError):  # the loop is closed, and nobody waits
-                loop.call_soon_threadsafe(open_gate)
+            if rider.landed:
+                errand.call_off()
+            else:
+                errand.begin()
 
         def come_round(turns: int) -> None:
-            if turns:
+            put = self.under_way
+            if put is not None and put.loop is loop and not put.ended and rider in self._waiting:
+                put.when_ended(lambda: come_round(TURNS_AFTER))  # no sooner could they be written
+            elif turns:
                 loop.call_soon(come_round, turns - 1)
             elif self._give_up(rider):
-                open_gate()
-            elif not gate.done():  # a put has it, and may be interrupted
-                timer = loop.call_later(LIMIT, open_gate)
-                gate.add_done_callback(lambda _: timer.cancel())
+                errand.begin()
+            elif not errand.ended:  # a put has it, and may be interrupted
+                errand.begin_after(LIMIT)
 
         rider = self._wait(record, let_go)
-        loop.call_soon(come_round, TURNS - 1)
-        return gate
+        come_round(TURNS)
+
+    async def put(self, errand: Errand) -> Any:  # noqa: ANN401 - what the put returns
+        """Begin a put of a task, and wait for its end."""
+        self.under_way = errand
+        errand.begin()
+        try:
+            return await errand.end()
+        finally:
+            if self.under_way is errand:
+                self.under_way = None
 
     def _wait(self, record: WritesRecord, let_go: Callable[[], None]) -> Rider:
         rider = Rider(record, let_go)

@@ -131,6 +131,7 @@ class History:
     Args:
         journal: the thread's.
         cache: of bodies, shared by all threads.
+        company: who waits already.
 
     Attributes:
         guard: held by whoever reads or changes the index; never while a flush is waited for.
@@ -142,11 +143,11 @@ class History:
         touched: when the last checkpoint was put, in seconds since the epoch.
     """
 
-    def __init__(self, journal: Journal, cache: Cache) -> None:
+    def __init__(self, journal: Journal, cache: Cache, company: Company | None = None) -> None:
         self.journal = journal
         self.guard = threading.RLock()
         self.writing = threading.Lock()
-        self.company = Company()
+        self.company = company or Company()
         self._cache = cache
         self._key = next(_keys)
         self._reset()

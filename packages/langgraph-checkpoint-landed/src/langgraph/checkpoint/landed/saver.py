@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from datetime import timedelta
 from functools import partial
@@ -21,7 +20,7 @@ from langgraph.checkpoint.base import (
 )
 
 from landed import Corrupt, Journals, Refused
-from landed.aio import finish, finish_future, finish_short
+from landed.aio import Errand, finish, finish_short
 from landed.engines import is_address
 from langgraph.checkpoint.landed import ancestry, configs, conflicts, retention
 from langgraph.checkpoint.landed.conflicts import Head, Memory
@@ -92,7 +91,8 @@ class LandedSaver(BaseCheckpointSaver[str]):
         self._memory = Memory()
         self._fork = on_conflict == "fork"
         # A server takes longer to answer than a disk to flush, and many at once no longer than one.
-        self._finish = finish if is_address(path) else finish_short
+        self._short = not is_address(path)
+        self._finish = finish_short if self._short else finish
 
     @classmethod
     def from_conn_string(cls, conn_string: str, **options: Any) -> LandedSaver:  # noqa: ANN401 - those of the class
@@ -245,16 +245,15 @@ class LandedSaver(BaseCheckpointSaver[str]):
             if follows:
                 conflicts.check(history, thread, parent, draft.id, fork=self._fork)
 
-        company = self._threads.company(thread) if in_loop else None
-        aboard = [] if company is None else company.board()
+        company = self._threads.company(thread)
+        aboard = company.board() if in_loop else []
 
         def commit() -> RunnableConfig:
             try:
                 self._memory.check_parent(thread, ns, parent, self._threads.journals.path)
                 self._threads.change(thread, lambda history: draft.commit(history, check, aboard), create=True)
             except BaseException as error:
-                if company is not None:
-                    company.turn_away(aboard)
+                company.turn_away(aboard)
                 self._memory.failed(thread, ns, draft.id, error)
                 raise
             if ns == "":
@@ -275,12 +274,12 @@ class LandedSaver(BaseCheckpointSaver[str]):
             Corrupt: the thread is damaged. Nothing was written.
         """
         company, record, store = self._put_writes(config, writes, task_id, task_path)
-        if record.writes and not (company is not None and company.ride(record)):
+        if record.writes and not company.ride(record):
             store()
 
     def _put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
-    ) -> tuple[Company | None, WritesRecord, Callable[[], None]]:
+    ) -> tuple[Company, WritesRecord, Callable[[], None]]:
         """Serialize now; the answer: who may take the writes along, the writes, and what stores them, in any thread."""
         thread, ns = configs.thread_of(config), configs.namespace_of(config) or ""
         id = configs.given(config).get("checkpoint_id")
@@ -454,22 +453,21 @@ class LandedSaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """As `put`; a cancellation meanwhile goes on when it has ended, with its `landed.aio.outcome`."""
-        return await self._finish(self._put(config, checkpoint, metadata, new_versions, in_loop=True))
+        commit = self._put(config, checkpoint, metadata, new_versions, in_loop=True)
+        company = self._threads.company(configs.thread_of(config))
+        stored: RunnableConfig = await company.put(Errand(commit, short=self._short))
+        return stored
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """As `put_writes`; a cancellation meanwhile goes on when it has ended, with its `landed.aio.outcome`."""
         company, record, store = self._put_writes(config, writes, task_id, task_path)
-
-        async def ride_or_store(gate: asyncio.Future[bool]) -> None:
-            if not await finish_future(gate):
-                await self._finish(store)
-
-        if company is not None and record.writes:
-            await finish_future(asyncio.ensure_future(ride_or_store(company.ride_in_loop(record))))
-        elif record.writes:
-            await self._finish(store)
+        if not record.writes:
+            return
+        errand = Errand(store, short=self._short)
+        company.ride_in_loop(record, errand)
+        await errand.end()
 
     async def adelete_thread(self, thread_id: str) -> None:
         """As `delete_thread`."""

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import landed.local.collection  # noqa: F401 - the first saver would load it otherwise, while somebody waits
 from landed import Journals, NotLanded, OutcomeUnknown, StaleWrite
 from langgraph.checkpoint.landed.cache import Cache
+from langgraph.checkpoint.landed.company import Company
 from langgraph.checkpoint.landed.ending import Moved
 from langgraph.checkpoint.landed.history import History
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from langgraph.checkpoint.landed.company import Company
 
 T = TypeVar("T")
 
@@ -44,6 +43,7 @@ class Threads:
         self._cache = Cache()
         self._guard = threading.Lock()
         self._pool: OrderedDict[str, History] = OrderedDict()
+        self._early: dict[str, Company] = {}
         self._making = [threading.Lock() for _ in range(MAKERS)]
 
     def find(self, name: str) -> History | None:
@@ -56,10 +56,20 @@ class Threads:
         assert history is not None  # noqa: S101 - it was made
         return history
 
-    def company(self, name: str) -> Company | None:
-        """Who waits for a put of that thread, as far as the thread is known."""
+    def company(self, name: str) -> Company:
+        """Who waits for a put of that thread; also of one that is yet to be made or opened."""
         history = self._pool.get(name)
-        return history.company if history is not None else None
+        if history is not None:
+            return history.company
+        with self._guard:
+            history = self._pool.get(name)
+            if history is not None:
+                return history.company
+            company = self._early.pop(name, None) or Company()
+            self._early[name] = company
+            if len(self._early) > INDEXES:
+                del self._early[next(iter(self._early))]
+            return company
 
     def look(self, name: str, look: Callable[[History], T], absent: T, *, complete: bool = True) -> T:
         """What `look` finds in a thread's index, with all that was appended until now; `absent` without a thread.
@@ -150,7 +160,7 @@ class Threads:
             if history is None or history.journal is not journal:
                 if history is not None:
                     history.forget()
-                history = self._pool[name] = History(journal, self._cache)
+                history = self._pool[name] = History(journal, self._cache, self._early.pop(name, None))
                 if len(self._pool) > INDEXES:
                     self._pool.popitem(last=False)[1].forget()
             self._pool.move_to_end(name)
