@@ -40,7 +40,7 @@ def history(thread: Thread) -> History:
 def wait_for(history: History, number: int) -> None:
     """Until so many writes wait for a put."""
     deadline = monotonic() + 30
-    while len(history.company._waiting) < number:
+    while len(history.company.waiting) < number:
         assert monotonic() < deadline
         sleep(0.001)
 
@@ -228,7 +228,7 @@ async def awrite_and_wait(thread: Thread, history: History) -> asyncio.Task[None
     """Writes of a task that waits for a put."""
     task = asyncio.create_task(thread.saver.aput_writes(thread.where, [("x", "one")], "t"))
     deadline = monotonic() + 30
-    while not history.company._waiting:
+    while not history.company.waiting:
         assert monotonic() < deadline
         await asyncio.sleep(0.001)
     return task
@@ -300,7 +300,7 @@ def test_writes_that_come_while_a_put_is_under_way_wait_for_it_and_go_with_the_n
         writes = [asyncio.create_task(thread.saver.aput_writes(where, [("x", each)], each)) for each in ("one", "two")]
         for _ in range(20):
             await asyncio.sleep(0)
-        assert len(history.company._waiting) == 2
+        assert len(history.company.waiting) == 2
         go_on.set()
         await asyncio.gather(task, *writes)
 
@@ -339,7 +339,7 @@ def test_a_put_in_another_thread_takes_the_writes_of_a_task_along(thread: Thread
 
     async def run() -> company.Rider:
         writes = await awrite_and_wait(thread, history)
-        [rider] = history.company._waiting
+        [rider] = history.company.waiting
         await asyncio.sleep(0.1)
         assert not writes.done()
         await asyncio.to_thread(thread.put, {"a": 2})
@@ -387,7 +387,7 @@ def test_when_the_put_fails_the_writes_of_a_task_go_by_themselves(thread: Thread
 
 def test_without_a_put_the_writes_of_a_task_go_by_themselves(thread: Thread, root: Path, history: History) -> None:
     asyncio.run(thread.saver.aput_writes(thread.where, [("x", "one")], "t"))
-    assert not history.company._waiting
+    assert not history.company.waiting
     assert pending(root, thread.where) == ["one"]
 
 

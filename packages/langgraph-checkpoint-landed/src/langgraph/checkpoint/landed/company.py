@@ -11,14 +11,14 @@ with ``durability="async"``, could not be flushed before it is done: they wait f
 from __future__ import annotations
 
 import _thread
-import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from landed.aio import Errand
     from langgraph.checkpoint.landed.records import WritesRecord
+
+AnyRider = TypeVar("AnyRider", bound="Rider")
 
 MOMENT: Final = 0.005
 """Seconds that writes wait for a put: what the interpreter lets another thread run for before it switches."""
@@ -35,20 +35,61 @@ DISAPPOINTED: Final = 16
 class Rider:
     """Writes that wait for a put to take them along.
 
-    Args:
-        let_go: called once they need not wait any longer, from any thread.
-
     Attributes:
         record: the writes.
         landed: whether a put has stored them, once they are let go.
     """
 
-    __slots__ = ("landed", "let_go", "record")
+    __slots__ = ("_gate", "landed", "record")
 
-    def __init__(self, record: WritesRecord, let_go: Callable[[], None]) -> None:
+    def __init__(self, record: WritesRecord) -> None:
         self.record = record
         self.landed = False
-        self.let_go = let_go
+        self._gate = _thread.allocate_lock()
+        self._gate.acquire()
+
+    def wait(self, seconds: float) -> bool:
+        """Until they are let go; whether they were."""
+        return self._gate.acquire(timeout=seconds)
+
+    def let_go(self) -> None:
+        """They need not wait any longer. Called from any thread."""
+        self._gate.release()
+
+
+class LoopRider(Rider):
+    """The same in an event loop.
+
+    Args:
+        errand: stores the writes; begun if no put does, and called off if one has.
+    """
+
+    __slots__ = ("_company", "_errand")
+
+    def __init__(self, record: WritesRecord, company: Company, errand: Errand) -> None:
+        self.record = record
+        self.landed = False
+        self._company = company
+        self._errand = errand
+
+    def let_go(self) -> None:
+        if self.landed:
+            self._errand.call_off()
+        else:
+            self._errand.begin()
+
+    def come_round(self, turns: int) -> None:
+        """Wait for so many turns of the loop, and for the put that is under way."""
+        company, errand = self._company, self._errand
+        put = company.under_way
+        if put is not None and put.loop is errand.loop and not put.ended and self in company.waiting:
+            put.when_ended(partial(self.come_round, TURNS_AFTER))  # no sooner could they be written
+        elif turns:
+            errand.loop.call_soon(self.come_round, turns - 1)
+        elif company.give_up(self):
+            errand.begin()
+        elif not errand.ended:  # a put has them, and may be interrupted
+            errand.begin_after(LIMIT)
 
 
 class Company:
@@ -56,11 +97,12 @@ class Company:
 
     Attributes:
         under_way: the last put that a task has begun, until it has ended.
+        waiting: those that no put has taken yet.
     """
 
     def __init__(self) -> None:
         self._guard = _thread.allocate_lock()
-        self._waiting: list[Rider] = []
+        self.waiting: list[Rider] = []
         self._alone = 0
         self._hope = 0
         self.under_way: Errand | None = None
@@ -69,43 +111,21 @@ class Company:
         """Wait for a put, if one is expected; whether it has stored the writes. Else they go by themselves."""
         if self._hope <= 0:
             return False
-        gate = _thread.allocate_lock()
-        gate.acquire()
-        rider = self._wait(record, gate.release)
-        if not gate.acquire(timeout=MOMENT):
-            if self._give_up(rider):
+        rider = self._wait(Rider(record))
+        if not rider.wait(MOMENT):
+            if self.give_up(rider):
                 self._hope = -DISAPPOINTED
             else:
-                gate.acquire(timeout=LIMIT)  # a put has just taken it along
+                rider.wait(LIMIT)  # a put has just taken it along
         return rider.landed
 
     def ride_in_loop(self, record: WritesRecord, errand: Errand) -> None:
         """As `ride`, in an event loop, where a put is always expected: from now on it may take the writes along.
 
         Args:
-            errand: stores them; begun if no put does, and called off if one has.
+            errand: as for `LoopRider`.
         """
-        loop = asyncio.get_running_loop()
-
-        def let_go() -> None:
-            if rider.landed:
-                errand.call_off()
-            else:
-                errand.begin()
-
-        def come_round(turns: int) -> None:
-            put = self.under_way
-            if put is not None and put.loop is loop and not put.ended and rider in self._waiting:
-                put.when_ended(lambda: come_round(TURNS_AFTER))  # no sooner could they be written
-            elif turns:
-                loop.call_soon(come_round, turns - 1)
-            elif self._give_up(rider):
-                errand.begin()
-            elif not errand.ended:  # a put has it, and may be interrupted
-                errand.begin_after(LIMIT)
-
-        rider = self._wait(record, let_go)
-        come_round(TURNS)
+        self._wait(LoopRider(record, self, errand)).come_round(TURNS)
 
     async def put(self, errand: Errand) -> Any:  # noqa: ANN401 - what the put returns
         """Begin a put of a task, and wait for its end."""
@@ -117,19 +137,18 @@ class Company:
             if self.under_way is errand:
                 self.under_way = None
 
-    def _wait(self, record: WritesRecord, let_go: Callable[[], None]) -> Rider:
-        rider = Rider(record, let_go)
+    def _wait(self, rider: AnyRider) -> AnyRider:
         with self._guard:
-            self._waiting.append(rider)
+            self.waiting.append(rider)
         return rider
 
-    def _give_up(self, rider: Rider) -> bool:
+    def give_up(self, rider: Rider) -> bool:
         """Wait no longer; whether no put has taken it along."""
         with self._guard:
-            if rider not in self._waiting:
+            if rider not in self.waiting:
                 return False
             # Those behind go now as well, or this one's writes would come after theirs.
-            waiting, self._waiting = self._waiting, []
+            waiting, self.waiting = self.waiting, []
         waiting.remove(rider)
         _let_go(waiting)
         return True
@@ -147,10 +166,10 @@ class Company:
         """Those that wait go with this put, which lets each of them go when it has ended."""
         if self._alone and self._hope <= 0:
             self._hope += 1
-        if not self._waiting:
+        if not self.waiting:
             return []
         with self._guard:
-            riders, self._waiting = self._waiting, []
+            riders, self.waiting = self.waiting, []
         return riders
 
     @staticmethod
