@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from typing import Final
 
-AT_ONCE: Final = 8
-"""Threads that share the calls: enough to keep a disk busy that takes some milliseconds to flush."""
+AT_ONCE: Final = 16
+"""Threads that share the calls: enough to keep a disk busy that takes some milliseconds to flush, and for the kernel to
+merge the flushes of several."""
 STUCK: Final = 0.05
 """Seconds in which no call has ended, while some wait, after which another thread helps out."""
 
