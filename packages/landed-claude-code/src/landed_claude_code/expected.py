@@ -157,20 +157,33 @@ def shows(response: dict[str, Any], data: bytes) -> bool | None:
     file = response.get("file")
     if not isinstance(file, dict) or response.get("type") != "text":
         return None
-    if file.get("content") == data:
-        return True
-    content = _text(file.get("content"))
-    if content is None:
+    content = file.get("content")
+    if not isinstance(content, (str, bytes, bytearray)):
         return None
+    start = file.get("startLine")
+    first = start - 1 if isinstance(start, int) and start > 0 else 0
+    at = _line(data, first)
+    raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+    if data[at : at + len(raw)] == raw:
+        return True  # as nearly always
+    content = raw.decode("utf-8", "surrogatepass")
     text = _lines(_decode(data)).removeprefix(_BOM)
     shown = _lines(content).removeprefix(_BOM)
     if shown == text:
         return True
-    start = file.get("startLine")
-    first = start - 1 if isinstance(start, int) and start > 0 else 0
     lines = text.split("\n")[first:]
     part = "\n".join(lines[: shown.count("\n") + 1])
     return part == shown or part.startswith(shown) or shown == ""
+
+
+def _line(data: bytes, number: int) -> int:
+    """Where a line begins, the first being 0; the end of the data where it has fewer."""
+    at = 0
+    for _ in range(number):
+        at = data.find(b"\n", at) + 1
+        if not at:
+            return len(data)
+    return at
 
 
 def _text(value: object) -> str | None:

