@@ -7,12 +7,15 @@ anything (a kill, a timeout) is Claude Code's to judge: see ``onFailure`` in doc
 
 from __future__ import annotations
 
+import marshal
 import posix  # and not os, which takes a millisecond or two to load
 import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from importlib.machinery import ModuleSpec
+    from types import CodeType, ModuleType
     from typing import Any, Final
 
     from landed_claude_code.ledger import Ledger
@@ -34,6 +37,10 @@ LAUNCHER: Final = (
 A process that lives for a hundredth of a second collects no garbage."""
 PIPE: Final = 1 << 16
 """Bytes that a pipe holds."""
+BUNDLED: Final = 1 << 22
+"""Bytes of the file that `bundle` makes, at most."""
+BUNDLE_HEAD: Final = 8
+"""Bytes of it that tell whose bytecode it is, and where that begins."""
 KEPT_MEMORY: Final = 16 << 20
 """Bytes of memory that are used again rather than given back; glibc knows no more than 32 MiB."""
 
@@ -43,6 +50,7 @@ def main() -> None:
     event: dict[str, Any] = {}
     sys.argv[0] = "landed-hook"  # what records call this program
     posix.putenv("OPENSSL_CONF", "")  # a digest needs no settings: reading them takes a seventh of loading OpenSSL
+    _use_bundle()
     try:
         from landed_claude_code import wire
 
@@ -74,6 +82,12 @@ def _sweep(ledger: Ledger) -> None:
     from landed_claude_code.garbage import sweep
 
     sweep(ledger.path.rsplit("/", 2)[0])
+    try:
+        from landed_claude_code.bundle import keep
+
+        keep()
+    except OSError:
+        return  # a place that is not to be written
 
 
 def open_ledger(agent: Any) -> tuple[Ledger, str]:  # noqa: ANN401 - imported late
@@ -140,6 +154,73 @@ def _failed(event: dict[str, Any], error: Exception) -> dict[str, object]:
     if name == "PreToolUse" and event.get("tool_name") in {"Write", "Edit", "NotebookEdit"}:
         return output_of("PreToolUse", Answer(deny=f"Nothing was written. {what} {next_step}"))
     return {"systemMessage": f"{what} What this event was about was not checked. {next_step}"}
+
+
+class Bundle:
+    """Finds modules in the file that `bundle` makes.
+
+    Args:
+        sources: of each module, the path, the time in nanoseconds and the size.
+        codes: of each module that is no shared library.
+    """
+
+    def __init__(self, sources: dict[str, tuple[str, int, int]], codes: dict[str, CodeType]) -> None:
+        self._sources = sources
+        self._codes = codes
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+        """As Python's import asks each of `sys.meta_path`."""
+        if name not in self._sources:
+            return None
+        path = self._sources[name][0]
+        loader: Any = self if name in self._codes else _importlib().ExtensionFileLoader(name, path)
+        spec: ModuleSpec = type(__spec__)(name, loader, origin=path)  # ModuleSpec, without an import
+        directory, _, last = path.rpartition("/")
+        if last == "__init__.py":
+            spec.submodule_search_locations = [directory]
+        return spec
+
+    def create_module(self, _spec: ModuleSpec) -> None:
+        """As usual."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run it."""
+        exec(self._codes[module.__name__], module.__dict__)  # noqa: S102 - it is the module
+
+
+def _use_bundle() -> None:
+    """Import from the file that `bundle` made, if it is of this Python and what the sources are now."""
+    try:
+        fd = posix.open(bundle_path(), posix.O_RDONLY | posix.O_CLOEXEC)
+        text = memoryview(posix.read(fd, BUNDLED))
+        posix.close(fd)
+        magic = bundle_magic()
+        if text[: len(magic)] != magic:
+            return
+        begin = int.from_bytes(text[len(magic) : BUNDLE_HEAD], "little")
+        paths, sources = marshal.loads(text[BUNDLE_HEAD:begin])  # noqa: S302 - as Python reads its own
+        for path, time, size in sources.values():
+            status = posix.stat(path)
+            if status.st_mtime_ns != time or status.st_size != size:
+                return
+        if paths == sys.path:
+            sys.meta_path.insert(0, Bundle(sources, marshal.loads(text[begin:])))  # noqa: S302 - likewise
+    except Exception:  # noqa: BLE001 - there is none, or it is damaged: the modules themselves are there
+        return
+
+
+def bundle_path() -> str:
+    """Where it is."""
+    return f"{__file__.rpartition('/')[0]}/__pycache__/hook.{sys.implementation.cache_tag}.bundle"
+
+
+def bundle_magic() -> bytes:
+    """What it begins with: Python's own word for its bytecode."""
+    return _importlib().MAGIC_NUMBER  # type: ignore[no-any-return]
+
+
+def _importlib() -> Any:  # noqa: ANN401 - a module
+    return sys.modules["_frozen_importlib_external"]
 
 
 def _input() -> Iterator[bytes]:

@@ -12,6 +12,7 @@ import landed
 from landed.cli import output
 from landed.state import user_store
 from landed_claude_code import settings
+from landed_claude_code.hook import bundle_path
 
 if TYPE_CHECKING:
     import argparse
@@ -133,6 +134,9 @@ def uninstall(args: argparse.Namespace) -> int:
                 _remove_made(os.path.dirname(path))
             if not args.json and not args.dry_run:
                 print(f"taken out of {output.shown(path)}")
+    if changed and not args.dry_run:
+        with contextlib.suppress(OSError):  # there is none, or it may not be removed; pip would leave it
+            os.unlink(bundle_path())
     if args.json:
         output.emit({"changed": changed, "dry_run": args.dry_run})
     elif not changed:
