@@ -136,6 +136,7 @@ class Work:
             "PostToolBatch": as_sent(
                 **agent, hook_event_name="PostToolBatch", tool_calls=[{**call, **name, "tool_response": "done"}]
             ),
+            "Stop": as_sent(**agent, hook_event_name="Stop", stop_hook_active=False),
         }
 
 
@@ -171,6 +172,7 @@ def calls(report: Report, directory: str, rounds: int) -> None:
                     times[name].cpu.append(cpu)
 
             run(NOTHING, nothing, b"")
+            run("", ours, as_sent(session_id=SESSION, hook_event_name="SessionStart"), counts=False)
             works = [
                 (label, Work.of(kind, os.path.join(work, f"{kind} {label} {number}"), size, number))
                 for kind in (CREATE, OVERWRITE, EDIT)
@@ -182,7 +184,7 @@ def calls(report: Report, directory: str, rounds: int) -> None:
                 for event, payload in each.events().items():
                     if event == "PostToolUse":
                         write(each.path, each.after)
-                    run(f"landed, {event}, {each.kind}, {label}", ours, payload, counts=number >= 0 and event != READ)
+                    run(f"landed, {event}, {each.kind}, {label}", ours, payload)
                     if each.kind == CREATE and event == "PostToolUse":
                         run(f"by hand, after a Write, {label}", bare, payload)
                     if each.kind == CREATE and event == "PreToolUse" and label == "2 KB":
