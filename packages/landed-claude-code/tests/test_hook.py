@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 import time
@@ -58,6 +59,37 @@ def test_a_denial(work: Path) -> None:
     answer = hook({**event, "tool_input": {"file_path": str(path), "content": "y"}})
     assert answer["hookSpecificOutput"]["permissionDecision"] == "deny"
     assert str(path) in answer["hookSpecificOutput"]["permissionDecisionReason"]
+
+
+@pytest.mark.parametrize("way", ["pages of a pipe", "a file", "a socket"])
+@pytest.mark.parametrize("event", ["PreToolUse", "PostToolUse", "PostToolBatch"])
+def test_however_a_large_event_comes(work: Path, way: str, event: str) -> None:
+    path = work / "plan.md"
+    path.write_text("x")
+    tool = {"tool_name": "Write", "tool_input": {"file_path": str(path), "content": "y\n" * 100_000}}
+    fields = {"session_id": "s", "hook_event_name": event, **tool, "tool_response": {"content": "x"}}
+    raw = json.dumps({**fields, "tool_use_id": "t", "tool_calls": [tool]}, separators=(",", ":")).encode()
+    ours, theirs = socket.socketpair() if way == "a socket" else (None, None)
+    words = command(*here())
+    env = {**os.environ, "CLAUDE_PID": str(os.getpid())}
+    (work / "event").write_bytes(raw)
+    with (work / "event").open("rb") as file:
+        stdin = {"a file": file, "a socket": theirs}.get(way, subprocess.PIPE)
+        with subprocess.Popen(
+            [words["command"], *words["args"]], stdin=stdin, stdout=subprocess.PIPE, env=env, bufsize=0
+        ) as hook:
+            if ours is not None and theirs is not None:
+                theirs.close()
+                ours.sendall(raw)
+                ours.close()
+            elif hook.stdin is not None:
+                for at in range(0, len(raw), 4096):
+                    hook.stdin.write(raw[at : at + 4096])
+                hook.stdin.close()
+            assert hook.stdout is not None
+            said = json.loads(hook.stdout.read())
+    assert ("you have not read it" in str(said)) == (event == "PreToolUse")
+    assert "failed" not in str(said)
 
 
 @pytest.mark.parametrize("raw", [b"", b"{not json", b"[]", b"\xff\xfe", b'{"a": 1} {"b": 2}', b"7"])

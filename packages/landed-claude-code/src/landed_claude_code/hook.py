@@ -37,8 +37,8 @@ LAUNCHER: Final = (
 A process that lives for a hundredth of a second collects no garbage."""
 PIPE: Final = 1 << 16
 """Bytes that a pipe holds."""
-BUNDLED: Final = 1 << 22
-"""Bytes of the file that `bundle` makes, at most."""
+WIDE: Final = 1 << 20
+"""Bytes that it can be made to hold."""
 BUNDLE_HEAD: Final = 8
 """Bytes of it that tell whose bytecode it is, and where that begins."""
 KEPT_MEMORY: Final = 16 << 20
@@ -50,6 +50,7 @@ def main() -> None:
     event: dict[str, Any] = {}
     sys.argv[0] = "landed-hook"  # what records call this program
     posix.putenv("OPENSSL_CONF", "")  # a digest needs no settings: reading them takes a seventh of loading OpenSSL
+    bytes(KEPT_MEMORY)  # given back at once, untouched: glibc then keeps that much rather than ask for fresh pages
     _use_bundle()
     try:
         from landed_claude_code import wire
@@ -192,7 +193,7 @@ def _use_bundle() -> None:
     """Import from the file that `bundle` made, if it is of this Python and what the sources are now."""
     try:
         fd = posix.open(bundle_path(), posix.O_RDONLY | posix.O_CLOEXEC)
-        text = memoryview(posix.read(fd, BUNDLED))
+        text = memoryview(posix.read(fd, posix.fstat(fd).st_size))
         posix.close(fd)
         magic = bundle_magic()
         if text[: len(magic)] != magic:
@@ -224,17 +225,24 @@ def _importlib() -> Any:  # noqa: ANN401 - a module
 
 
 def _input() -> Iterator[bytes]:
-    """Standard input, a pipe's fill at a time.
-
-    An allocation that is given back at once, untouched, tells glibc to keep up to that much for the next one instead
-    of asking the kernel for fresh pages.
-    """
+    """Standard input, a pipe's fill at a time."""
     part = posix.read(0, PIPE)
     if len(part) == PIPE:
-        bytes(KEPT_MEMORY)
+        _widen()
+        from landed_claude_code import expected, guard  # noqa: F401 - while it fills
     while part:
         yield part
         part = _filled()
+
+
+def _widen() -> None:
+    """Let more come than a pipe holds by itself: who writes need not wait for us, nor we for each page."""
+    import fcntl
+
+    try:
+        fcntl.fcntl(0, fcntl.F_SETPIPE_SZ, WIDE)
+    except (OSError, AttributeError):
+        return  # it is no pipe, or this is not Linux
 
 
 def _filled() -> bytes:
