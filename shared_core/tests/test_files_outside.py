@@ -13,6 +13,7 @@ import pytest
 import landed
 from landed import ABSENT, ANY, Bypassed, Files, StaleWrite
 from landed.artifact import LARGE, Artifact
+from landed.digest import sha256
 from landed.records import counter_of
 
 if TYPE_CHECKING:
@@ -301,3 +302,29 @@ def test_a_read_during_many_writes_is_never_torn_and_never_outside(files: Files,
     done.set()
     thread.join()
     assert bad == []
+
+
+def test_what_is_known_to_stand_there_is_not_read_again(work: Path) -> None:
+    path = work / "a"
+    path.write_bytes(b"one")
+    artifact = Artifact(path)
+    artifact.read = (path.stat(), b"as known")
+    sight, device = artifact.look(), artifact.look(device=True)
+    assert sight is not None
+    assert device is not None
+    assert (sight.data, device.data) == (b"as known", b"one")
+    os.utime(path)
+    changed = artifact.look()
+    assert changed is not None
+    assert changed.data == b"one"
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_who_looks_can_hear_of_the_pieces_that_are_not_kept(work: Path, keeps: bool) -> None:
+    path, data = work / "large", os.urandom(LARGE)
+    path.write_bytes(data)
+    heard: list[bytes] = []
+    sight = Artifact(path, keeps=keeps).look(each=heard.append)
+    assert sight is not None
+    assert sight.digest == sha256(data)
+    assert b"".join(heard) == (b"" if keeps else data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from landed_claude_code.adapter import EDIT, NOTEBOOK, WRITE
-from landed_claude_code.expected import EMPTY, HELD_BACK, MISSING, OLD, OTHER_BYTES, SAME, compare, shows
+from landed_claude_code.expected import EMPTY, HELD_BACK, MISSING, OLD, OTHER_BYTES, SAME, Shown, compare, shows
 
 BOM = "\ufeff"
 
@@ -165,6 +165,18 @@ def test_what_is_held_back_was_not_written() -> None:
 def test_what_a_read_showed(file: dict, data: bytes, expected: bool) -> None:
     assert shows({"type": "text", "file": file}, data) is expected
     assert shows({"type": "text", "file": as_long(file)}, data) is expected
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+@pytest.mark.parametrize("start", [1, 3, 9])
+def test_what_a_read_showed_is_found_in_pieces(size: int, start: int) -> None:
+    data = "".join(f"line {number} \u00fc\r\n" for number in range(1, 10)).encode()
+    part = b"".join(data.splitlines(keepends=True)[start - 1 : start + 2])
+    for content, found in ((part, True), (part[:-4], True), (b"", True), (part + b"x", False), (b"x" + part, False)):
+        shown = Shown({"type": "text", "file": {"content": content.decode("utf-8", "replace"), "startLine": start}})
+        for at in range(0, len(data), size):
+            shown.take(data[at : at + size])
+        assert shown.found is found
 
 
 def test_what_a_read_of_an_image_showed_is_not_known() -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import landed
-from landed_claude_code import guard
+from landed import _fs
+from landed_claude_code import guard, ledger, long_strings, wire
 from landed_claude_code.ledger import DIGEST_LATER
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 TEXT = "a line\n" * (DIGEST_LATER // 7 + 1)
 SECOND = TEXT.replace("a", "b", 1)
+READ_ALL = _fs.read_all
 A_TICK = 0.02
 """Seconds: the clock of the file system has gone on."""
 
@@ -124,3 +126,52 @@ def test_a_large_write_that_is_not_there_is_said_at_once(work: Path, actor) -> N
     assert one.ask(path) == ""
     time.sleep(A_TICK)
     assert "holds the bytes that it held before" in one.done(path, {"type": "update", "content": SECOND})
+
+
+@pytest.mark.parametrize("start", [1, 2, 40_000])
+def test_a_part_of_a_large_file_is_read(work: Path, actor, monkeypatch: pytest.MonkeyPatch, start: int) -> None:
+    monkeypatch.setattr(guard, "stat_of", lambda _: "")  # it has just changed, however slow the machine is
+    path = work / "plan.md"
+    text = "".join(f"{line}: a line\n" for line in range(50_000))
+    path.write_text(text)
+    one = actor()
+    shown = "".join(text.splitlines(keepends=True)[start - 1 : start + 99])
+    file = {"content": shown, "startLine": start}
+    assert one.done(path, {"type": "text", "file": file}, "Read") == ""
+    assert write(one, path, TEXT) == ""
+    path.write_text(text.replace(shown, shown.replace("a", "b")))
+    assert "changed while it was read" in one.done(path, {"type": "text", "file": file}, "Read")
+
+
+@pytest.mark.parametrize("change", ["none", "another file", "the same file"])
+def test_what_was_read_with_the_event_is_not_read_again_unless_it_changed(
+    work: Path, actor, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    path = work / "plan.md"
+    one = actor()
+    assert one.ask(path) == ""
+    put(path, TEXT)
+    time.sleep(A_TICK)
+    assert long_strings._standing(str(path)) == TEXT.encode()
+    reads: list[int] = []
+    monkeypatch.setattr(_fs, "read_all", lambda *words: reads.append(words[2]) or READ_ALL(*words))
+    if change == "another file":
+        put(path, SECOND)
+    elif change == "the same file":
+        path.write_text(SECOND)
+    said = one.done(path, {"type": "create", "content": TEXT})
+    assert said == "", "a formatter may be at it"
+    assert reads == ([] if change == "none" else [len(SECOND)])
+    known = one.ledger().of(str(path))
+    assert (known.odd is None, known.fits is None) == ((True, False) if change == "none" else (False, True))
+
+
+def test_bytes_whose_times_cannot_vouch_for_them_are_read_again(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = work / "plan.md"
+    put(path, TEXT)
+    time.sleep(A_TICK)
+    long_strings._standing(str(path))
+    assert wire.standing() is not None
+    monkeypatch.setattr(ledger, "tick", lambda: path.stat().st_ctime_ns)
+    long_strings._standing(str(path))
+    assert wire.standing() is None

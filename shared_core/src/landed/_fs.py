@@ -21,7 +21,7 @@ else:
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import ModuleType
     from typing import Final
 
@@ -236,6 +236,12 @@ def is_ours(status: os.stat_result) -> bool:
     return _system.is_ours(status)
 
 
+def is_same(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether it is the same file, and nothing says that it has changed."""
+    names = ("st_ino", "st_dev", "st_size", "st_mtime_ns", "st_ctime_ns")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
+
+
 LOCAL: Final = FileOps()
 """The operating system itself."""
 
@@ -397,9 +403,15 @@ def _seek(fs: FileOps, fd: int, offset: int, whence: int) -> int:
         return fs.lseek(fd, 0, SEEK_END)
 
 
-def pieces(fs: FileOps, fd: int) -> Iterator[bytes]:
-    """A file from the current offset on, in pieces that take the same memory one after the other."""
+def pieces(fs: FileOps, fd: int, each: Callable[[bytes], None] | None = None) -> Iterator[bytes]:
+    """A file from the current offset on, in pieces that take the same memory one after the other.
+
+    Args:
+        each: hears of each of them.
+    """
     while piece := fs.read(fd, PIECE):
+        if each is not None:
+            each(piece)
         yield piece
 
 

@@ -25,7 +25,7 @@ from landed.state import Store, make_directories, remove_directories, resolve, s
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
     from typing import Final
 
     from landed.lease import Lease
@@ -110,16 +110,21 @@ class Artifact:
         fs: the file operations to use.
         keeps: whether who looks will ask for the bytes; a large file's are else read again when they are asked for.
 
+    Attributes:
+        read: what a file held, and its status then, where that vouches for it: while the status is the same, whoever
+            looks need not read it again. None for nothing.
+
     Raises:
         Refused: the path cannot be an artifact's.
     """
 
-    __slots__ = ("_loaded", "directory", "fs", "keeps", "key", "name", "path", "shelf", "store")
+    __slots__ = ("_loaded", "directory", "fs", "keeps", "key", "name", "path", "read", "shelf", "store")
 
     def __init__(self, path: str | os.PathLike[str], fs: _fs.FileOps = _fs.LOCAL, *, keeps: bool = True) -> None:
         self.path = resolve(path)
         self.fs = fs
         self.keeps = keeps
+        self.read: tuple[os.stat_result, bytes] | None = None
         self.directory = _fs.parent_of(self.path)
         self.name = self.path.rpartition(_fs.SEP)[2]
         self._put_in(store_for(self.directory, fs))
@@ -173,12 +178,15 @@ class Artifact:
         """
         return f"1 {version} {sha256(f'{version} {digest} {self.key}'.encode())[:CHECK_DIGITS]}".encode()
 
-    def look(self, *, device: bool = False, access: bool = False) -> Sight | None:
+    def look(
+        self, *, device: bool = False, access: bool = False, each: Callable[[bytes], None] | None = None
+    ) -> Sight | None:
         """Read what stands under the path; None when nothing does.
 
         Args:
             device: past the page cache.
             access: whether it counts as one, and may move the file's access time.
+            each: told of the pieces of a file whose bytes are not kept, in their order.
 
         Raises:
             Refused: it is not a regular file.
@@ -197,10 +205,12 @@ class Artifact:
             if device:
                 self.fs.drop_cache(fd)
             digest = data = None
-            if self.keeps or status.st_size < LARGE:
+            if self.read is not None and not device and _fs.is_same(status, self.read[0]):
+                data = self.read[1]
+            elif self.keeps or status.st_size < LARGE:
                 data = _fs.read_all(self.fs, fd, status.st_size)
             else:
-                digest = sha256_of(status.st_size, _fs.pieces(self.fs, fd))
+                digest = sha256_of(status.st_size, _fs.pieces(self.fs, fd, each))
             xattrs = self._xattrs(fd)
         except OSError as error:
             raise self._cannot_read(error) from error

@@ -152,38 +152,60 @@ def _untabbed(text: str) -> str:
     return "\n".join("  " * (len(line) - len(bare)) + bare for line, bare in lines)
 
 
+class Shown:
+    """Looks for what a Read showed, as it was shown, in a file that is given piece by piece.
+
+    Attributes:
+        found: whether it stands there.
+    """
+
+    def __init__(self, response: dict[str, Any]) -> None:
+        file = response.get("file")
+        content = file.get("content") if isinstance(file, dict) and response.get("type") == "text" else None
+        start = file.get("startLine") if isinstance(file, dict) else None
+        self.found = False
+        self.line = start - 1 if isinstance(start, int) and start > 0 else 0
+        """Lines that are to be passed over."""
+        self.content: bytes | bytearray | None = None
+        """What was shown; None where the response does not say (an image, a notebook)."""
+        if isinstance(content, (bytes, bytearray)):
+            self.content = content
+        elif isinstance(content, str):
+            self.content = content.encode("utf-8", "surrogatepass")
+        self._came: int | None = 0
+        """Bytes of it that came; None once others did."""
+
+    def take(self, piece: bytes) -> None:
+        """Look at the next piece."""
+        at = 0
+        while self.line:
+            at = piece.find(b"\n", at) + 1
+            if not at:
+                return
+            self.line -= 1
+        if self.content is None or self._came is None or self.found:
+            return
+        due = self.content[self._came : self._came + len(piece) - at]
+        self._came = self._came + len(due) if piece.startswith(bytes(due), at) else None
+        self.found = self._came == len(self.content)
+
+
 def shows(response: dict[str, Any], data: bytes) -> bool | None:
     """Whether what a Read showed is in the file now; None where the response does not say (an image, a notebook)."""
-    file = response.get("file")
-    if not isinstance(file, dict) or response.get("type") != "text":
+    looked = Shown(response)
+    first = looked.line
+    if looked.content is None:
         return None
-    content = file.get("content")
-    if not isinstance(content, (str, bytes, bytearray)):
-        return None
-    start = file.get("startLine")
-    first = start - 1 if isinstance(start, int) and start > 0 else 0
-    at = _line(data, first)
-    raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
-    if data[at : at + len(raw)] == raw:
+    looked.take(data)
+    if looked.found:
         return True  # as nearly always
-    content = raw.decode("utf-8", "surrogatepass")
     text = _lines(_decode(data)).removeprefix(_BOM)
-    shown = _lines(content).removeprefix(_BOM)
+    shown = _lines(looked.content.decode("utf-8", "surrogatepass")).removeprefix(_BOM)
     if shown == text:
         return True
     lines = text.split("\n")[first:]
     part = "\n".join(lines[: shown.count("\n") + 1])
     return part == shown or part.startswith(shown) or shown == ""
-
-
-def _line(data: bytes, number: int) -> int:
-    """Where a line begins, the first being 0; the end of the data where it has fewer."""
-    at = 0
-    for _ in range(number):
-        at = data.find(b"\n", at) + 1
-        if not at:
-            return len(data)
-    return at
 
 
 def _text(value: object) -> str | None:

@@ -48,6 +48,7 @@ from landed_claude_code.ledger import (
     stat_of,
     tick,
 )
+from landed_claude_code.wire import standing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -192,16 +193,18 @@ def _read(call: Call, ledger: Ledger) -> Answer:
     """The agent has seen what stands there, if that is what it was shown."""
     from landed_claude_code import expected
 
+    shown = expected.Shown(call.response)
     try:
-        artifact = Artifact(call.paths[0])
-        sight = artifact.look()
+        artifact = Artifact(call.paths[0], keeps=False)
+        sight = artifact.look(each=shown.take)
+        if sight is None:
+            return Answer()
+        stat = stat_of(sight.status)
+        stands = shown.found or stat != "" or expected.shows(call.response, sight.data) is not False
     except (Refused, NotLanded):
-        return Answer()  # a directory, a device, a file that Claude Code may read and we may not
-    if sight is None:
-        return Answer()
+        return Answer()  # a directory, a device, a file that we may not read, or that changes all the time
     known = ledger.load().of(artifact.path)
-    stat = stat_of(sight.status)
-    if expected.shows(call.response, sight.data) is False and not stat:
+    if not stands:
         return Answer(
             tell=f"{artifact.path} changed while it was read: it holds other bytes now than the ones shown. "
             "Read it again before writing it."
@@ -214,7 +217,7 @@ def _read(call: Call, ledger: Ledger) -> Answer:
 def _after(call: Call, ledger: Ledger) -> Answer:
     now = tick()
     try:
-        with Desk(call.paths[0], word_of(ledger), timeout=PATIENCE, patient=False) as desk:
+        with Desk(call.paths[0], word_of(ledger), timeout=PATIENCE, patient=False, read=standing()) as desk:
             known = ledger.load().of(desk.path)
             if any(fact is not None and fact.call == call.id != "" for fact in (known.wrote, known.fits)):
                 return Answer()  # another copy of this hook was here

@@ -12,6 +12,7 @@ from _json import scanstring  # where it is missing, `wire` leaves the text whol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
     from typing import Final
 
@@ -71,16 +72,26 @@ def _string(text: bytearray, at: int) -> str:
         return ""
 
 
+standing: tuple[os.stat_result, bytes] | None = None
+"""What stood under the path of the event, as of `landed.artifact.Artifact.read`."""
+
+
 def _standing(path: str) -> bytes:
     """What stands now under a path; b"" if that cannot be read."""
+    global standing  # noqa: PLW0603 - one event per process
     from landed import _fs
+    from landed_claude_code.ledger import stat_before, tick
 
+    now = tick()
     try:
         fd = _fs.open_regular(_fs.LOCAL, path)
     except (ValueError, OSError):
         return b""
     try:
-        return _fs.read_all(_fs.LOCAL, fd, _fs.LOCAL.fstat(fd).st_size)
+        status = _fs.LOCAL.fstat(fd)
+        data = _fs.read_all(_fs.LOCAL, fd, status.st_size)
+        standing = (status, data) if stat_before(status, now) and len(data) == status.st_size else None
+        return data
     except OSError:
         return b""
     finally:

@@ -5,8 +5,11 @@ CPython's C scanner and encoder do the work; where an interpreter lacks them, th
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator
     from typing import Any, Final
 
@@ -85,6 +88,12 @@ def _from(words: bytes, text: bytearray, rest: Iterator[bytes]) -> bytearray:
             raise ValueError("the input is not JSON: it ends within a string")
         text = text[-len(words) :] + part
     return text[at:] + b"".join(rest)
+
+
+def standing() -> tuple[os.stat_result, bytes] | None:
+    """What was read of the file that the event is about, while it was decoded; as of `landed.artifact.Artifact`."""
+    reader = sys.modules.get("landed_claude_code.long_strings")
+    return None if reader is None else reader.standing
 
 
 def encode(value: object) -> bytes:
