@@ -10,6 +10,7 @@ import pytest
 import test_guard as checks
 import test_large_files as large
 
+from landed import _fs
 from landed.desk import Desk
 from landed.process import Owner
 from landed_claude_code import expected, formatters, garbage, guard, ledger
@@ -75,6 +76,10 @@ BUGS: dict[str, tuple[Any, list[tuple[object, str, Any]]]] = {
         large.test_a_change_while_the_clock_stood_still_is_seen,
         [(guard, "stat_before", lambda status, _: ledger.identity(status))],
     ),
+    "what was read with the event stands there for ever": (
+        large.test_what_was_read_with_the_event_is_not_read_again_unless_it_changed,
+        [(_fs, "is_same", lambda *_: True)],
+    ),
     "changes past the tools are not looked for": (
         checks.test_changes_from_outside_are_told_once,
         [(guard, "_changed", lambda _, **__: [])],
@@ -94,6 +99,7 @@ BUGS: dict[str, tuple[Any, list[tuple[object, str, Any]]]] = {
 }
 CASES = {
     "test_what_changes_before_all_have_run_is_said": {"same_size": True},
+    "test_what_was_read_with_the_event_is_not_read_again_unless_it_changed": {"change": "another file"},
     "test_a_write_that_is_not_there_is_said_at_once": {"found": None, "said": "is not there"},
     "test_what_a_formatter_did_is_shown_and_counts_as_seen": {"before": False, "length": 1},
 }
