@@ -1,6 +1,6 @@
 """A journal's files: which segments are live, one open segment, and how a new one comes to be.
 
-The layout is that of docs/reference/on-disk-format.md. Everything that decides or waits is in `landed.local_log`.
+The layout is that of docs/reference/on-disk-format.md. Everything that decides or waits is in `landed.local.log`.
 """
 
 from __future__ import annotations
@@ -373,7 +373,7 @@ class Segment:
         self.end = head.end  # last: an interrupt before it leaves a frame that is found again
 
     def find_end(self, running: int, *, thorough: bool = False) -> str:
-        """Move `end` and `last` to the segment's last good frame, and say what follows (`landed.recovery`).
+        """Move `end` and `last` to the segment's last good frame, and say what follows (`landed.local.recovery`).
 
         Args:
             running: the boot tag of the running kernel. Under it nothing can be missing before the last frame, and a
