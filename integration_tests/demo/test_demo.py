@@ -200,7 +200,7 @@ landed.artifact.Artifact.save = lambda *_, **__: None
 """
 NO_LOCK_AND_NO_FENCE = """
 import landed._fs, landed.landing
-landed._fs.FileOps.flock = lambda *_, **__: None
+landed._fs.LOCAL.flock = lambda *_, **__: None
 landed.landing.still_the_same = lambda *_: None
 """
 IN_PLACE = """
