@@ -71,9 +71,9 @@ def test_ended_early(name: str, code: int, tmp_path: Path) -> None:
         assert any(line.startswith("era 1: ") for line in soaking.stderr)
         writers = children(soaking.pid)
         soaking.send_signal(number)
-        said, _ = soaking.communicate(timeout=120)
+        said, told = soaking.communicate(timeout=120)
     assert len(writers) >= len(workloads.CORE)
-    assert soaking.returncode == code, said
+    assert soaking.returncode == code, (said, told)
     if number != signal.SIGKILL:
         result = json.loads(said)
         assert (result["ended by"], result["problems"]) == (number, [])

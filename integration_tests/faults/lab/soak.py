@@ -118,7 +118,8 @@ class Soak:
         if self.ended_by:
             raise KeyboardInterrupt
         self.ended_by = number
-        print("ending: auditing what was written; once more to end without", file=sys.stderr, flush=True)
+        # Not by print, which raises if the signal came while something else is printed.
+        os.write(2, b"ending: auditing what was written; once more to end without\n")
 
     def _wait_for(self, done: Callable[[], object]) -> None:
         deadline = time.monotonic() + GUARD
