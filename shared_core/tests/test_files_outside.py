@@ -308,7 +308,7 @@ def test_what_is_known_to_stand_there_is_not_read_again(work: Path) -> None:
     path = work / "a"
     path.write_bytes(b"one")
     artifact = Artifact(path)
-    artifact.read = (path.stat(), b"as known")
+    artifact.known = (path.stat(), b"as known")
     sight, device = artifact.look(), artifact.look(device=True)
     assert sight is not None
     assert device is not None

@@ -236,12 +236,6 @@ def is_ours(status: os.stat_result) -> bool:
     return _system.is_ours(status)
 
 
-def is_same(one: os.stat_result, other: os.stat_result) -> bool:
-    """Whether it is the same file, and nothing says that it has changed."""
-    names = ("st_ino", "st_dev", "st_size", "st_mtime_ns", "st_ctime_ns")
-    return all(getattr(one, name) == getattr(other, name) for name in names)
-
-
 LOCAL: Final = FileOps()
 """The operating system itself."""
 

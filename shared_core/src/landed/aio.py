@@ -89,7 +89,7 @@ async def finish(call: Callable[[], T], threads: ThreadPoolExecutor | None = Non
 async def finish_short(call: Callable[[], T]) -> T:
     """As `finish`, for a call that takes no longer than a flush or two, in one of a few threads that such calls share.
 
-    Where many are under way at once, that is several times as fast. Behind calls that take longer all the same, because
+    Where many are under way at once, that is faster. Behind calls that take longer all the same, because
     another process keeps a lock, it begins a twentieth of a second late.
     """
     errand = Errand(call)

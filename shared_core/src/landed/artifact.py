@@ -17,7 +17,7 @@ from landed import _fs
 from landed.digest import sha256, sha256_of
 from landed.errors import NotLanded, OutcomeUnknown, VerifyFailed, from_os_error
 from landed.process import Owner
-from landed.publish import KEPT_XATTRS, XATTR, Replaced, publish, refuse_kind, temp_name
+from landed.publish import KEPT_XATTRS, XATTR, Replaced, identity_of, publish, refuse_kind, temp_name
 from landed.records import ABSENT, LANDED, OUTSIDE, Absent, Record, Write, base_of, counter_of
 from landed.shelf import Shelf, State
 from landed.state import Store, make_directories, remove_directories, resolve, store_for
@@ -111,20 +111,20 @@ class Artifact:
         keeps: whether who looks will ask for the bytes; a large file's are else read again when they are asked for.
 
     Attributes:
-        read: what a file held, and its status then, where that vouches for it: while the status is the same, whoever
+        known: what a file held, and its status then, where that vouches for it: while the status is the same, whoever
             looks need not read it again. None for nothing.
 
     Raises:
         Refused: the path cannot be an artifact's.
     """
 
-    __slots__ = ("_loaded", "directory", "fs", "keeps", "key", "name", "path", "read", "shelf", "store")
+    __slots__ = ("_loaded", "directory", "fs", "keeps", "key", "known", "name", "path", "shelf", "store")
 
     def __init__(self, path: str | os.PathLike[str], fs: _fs.FileOps = _fs.LOCAL, *, keeps: bool = True) -> None:
         self.path = resolve(path)
         self.fs = fs
         self.keeps = keeps
-        self.read: tuple[os.stat_result, bytes] | None = None
+        self.known: tuple[os.stat_result, bytes] | None = None
         self.directory = _fs.parent_of(self.path)
         self.name = self.path.rpartition(_fs.SEP)[2]
         self._put_in(store_for(self.directory, fs))
@@ -205,8 +205,8 @@ class Artifact:
             if device:
                 self.fs.drop_cache(fd)
             digest = data = None
-            if self.read is not None and not device and _fs.is_same(status, self.read[0]):
-                data = self.read[1]
+            if self.known is not None and not device and identity_of(status) == identity_of(self.known[0]):
+                data = self.known[1]
             elif self.keeps or status.st_size < LARGE:
                 data = _fs.read_all(self.fs, fd, status.st_size)
             else:

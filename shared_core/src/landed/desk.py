@@ -45,7 +45,7 @@ class Desk:
         timeout: seconds to wait for the lock and for another agent's lease.
         patient: whether to wait for another agent's lease at all.
         keeps: whether the bytes will be asked for, and not their digest alone.
-        read: as of `Artifact`.
+        known: as of `Artifact`.
         fs: the file operations to use.
 
     Raises:
@@ -68,11 +68,11 @@ class Desk:
         timeout: float = DEFAULT_TIMEOUT,
         patient: bool = True,
         keeps: bool = True,
-        read: tuple[os.stat_result, bytes] | None = None,
+        known: tuple[os.stat_result, bytes] | None = None,
         fs: _fs.FileOps = LOCAL,
     ) -> None:
         self._artifact = Artifact(path, fs, keeps=keeps)
-        self._artifact.read = read
+        self._artifact.known = known
         self._agent = agent
         self._fs = fs
         self._deadline = monotonic() + timeout

@@ -217,7 +217,7 @@ def _read(call: Call, ledger: Ledger) -> Answer:
 def _after(call: Call, ledger: Ledger) -> Answer:
     now = tick()
     try:
-        with Desk(call.paths[0], word_of(ledger), timeout=PATIENCE, patient=False, read=standing()) as desk:
+        with Desk(call.paths[0], word_of(ledger), timeout=PATIENCE, patient=False, known=standing()) as desk:
             known = ledger.load().of(desk.path)
             if any(fact is not None and fact.call == call.id != "" for fact in (known.wrote, known.fits)):
                 return Answer()  # another copy of this hook was here

@@ -73,7 +73,7 @@ def _string(text: bytearray, at: int) -> str:
 
 
 standing: tuple[os.stat_result, bytes] | None = None
-"""What stood under the path of the event, as of `landed.artifact.Artifact.read`."""
+"""What stood under the path of the event, as of `landed.artifact.Artifact.known`."""
 
 
 def _standing(path: str) -> bytes:
