@@ -109,6 +109,30 @@ def wait_until_idle(workers: Workers) -> None:
         time.sleep(0.0001)
 
 
+def test_a_thread_whose_caller_was_interrupted_waits_no_longer_than_a_moment(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between taking its gate and opening it: the call is in the queue, and whoever is free runs it."""
+    monkeypatch.setattr("landed.workers.MOMENT", 1.0)
+    workers = Workers(threads)
+    taken = []
+
+    class Interrupted(list[Any]):
+        def pop(self, *_: Any) -> Any:
+            taken.append(super().pop())
+            raise KeyboardInterrupt
+
+    workers._idle = Interrupted()
+    submit(workers, list).result(10)
+    wait_until_idle(workers)
+    ran: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        workers.submit(lambda: ran.append(1))
+    assert len(taken) == 1
+    threads.shutdown(wait=True)
+    assert ran == [1]
+
+
 def test_what_a_call_raises_is_for_who_waits_and_the_next_is_run() -> None:
     def fail() -> None:
         raise ValueError("mine")

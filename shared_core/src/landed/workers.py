@@ -81,10 +81,10 @@ class Workers:
                 self._serving -= 1  # the others will have to do
 
     def _serve(self) -> None:
-        gate = _thread.allocate_lock()
-        gate.acquire()
         ended = False
         while True:
+            gate = _thread.allocate_lock()
+            gate.acquire()
             with self._guard:
                 if ended:  # read and written at once, or a thread that was put off in between sets it back
                     self._ended = monotonic()
@@ -107,5 +107,5 @@ class Workers:
             if gate in self._idle:
                 self._idle.remove(gate)
                 return False
-        gate.acquire()  # it has just come
+        gate.acquire(timeout=STUCK)  # it has just come, but who brought it may be interrupted before it opens the gate
         return True
