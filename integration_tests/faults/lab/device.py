@@ -11,9 +11,11 @@ Run as ``python -m lab.device MOUNTPOINT IMAGE LOG``. The mountpoint then has th
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
+import signal
 import stat
 import sys
 import time
@@ -24,6 +26,8 @@ from typing import Any
 import mfusepy
 
 from lab.log import ENTRY, FLUSH, MARK, WRITE
+
+PR_SET_PDEATHSIG = 1
 
 
 @dataclass
@@ -123,6 +127,7 @@ class Device(mfusepy.Operations):
 
 if __name__ == "__main__":
     mountpoint, image, log = sys.argv[1:]
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # or it would keep the namespace of one that was killed
     with suppress(RuntimeError):  # it is ended by a signal, and whoever waits for it sees that it did not start
         mfusepy.FUSE(
             Device(image, log), mountpoint, foreground=True, nothreads=True, direct_io=True, fsname="landed-lab"

@@ -33,7 +33,7 @@ CLONE_NEWNS = 0x20000
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
 MNT_DETACH = 2
 LOOP_CTL_GET_FREE, LOOP_CONFIGURE = 0x4C82, 0x4C0A
-LO_FLAGS_AUTOCLEAR = 4
+LO_FLAGS_AUTOCLEAR, LO_FLAGS_DIRECT_IO = 4, 16
 LOOP_CONFIG = struct.Struct("<II 40x 12x I 240x")
 """struct loop_config: descriptor, block size, then loop_info64 of which only the flags are ours, then reserved."""
 
@@ -68,14 +68,16 @@ def _system(call: str, *arguments: object) -> None:
 
 
 @cache
-def why_not(kind: str = "ext4") -> str:
-    """Why the lab cannot run here; "" when it can."""
+def why_not(kind: str = "ext4", *, device: bool = True) -> str:
+    """Why the lab cannot run here, or without `device` why it cannot mount; "" when it can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "mounting needs root on Linux"
-    if not os.path.exists("/dev/fuse") or not os.path.exists("/dev/loop-control"):
-        return "needs /dev/fuse and /dev/loop-control"
+    for path in ("/dev/fuse", "/dev/loop-control")[not device :]:
+        if not os.path.exists(path):
+            return f"needs {path}"
     try:
-        import mfusepy  # noqa: F401
+        if device:
+            import mfusepy  # noqa: F401
     except (ImportError, OSError) as error:
         return f"needs mfusepy and libfuse: {error}"
     command = KINDS[kind].make[0]
@@ -101,12 +103,12 @@ def own_namespace() -> None:
 
 
 @contextmanager
-def scratch() -> Iterator[Path]:
-    """A directory in memory."""
-    root = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+def scratch(above: str | None = None) -> Iterator[Path]:
+    """A directory in memory, or in the directory `above`."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     import tempfile
 
-    directory = Path(tempfile.mkdtemp(prefix="landed-lab-", dir=root))
+    directory = Path(tempfile.mkdtemp(prefix="landed-lab-", dir=above or memory))
     try:
         yield directory
     finally:
@@ -140,16 +142,20 @@ class Bench:
         self.unmount()
         self.stop_device()
 
-    def format(self) -> None:
-        with self.image.open("wb") as file:
+    def format(self, *, filled: bool = False) -> None:
+        """Make the file system; `filled`: in a file that has all its blocks already, as a disk has them."""
+        with self.image.open("wb", buffering=0) as file:
             file.truncate(self.kind.size)
+            for _ in range(self.kind.size // MIB if filled else 0):
+                file.write(bytes(MIB))
         command = [*self.kind.make, str(self.image)]
         subprocess.run(command, check=True, capture_output=True, timeout=GUARD)
 
-    def start_device(self) -> None:
-        """Serve the image by `lab.device`."""
+    def start_device(self, *, log: bool = True) -> None:
+        """Serve the image by `lab.device`, which keeps a log or does not."""
         self.log.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "lab.device", str(self._fuse), str(self.image), str(self.log)]
+        noted = str(self.log) if log else os.devnull
+        command = [sys.executable, "-m", "lab.device", str(self._fuse), str(self.image), noted]
         self._device = subprocess.Popen(command, cwd=HERE.parent)
         until = time.monotonic() + GUARD
         while not (self._fuse / "disk").exists():
@@ -160,7 +166,7 @@ class Bench:
     def stop_device(self) -> None:
         if self._device is not None:
             _libc.umount2(bytes(self._fuse), MNT_DETACH)
-            self._device.terminate()
+            self._device.kill()  # it owes nothing: a request is answered when it is done
             self._device.wait(GUARD)
             self._device = None
 
@@ -186,14 +192,14 @@ class Bench:
         finally:
             os.close(fd)
 
-    def mount(self, file: Path) -> None:
-        """Mount the file system in `file`.
+    def mount(self, file: Path, flags: int = 0) -> None:
+        """Mount the file system in `file`, by a loop device with these flags.
 
         Raises:
             OSError: the kernel refuses it.
         """
         kind, options = self.kind.name.encode(), self.kind.options.encode() or None
-        with _loop(file) as device:
+        with _loop(file, flags) as device:
             _system("mount", device.encode(), bytes(self.mountpoint), kind, 0, options)
 
     def abort(self) -> None:
@@ -216,7 +222,7 @@ class Bench:
 
 
 @contextmanager
-def _loop(file: Path) -> Iterator[str]:
+def _loop(file: Path, flags: int) -> Iterator[str]:
     """A loop device on `file` that goes when it is no longer mounted."""
     backing = os.open(file, os.O_RDWR)
     control = os.open("/dev/loop-control", os.O_RDWR)
@@ -226,7 +232,7 @@ def _loop(file: Path) -> Iterator[str]:
             device = f"/dev/loop{fcntl.ioctl(control, LOOP_CTL_GET_FREE)}"
             try:
                 loop = os.open(device, os.O_RDWR)
-                fcntl.ioctl(loop, LOOP_CONFIGURE, LOOP_CONFIG.pack(backing, 0, LO_FLAGS_AUTOCLEAR))
+                fcntl.ioctl(loop, LOOP_CONFIGURE, LOOP_CONFIG.pack(backing, 0, LO_FLAGS_AUTOCLEAR | flags))
                 break
             except OSError as error:  # somebody else was first
                 if loop >= 0:
