@@ -46,6 +46,7 @@ EDIT_GUARD, COHERENCE = "edit-guard", "agent-coherence"
 CREATE, OVERWRITE, EDIT = "a Write of a new file", "a Write over a file", "an Edit"
 READ = "Read"
 NOTHING = "an interpreter that does nothing"
+ALL = "landed, all of these, 2 KB"
 BY_HAND = """
 import gc, os, sys
 gc.disable()
@@ -199,6 +200,11 @@ def calls(report: Report, directory: str, rounds: int) -> None:
 def tell_of_calls(report: Report, times: dict[str, Times]) -> None:
     """The table of what each kind of call took, and what is required of the hook's own."""
     base = statistics.median(times[NOTHING].cpu)
+    small = Times()
+    for name, each in times.items():
+        if name.startswith("landed") and name.endswith("2 KB"):  # as many of each
+            small.wall += each.wall
+            small.cpu += each.cpu
     rows = [
         [
             name,
@@ -209,7 +215,7 @@ def tell_of_calls(report: Report, times: dict[str, Times]) -> None:
             f"{min(each.cpu):.1f}",
             f"{statistics.median(each.cpu) / base:.2f}",
         ]
-        for name, each in sorted(times.items(), key=lambda item: statistics.median(item[1].cpu))
+        for name, each in sorted({**times, ALL: small}.items(), key=lambda item: statistics.median(item[1].cpu))
     ]
     header = ["one process", "median ms", "p95 ms", "least ms", "processor ms", "least", "over the bare one"]
     report.table(
@@ -221,10 +227,9 @@ def tell_of_calls(report: Report, times: dict[str, Times]) -> None:
             "by hand: an interpreter reads the same event, decodes it, reads the file, compares them, and hashes once",
         ],
     )
-    small = [each for name, each in times.items() if name.startswith("landed") and name.endswith("2 KB")]
-    report.require("one call, 2 KB, median", MEDIAN_MS, max(statistics.median(each.wall) for each in small), "ms")
-    report.require("the same on the processor", MEDIAN_MS, max(statistics.median(each.cpu) for each in small), "ms")
-    report.require("one call, 2 KB, p95", P95_MS, max(p95(each.wall) for each in small), "ms")
+    report.require("one call, 2 KB, median", MEDIAN_MS, statistics.median(small.wall), "ms")
+    report.require("the same on the processor", MEDIAN_MS, statistics.median(small.cpu), "ms")
+    report.require("one call, 2 KB, p95", P95_MS, p95(small.wall), "ms")
     for kind in (CREATE, OVERWRITE, EDIT):
         more = max(
             statistics.median(each.cpu) - statistics.median(times[name.replace("1 MB", "2 KB")].cpu)
