@@ -41,7 +41,7 @@ class Contender:
     Attributes:
         call: does it once; takes the number of the round, negative while warming up.
         settle: runs after each call, outside the clock: flushes what the call left behind.
-        times: how often `call` does the thing; its time is divided by that.
+        times: how often `call` does the thing, in a loop; its time and its flushes are divided by that.
     """
 
     name: str
@@ -56,12 +56,12 @@ class Sample:
 
     Attributes:
         seconds: for each round.
-        flushes: device flushes during each round; empty where they cannot be counted.
+        flushes: device flushes in each round, for doing it once; empty where they cannot be counted.
     """
 
     name: str
     seconds: list[float] = field(default_factory=list)
-    flushes: list[int] = field(default_factory=list)
+    flushes: list[float] = field(default_factory=list)
 
     @property
     def median(self) -> float:
@@ -163,7 +163,7 @@ def measure(what: str, contenders: Sequence[Contender], rounds: int, device: Dev
             if number >= 0:
                 samples[contender.name].seconds.append(seconds / contender.times)
                 if before is not None and after is not None:
-                    samples[contender.name].flushes.append(after - before)
+                    samples[contender.name].flushes.append((after - before) / contender.times)
         progress.step()
     return samples
 
