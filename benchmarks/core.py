@@ -1,4 +1,4 @@
-"""The core beside its peers, on one disk, in one run: ``python benchmarks/core.py [--dir DIR] [--json FILE]``.
+"""The core beside its peers, on one disk, in one run: ``python benchmarks/core.py [--dir DIR | --flush-ms MS]``.
 
 Measures durable verified writes of several sizes, locks, imports, and what each way to write survives; ends with what
 is required of landed and what was measured.
@@ -94,29 +94,42 @@ def _creating(writer: ByHand | Landed) -> Callable[[int], object]:
     return lambda number: writer.create(f"{kind}{number}.md", number.to_bytes(8, "big", signed=True) * 512)
 
 
+PARTS = ("ratio", "writes", "creates", "locks", "imports", "survival")
+FLUSHING = ("ratio", "writes", "creates")
+
+
 def main() -> None:
     options = _options()
     scale = 8 if options.quick else 1
     with frame.scratch(options) as directory:
         os.environ["LANDED_STATE_DIR"] = os.path.join(directory, "state")  # on the disk that is measured
-        report = Report("landed: the core beside its peers", directory)
+        report = Report("landed: the core beside its peers", directory, options.flush_ms)
         print("\nHow each is called\n")
         for writer in WRITERS:
             print(f"  {writer.name}: {writer.how}")
         device = Device(directory)
-        report_ratio(report, directory, PAIR_ROUNDS // scale, device)
-        for label in SIZES:
-            report_writes(report, directory, label, scale, device)
-        report_creates(report, directory, CREATE_ROUNDS // scale, device)
-        report_locks(report, directory, 200 // scale, 4 / scale)
-        report_imports(report, 60 // scale)
-        report_survival(report, directory)
+        parts = options.only or (FLUSHING if options.flush_ms else PARTS)
+        if "ratio" in parts:
+            report_ratio(report, directory, max(10, PAIR_ROUNDS // scale), device)
+        if "writes" in parts:
+            for label in SIZES:
+                report_writes(report, directory, label, scale, device)
+        if "creates" in parts:
+            report_creates(report, directory, CREATE_ROUNDS // scale, device)
+        if "locks" in parts:
+            report_locks(report, directory, 200 // scale, 4 / scale)
+        if "imports" in parts:
+            report_imports(report, 60 // scale)
+        if "survival" in parts:
+            report_survival(report, directory)
         report.close(options.json)
 
 
 def _options() -> argparse.Namespace:
     assert __doc__ is not None
-    return frame.arguments(__doc__.split("\n")[0]).parse_args()
+    parser = frame.arguments(__doc__.split("\n")[0])
+    frame.add_only(parser, PARTS, FLUSHING)
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

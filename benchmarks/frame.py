@@ -23,9 +23,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+import surroundings
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+ROOT = Path(__file__).resolve().parent.parent
 WARM_UP = 5
 """Rounds before those that count: imports, first opens, caches."""
 MEMORY = frozenset({"tmpfs", "ramfs", "hugetlbfs"})
@@ -171,24 +174,26 @@ def measure(what: str, contenders: Sequence[Contender], rounds: int, device: Dev
 class Report:
     """What was measured, as tables for people and as one object for machines."""
 
-    def __init__(self, title: str, directory: str) -> None:
+    def __init__(self, title: str, directory: str, flush_ms: float = 0) -> None:
+        """`flush_ms` is what a flush takes on a disk that `scratch` made so slow, 0 on any other."""
+        self.flush_ms = flush_ms
         self._sections: list[dict[str, object]] = []
         self._required: list[dict[str, object]] = []
-        self._about = {
-            "title": title,
+        self._about: dict[str, object] = {
+            "title": f"{title}, on a disk whose flush takes {flush_ms:g} ms" if flush_ms else title,
             "command": _command(),
             "directory": os.path.abspath(directory),
-            "file_system": file_system(directory),
+            "file_system": surroundings.file_system(directory),
+            "journal": surroundings.journal(directory),
+            "flush_us": surroundings.flush_us(directory),
             "platform": platform.platform(),
             "python": platform.python_version(),
+            "python_build": surroundings.interpreter(),
+            "additions_ms": surroundings.additions_ms(),
             "cores": os.cpu_count(),
             "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         }
-        about = self._about
-        print(
-            f"{title}\n{about['platform']}, Python {about['python']}, {about['cores']} cores, "
-            f"load {about['load']}, {about['file_system'] or 'unknown file system'} at {about['directory']}"
-        )
+        print(f"{self._about['title']}\n{surroundings.in_words(self._about)}")
 
     def table(
         self, title: str, header: Sequence[str], rows: Sequence[Sequence[Cell]], notes: Sequence[str] = ()
@@ -273,29 +278,33 @@ def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  " + "  ".join(cells).rstrip())
 
 
-def file_system(directory: str) -> str:
-    """The type of the file system under `directory`, "" where the platform does not say."""
-    device = os.stat(directory).st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    try:
-        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    for line in lines:
-        mount, _, source = line.partition(" - ")
-        if mount.split(" ")[2] == wanted:
-            return source.split(" ")[0]
-    return ""
-
-
 def arguments(description: str) -> argparse.ArgumentParser:
     """The options that every benchmark takes."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--dir", help="measure in a new directory inside this one (default: the checkout's own disk)")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--dir", help="measure in a new directory inside this one (default: the checkout's own disk)")
+    place.add_argument(
+        "--flush-ms",
+        type=float,
+        default=0,
+        metavar="MS",
+        help="measure on an ext4 of its own, in memory, whose flush takes so long; needs root on Linux, and FUSE",
+    )
     parser.add_argument("--any-disk", action="store_true", help="measure even where a flush means nothing (tmpfs)")
     parser.add_argument("--quick", action="store_true", help="an eighth of the rounds: a look, not a figure to quote")
     parser.add_argument("--json", metavar="FILE", help="write all figures to FILE as well")
     return parser
+
+
+def add_only(parser: argparse.ArgumentParser, parts: Iterable[str], flushing: Iterable[str]) -> None:
+    """`--only` for a benchmark of several parts, of which a slower flush changes but some."""
+    names = ", ".join(flushing)
+    parser.add_argument(
+        "--only",
+        choices=list(parts),
+        action="append",
+        help=f"only this part; may be given several times (default: all; with --flush-ms: {names})",
+    )
 
 
 @contextlib.contextmanager
@@ -303,10 +312,14 @@ def scratch(options: argparse.Namespace) -> Iterator[str]:
     """A directory on the disk to measure, removed afterwards.
 
     Raises:
-        SystemExit: it lies in memory, and ``--any-disk`` was not given.
+        SystemExit: it lies in memory, and ``--any-disk`` was not given; or there can be no slower disk here.
     """
-    above = options.dir or str(Path(__file__).resolve().parent.parent)
-    kind = file_system(above)
+    if options.flush_ms:
+        with _slow_disk(options.flush_ms) as directory:
+            yield directory
+        return
+    above = options.dir or str(ROOT)
+    kind = surroundings.file_system(above)
     if kind in MEMORY and not options.any_disk:
         sys.exit(f"{above} is on {kind}, where a flush costs nothing: give --dir on a disk, or --any-disk")
     directory = tempfile.mkdtemp(prefix=".benchmark-", dir=above)
@@ -314,3 +327,15 @@ def scratch(options: argparse.Namespace) -> Iterator[str]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _slow_disk(flush_ms: float) -> Iterator[str]:
+    sys.path.append(str(ROOT / "integration_tests" / "faults"))
+    from lab import own_disk
+
+    if missing := own_disk.why_not("ext4", flush_ms):
+        print(f"no disk whose flush takes {flush_ms:g} ms: {missing}", file=sys.stderr)
+        sys.exit(own_disk.UNAVAILABLE)
+    with own_disk.own_disk(flush_ms=flush_ms) as directory:
+        yield str(directory)

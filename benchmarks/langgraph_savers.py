@@ -137,7 +137,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace, directory: str) -> None:
         self.directory = directory
         self.quick = 8 if options.quick else 1
-        self.report = Report("Checkpoint savers of LangGraph", directory)
+        self.report = Report("Checkpoint savers of LangGraph", directory, options.flush_ms)
         self._fresh = itertools.count()
 
     def place(self) -> str:
@@ -457,15 +457,16 @@ def kind_of(name: str) -> type[Kind]:
 
 
 PARTS = ("graphs", "puts", "histories", "processes", "tasks", "disk")
+FLUSHING = ("graphs", "puts", "processes", "tasks")
 
 
 def main() -> None:
     parser = frame.arguments(__doc__ or "")
-    parser.add_argument("--only", choices=PARTS, action="append", help="only this part; may be given several times")
+    frame.add_only(parser, PARTS, FLUSHING)
     options = parser.parse_args()
     with frame.scratch(options) as directory:
         bench = Bench(options, directory)
-        for part in options.only or PARTS:
+        for part in options.only or (FLUSHING if options.flush_ms else PARTS):
             getattr(bench, part)()
         bench.report.close(options.json)
 
