@@ -14,7 +14,7 @@ from recording import Recording
 
 import landed
 from landed import process
-from landed.local import segments
+from landed.local import ahead, segments
 from landed.local.frames import PAGE
 
 if TYPE_CHECKING:
@@ -53,8 +53,9 @@ def model_state(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Journals whose segments double from one page on, so that a few records fill several."""
-    for name, value in (("FIRST_SIZE", PAGE), ("GROWTH", 1), ("AHEAD", PAGE)):
-        monkeypatch.setattr(segments, name, value)
+    monkeypatch.setattr(segments, "FIRST_SIZE", PAGE)
+    monkeypatch.setattr(segments, "GROWTH", 1)
+    monkeypatch.setattr(ahead, "AHEAD", PAGE)
 
 
 @pytest.fixture

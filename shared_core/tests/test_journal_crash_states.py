@@ -30,6 +30,8 @@ from model_journal_crashes import COMPACT, OTHER, REOPEN, JournalHistory, append
 from model_world import LOOKS, Killed
 
 from landed.errors import OutcomeUnknown
+from landed.local import ahead
+from landed.local.frames import PAGE
 
 if TYPE_CHECKING:
     from model_disk import Disk
@@ -55,6 +57,20 @@ def test_at_every_call(kind: str, name: str, model_machine: Boot) -> None:
     history = JournalHistory(limit=3 if COMPACT in HISTORIES[name] else 8)
     history.run(HISTORIES[name], cuts=kind == "cut", deaths=kind == "death")
     assert history.examined > 50, "too few states to mean anything"
+    judge(history.found)
+
+
+@pytest.mark.parametrize("kind", ["cut", "death"])
+def test_with_zeros_ahead_of_large_batches(kind: str, model_machine: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LARGE", "LARGE_PIECE"):
+        monkeypatch.setattr(ahead, name, PAGE)
+    history = JournalHistory(limit=8)
+    history.run([append(1, 20_000), append(1, 5000), append(1, 5000)], cuts=kind == "cut", deaths=kind == "death")
+    newest = history.process.log.follower.newest
+    assert newest is not None
+    assert newest.filled > newest.end + 5000
+    history.run([append(1, 5000), append(1, 5000), append()], cuts=kind == "cut", deaths=kind == "death")
+    assert history.examined > 50
     judge(history.found)
 
 

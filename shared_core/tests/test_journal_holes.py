@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from recording import Call, Recording, failing
 
-from landed import _fs
+from landed import _fs, entries
+from landed.engine import Commit
 from landed.errors import NotLanded
 from landed.journal import Journal
+from landed.local.ahead import AHEAD, LARGE
 from landed.local.frames import PAGE
 from landed.local.log import LocalLog
-from landed.local.segments import AHEAD, FIRST_SIZE, LARGE
+from landed.local.segments import FIRST_SIZE
 
 FLUSHES = frozenset({"fsync", "fdatasync"})
 LARGE_BATCH = 20 * LARGE
@@ -56,6 +58,28 @@ def test_large_batches_are_written_once(path: Path, fs: Recording) -> None:
     assert zeros(fs) == 0
     assert sum(len(call.args[1]) for call in fs.named("write")) <= 4 * PAGE
     assert [len(entry.data) for entry in Journal(path).read()][::19] == [LARGE_BATCH, 2 * LARGE_BATCH]
+
+
+def test_as_many_zeros_as_frames_ahead_of_large_batches(path: Path, fs: Recording) -> None:
+    journal = Journal(path, log=log_at(path, fs))
+    journal.append([b"x" * LARGE])
+    assert zeros(fs) == 0  # it may have been the only one
+    for number in range(12):
+        journal.append([b"x" * LARGE])
+        (used,) = (file.stat().st_blocks * 512 for file in path.glob("*-0000000002.seg"))
+        assert used <= 2 * (number + 2) * LARGE + LARGE
+    assert 5 * LARGE < zeros(fs) <= 13 * LARGE
+    assert len(list(Journal(path).read())) == 13
+
+
+def test_no_zeros_ahead_of_a_group_that_is_large_together(path: Path, fs: Recording) -> None:
+    log = log_at(path, fs)
+    Journal(path, log=log).append([b"x" * 2 * LARGE])
+    for _ in range(4):
+        batches = [entries.encode_batch([b"x" * 1024]) for _ in range(100)]
+        commits = [Commit(payload, count, None, 0.0) for payload, count in batches]
+        assert log.commit(commits, 1.0) == len(commits)
+    assert zeros(fs) == 0
 
 
 def test_zeros_between_large_batches_are_few(path: Path, fs: Recording) -> None:

@@ -12,7 +12,7 @@ import os
 from landed import _fs
 from landed.engine import full, stale
 from landed.errors import Corrupt, LandedError, NotLanded, OutcomeUnknown, VerifyFailed
-from landed.local import compaction, doubt, reading, recovery, segments
+from landed.local import ahead, compaction, doubt, reading, recovery, segments
 from landed.local.directory import LOCK, SUSPECT, JournalDirectory
 from landed.local.doubt import REOPEN
 from landed.local.follower import Follower
@@ -95,7 +95,7 @@ class LocalLog:
                     if last is not None:
                         if segment.last is None and segment.header.id != self._named:
                             self._make_durable(segment)
-                        self._write(segment, data, start)
+                        self._write(segment, data, start, group=last.offset > start)
                         segment.take(last)
                     segment.hold()  # until the flush
             finally:
@@ -182,9 +182,9 @@ class LocalLog:
             offset, tail = head.end, head.tail
         return decided, b"".join(parts), head if landing else None
 
-    def _write(self, segment: Segment, data: bytes, start: int) -> None:
+    def _write(self, segment: Segment, data: bytes, start: int, *, group: bool = False) -> None:
         try:
-            segment.write(data, start)
+            segment.write(data, start, group=group)
         except OSError as error:
             failed = self.directory.failed(error, "the frame cannot be written", "write")
             try:
@@ -255,10 +255,10 @@ class LocalLog:
             segment.flushed = segment.end
         number = segment.span[1] + 1
         size = self._next_size(needed) if limited else segments.FIRST_SIZE
-        ahead = segments.FIRST_AHEAD if needed >= segments.LARGE or not limited else segments.AHEAD
+        zeros = ahead.FIRST_AHEAD if needed >= ahead.LARGE or not limited else ahead.AHEAD
         header = Header(size, number, number, os.urandom(8), segment.tail, segment.header.id, segment.end, self._boot)
         try:
-            segments.create(self.name, header, self.directory.mode, self.fs, ahead)
+            segments.create(self.name, header, self.directory.mode, self.fs, zeros)
         except OutcomeUnknown as error:
             raise self._doubt.poison(error.what) from error
         self._named = header.id  # its name is on the device: this process has just flushed it

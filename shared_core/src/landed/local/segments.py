@@ -11,6 +11,7 @@ import os
 from landed import _fs
 from landed.errors import Corrupt, NotLanded, from_os_error
 from landed.local import frames, recovery
+from landed.local.ahead import FIRST_AHEAD, PIECE, Ahead
 from landed.local.frames import HEADER, PAGE, SEAL, Frame, Head, Header
 from landed.publish import publish, temp_name
 
@@ -33,17 +34,6 @@ SIZE_LIMIT: Final = 4 << 20
 """Bytes up to which segments grow: 4,000 appends of 1 KiB, and 4 MiB to look through at worst."""
 LARGE_LIMIT: Final = 16 << 20
 """The same where batches are so large that few of them fit."""
-LARGE: Final = 64 << 10
-"""Bytes from which a write goes into the hole itself: zeros first would cost more than the flush of its blocks."""
-FIRST_AHEAD: Final = PAGE
-AHEAD: Final = 16 << 10
-AHEAD_LIMIT: Final = 64 << 10
-"""Bytes of zeros that are written ahead of small appends, which then find blocks that are there: four times as many
-each time, but few for a start, and again after a large batch, as another one may follow and cover them. More of them
-spare an append 2 us on average, and each journal takes them up: a chat of 100 steps a third more of the disk."""
-PIECE: Final = 16 << 10
-"""Bytes of zeros that are written at once. Linux caches what one write brings in one folio, of up to megabytes; each
-append and flush goes through all of a folio's blocks. In one piece, every append would cost 50 us of processor more."""
 CATCH_UP: Final = 16 << 10
 """Bytes that are read at once of what other processes have appended."""
 COMPARED: Final = 64 << 10
@@ -171,7 +161,7 @@ class Segment:
         self._place = (*span, int.from_bytes(self.header.id, "little"), self.header.compacted)
         self.flushed = HEADER.size
         self.filled = 0
-        self._ahead = AHEAD
+        self._ahead = Ahead()
         self._look = frames.FRAME_HEADER
         self._rewind()
 
@@ -247,30 +237,31 @@ class Segment:
                 return False
         return True
 
-    def write(self, data: bytes, offset: int) -> None:
-        """Write at `offset`; what is behind a small write is filled with zeros.
+    def write(self, data: bytes, offset: int, *, group: bool = False) -> None:
+        """Write at `offset`; what is behind may be filled with zeros.
+
+        Args:
+            group: whether many appends go into this one write.
 
         Raises:
             OSError: as the system does; some of it may be there.
         """
         end = offset + len(data)
         if end > self.filled:
-            self._fill(offset, end)
+            self._fill(offset, end, group=group)
         _fs.pwrite_all(self._fs, self.fd, data, offset)
 
-    def _fill(self, start: int, end: int) -> None:
+    def _fill(self, start: int, end: int, *, group: bool) -> None:
         """See to the hole into which a write from `start` to `end` will go."""
         if self.filled < start:  # others have been here
             self.filled = _fs.hole_after(self._fs, self.fd, start)
         if end <= self.filled:
             return
-        if end - start >= LARGE:
-            stop, self._ahead = _up(end), FIRST_AHEAD
-        else:
-            stop = min(_up(end) + self._ahead, self.header.size)
-            for at in range(end, stop, PIECE):
-                _fs.pwrite_all(self._fs, self.fd, bytes(min(PIECE, stop - at)), at)
-            self._ahead = min(self._ahead * 4, AHEAD_LIMIT)
+        ahead, piece = self._ahead.of(start, end - start, group=group)
+        stop = min(_up(end) + ahead, self.header.size)
+        if ahead:
+            for at in range(end, stop, piece):
+                _fs.pwrite_all(self._fs, self.fd, bytes(min(piece, stop - at)), at)
         self.filled = stop
 
     def erase(self, offset: int, size: int) -> None:
