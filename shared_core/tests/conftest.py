@@ -54,6 +54,7 @@ def model_state(monkeypatch: pytest.MonkeyPatch) -> None:
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Journals whose segments double from one page on, so that a few records fill several."""
     monkeypatch.setattr(segments, "FIRST_SIZE", PAGE)
+    monkeypatch.setattr(segments, "REST_SIZE", PAGE)
     monkeypatch.setattr(segments, "GROWTH", 1)
     monkeypatch.setattr(ahead, "AHEAD", PAGE)
 

@@ -10,8 +10,8 @@ import pytest
 from landed.entries import Record, encode_records
 from landed.errors import Corrupt
 from landed.journal import Journal
-from landed.local import directory
 from landed.local import log as local_log
+from landed.local import segments
 from landed.local.frames import BATCH, HEADER, PAGE, SEAL, Head, Header, boot_tag
 from landed.local.log import LocalLog
 from landed.local.segments import name_of
@@ -27,7 +27,7 @@ def boots(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
     caplog.set_level(LOG_OFF)
 
     def boot(name: str) -> None:
-        for module in (local_log, directory):
+        for module in (local_log, segments):
             monkeypatch.setattr(module, "boot_id", lambda: name)
 
     boot(THIS)

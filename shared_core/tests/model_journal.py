@@ -20,7 +20,7 @@ from landed.entries import Entry, Record, encode_records
 from landed.errors import LandedError
 from landed.files import Files
 from landed.journal import Journal
-from landed.local import claim, directory, pool
+from landed.local import claim, pool, segments
 from landed.local import log as local_log
 from landed.local.log import LocalLog
 
@@ -52,7 +52,7 @@ BOOT = Boot()
 @pytest.fixture
 def model_machine(monkeypatch: pytest.MonkeyPatch, small_segments: None) -> Boot:
     """A machine whose boots the test decides; nobody there waits for a lock, because nobody else runs meanwhile."""
-    for module in (local_log, directory):
+    for module in (local_log, segments):
         monkeypatch.setattr(module, "boot_id", BOOT.id)
     monkeypatch.setattr(local_log, "DEFAULT_TIMEOUT", 0.0)
     for name in ("TIMEOUT", "GLANCE"):

@@ -201,12 +201,12 @@ def test_many_records_in_a_batch(journal: Journal) -> None:
 
 
 def test_segments_grow(journal: Journal, path: Path) -> None:
-    for _ in range(300):
+    for _ in range(1200):
         journal.append([bytes(1000)])
     sizes = [file.stat().st_size for file in sorted(path.glob("*.seg"))]
-    assert sizes == [16 << 10, 256 << 10, 4 << 20]
+    assert sizes == [64 << 10, 1 << 20, 4 << 20]
     assert journal.size == sum(sizes)
-    assert [entry.sequence for entry in Journal(path).read()] == list(range(1, 301))
+    assert [entry.sequence for entry in Journal(path).read()] == list(range(1, 1201))
 
 
 @pytest.mark.usefixtures("small_segments")

@@ -156,7 +156,7 @@ def test_a_leftover_that_cannot_be_removed(journal: Journal, path: Path, fs: Rec
 def test_what_a_compaction_replaced_goes_after_a_flush(path: Path, fs: Recording, tmp_path: Path) -> None:
     """The process that gave the compacted segment its name may have died before it flushed that."""
     with Journal(path) as journal:
-        for _ in range(40):
+        for _ in range(100):
             journal.append([bytes(1000)])
         shutil.copytree(path, tmp_path / "before")
         journal.compact(lambda _: True)

@@ -58,7 +58,7 @@ def wide(path: Path) -> list[str]:
 def test_old_segments_outlive_a_failed_flush_of_the_name_that_replaces_them(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with landed.Journal(path) as journal:
-        for _ in range(100):
+        for _ in range(400):
             journal.append([bytes(200)])
     before = {entry.name for entry in path.glob("*.seg")}
     fs = FailsAfterCompaction(path)

@@ -297,7 +297,7 @@ def test_one_that_is_too_large_for_the_limit(tmp_path: Path, fs: Recording) -> N
     stage.journal = Journal(path, log=LocalLog(str(path), fs=fs, max_bytes=8192))
     stage.hold()
     stage.leader()
-    large = Appender(stage.journal, bytes(50_000))
+    large = Appender(stage.journal, bytes(100_000))
     queued(stage.journal, 1)
     (small,) = [Appender(stage.journal, b"small")]
     queued(stage.journal, 2)

@@ -48,7 +48,7 @@ def test_bytes_of_a_journal_are_those_of_the_format(path: Path) -> None:
     def number(at: int, size: int) -> int:
         return int.from_bytes(data[at : at + size], "little")
 
-    assert len(data) == number(8, 8) == 4 * PAGE
+    assert len(data) == number(8, 8) == 16 * PAGE
     assert data[:8] == b"LANDEDJ1"
     assert (number(16, 8), number(24, 8), number(40, 8)) == (1, 1, 0)
     assert number(124, 4) == zlib.crc32(data[:124])

@@ -121,6 +121,24 @@ def test_a_journal_that_cannot_be_made_leaves_nothing(collection: LocalCollectio
     assert os.listdir(root) == []
 
 
+@pytest.mark.parametrize("flushed", ["", "/name", ".seg"])
+def test_a_journal_that_cannot_be_flushed_leaves_nothing(
+    collection: LocalCollection, root: Path, fs: Recording, flushed: str
+) -> None:
+    """Its name, its segment and its directory are flushed, one after the other, before anybody can find it."""
+    fs.forget()
+    if flushed:
+        fs.after("fsync", lambda _: fs.before("fsync", failing(errno.EIO)), on=flushed)
+    else:
+        fs.before("fsync", failing(errno.EIO))
+    with pytest.raises(NotLanded) as caught:
+        made(collection)
+    assert caught.value.errno == errno.EIO
+    assert len(fs.named("fsync")) == ["", "/name", ".seg"].index(flushed) + 1
+    assert os.listdir(root) == []
+    assert made(collection) is not None
+
+
 def test_a_name_that_was_lost_and_cannot_be_restored_is_said(
     collection: LocalCollection, root: Path, fs: Recording
 ) -> None:

@@ -127,6 +127,33 @@ def publish(  # noqa: PLR0913 - each says something else of the file
     return tagged
 
 
+def write_new(
+    directory: _fs.Directory,
+    name: str,
+    data: bytes,
+    *,
+    mode: int | None = None,
+    size: int | None = None,
+    piece: int | None = None,
+    fs: _fs.FileOps = _fs.LOCAL,
+) -> None:
+    """Write a file into a directory that nobody else can know of yet, flushed and verified, under its own name at once.
+
+    The caller flushes the directory, and gives it a name that others look for, after all its files are there: a flush
+    of names for each of them would cost as much as that of its bytes.
+
+    Args:
+        mode, size, piece: as for `publish`.
+
+    Raises:
+        NotLanded: the file is removed.
+        VerifyFailed: the name does not lead to these bytes.
+    """
+    path = directory.join(name)
+    ours, _ = _write_temp(directory, name, path, data, None, tag=None, mode=mode, size=size, piece=piece, fs=fs)
+    verify_bytes(path, data, ours, READ, fs, size)
+
+
 def _write_temp(  # noqa: PLR0913 - as `publish`
     directory: _fs.Directory,
     temp: str,

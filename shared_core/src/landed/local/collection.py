@@ -19,13 +19,14 @@ from landed import _fs
 from landed.digest import sha256
 from landed.engine import claimed, stale
 from landed.errors import Corrupt, LockTimeout, NotLanded, OutcomeUnknown, Refused, StaleWrite, from_os_error
+from landed.local import segments
 from landed.local.claim import CLAIM, GLANCE
 from landed.local.directory import LOCK
 from landed.local.log import LocalLog
 from landed.local.permissions import Permissions
 from landed.local.segments import SUFFIX
 from landed.lock import Lock
-from landed.publish import publish
+from landed.publish import publish, write_new
 from landed.state import directory_mode, flush_ancestors, make_directories
 
 TYPE_CHECKING = False
@@ -80,15 +81,16 @@ class LocalCollection:
     def open(self, name: str, *, create: bool) -> LocalLog | None:
         path = self._path(name)
         self._check_root()  # a root that was replaced may hold a copy of everything, or an older one
+        made = b""
         for _ in range(ATTEMPTS):
             if not self._exists(path):
                 self._check_root()
                 if not create:
                     return None
-                self._make(path, name)
+                made = self._make(path, name)
             self._refuse_planted(path, "open")
             try:
-                log = self._log(path, create=False)
+                log = self._log(path, made)
             except NotLanded as error:
                 if error.errno == errno.ENOENT and not self._exists(path):
                     continue  # it was removed meanwhile
@@ -98,13 +100,14 @@ class LocalCollection:
             log.close()
         raise NotLanded(f"removed {ATTEMPTS} times while it was opened", path=path, step="open", hint="Try again.")
 
-    def _log(self, path: str, *, create: bool) -> LocalLog:
+    def _log(self, path: str, made: bytes = b"") -> LocalLog:
         return LocalLog(
             path,
             max_bytes=self._max_bytes,
             mode=self._mode,
-            create=create,
+            create=False,
             flush_names=self._flush_names,
+            fresh=made,
             fs=self._fs,
         )
 
@@ -176,18 +179,24 @@ class LocalCollection:
 
     # Making one.
 
-    def _make(self, path: str, name: str) -> None:
+    def _make(self, path: str, name: str) -> bytes:
         """Put a journal with its name in it in place, whole: whoever finds its directory finds both.
 
         The directory's own name is flushed with the journal's first append.
+
+        Returns:
+            The id of its first segment; b"" when another process was first.
         """
         new = os.path.join(self.name, f"{NEW}{os.urandom(6).hex()}")
+        first = segments.first(self._max_bytes)
         try:
             self._fs.mkdir(new, directory_mode(self._mode))
             try:
                 self._permissions.share(new)
-                self._put_name(new, name)
-                self._log(new, create=True).close()
+                with _fs.Directory(new, self._fs) as directory:
+                    write_new(directory, NAME, _encode(name), mode=self._mode, fs=self._fs)
+                    segments.create_first(directory, first, self._mode, self._fs)
+                    directory.sync()
                 self._fs.rename(new, path)
             except BaseException:
                 self._clear(new)
@@ -195,6 +204,8 @@ class LocalCollection:
         except OSError as error:
             if not self._exists(path):  # else another process was first
                 raise self._failed(error, "a journal cannot be made", "open") from error
+            return b""
+        return first.id
 
     def _put_name(self, path: str, name: str) -> None:
         with _fs.Directory(path, self._fs) as directory:
@@ -246,7 +257,7 @@ class LocalCollection:
     # Removing one.
 
     def _check_tail(self, path: str, expect: int) -> None:
-        log = self._log(path, create=False)
+        log = self._log(path)
         try:
             tail = log.tail()
         finally:

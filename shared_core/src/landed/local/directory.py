@@ -13,9 +13,7 @@ from time import time
 from landed import _fs
 from landed.errors import NotLanded, from_os_error
 from landed.local import segments
-from landed.local.frames import Header, boot_tag
 from landed.local.permissions import Permissions
-from landed.process import boot_id
 from landed.publish import TEMP_PREFIX, TEMP_SUFFIX, temp_name
 from landed.state import directory_mode, flush_ancestors, make_directories
 
@@ -44,13 +42,15 @@ class JournalDirectory:
     Args:
         mode: permission bits of files; None for those that the directory, or the one above it, gives.
         create: False raises where there is no journal.
-        first_size: bytes of the first segment.
+        max_bytes: the journal's growth limit, which the first segment heeds; None for none.
 
     Raises:
         NotLanded: it cannot be made or read; or there is none, and `create` is False.
     """
 
-    def __init__(self, path: str, mode: int | None, fs: _fs.FileOps, *, create: bool, first_size: int) -> None:
+    def __init__(
+        self, path: str, mode: int | None, fs: _fs.FileOps, *, create: bool, max_bytes: int | None = None
+    ) -> None:
         self.path = os.path.abspath(path)
         self.fs = fs
         self._seen = -1
@@ -62,7 +62,7 @@ class JournalDirectory:
         self.made = b""
         """The id of the first segment, if it was made here, and all names that lead to it were flushed."""
         if create:
-            self._make(first_size)
+            self._make(max_bytes)
         self._identity = self._identify(self._stat())
 
     def _given(self) -> Permissions:
@@ -71,7 +71,7 @@ class JournalDirectory:
         except OSError as error:
             raise self.failed(error, "the directory cannot be opened", "open") from error
 
-    def _make(self, first_size: int) -> None:
+    def _make(self, max_bytes: int | None) -> None:
         try:
             flushed = False
             try:
@@ -86,7 +86,7 @@ class JournalDirectory:
                 flush_ancestors(self.fs, self.path, created)
                 flushed = True
             try:
-                first = Header(first_size, 1, 1, os.urandom(8), 0, boot=boot_tag(boot_id()))
+                first = segments.first(max_bytes)
                 segments.create(self.path, first, self.mode, self.fs)
                 self.made = first.id if flushed else b""
             except NotLanded:

@@ -42,6 +42,7 @@ class LocalLog:
         mode: permission bits of files; None for those that the directory, or the one above it, gives.
         create: False raises where there is no journal.
         flush_names: flushes the names of the directory and of all above it.
+        fresh: the id of the first segment, if the caller made it and has flushed its name, but not the directory's.
 
     Raises:
         Corrupt: a segment is missing, or damaged where it is looked at.
@@ -57,11 +58,11 @@ class LocalLog:
         mode: int | None = None,
         create: bool = True,
         flush_names: Callable[[], None] | None = None,
+        fresh: bytes = b"",
         fs: _fs.FileOps = _fs.LOCAL,
     ) -> None:
         self.fs = fs
-        first_size = segments.next_size(0, 0, segments.FIRST_SIZE if max_bytes is None else max_bytes)
-        self.directory = JournalDirectory(directory, mode, fs, create=create, first_size=first_size)
+        self.directory = JournalDirectory(directory, mode, fs, create=create, max_bytes=max_bytes)
         self.name = path = self.directory.path
         # Whether the lock file was replaced is noticed with any other change of the directory.
         self.lock = StoreLock(os.path.join(self.name, LOCK), mode=self.directory.mode, watched=True, fs=fs)
@@ -69,6 +70,7 @@ class LocalLog:
         self._boot = boot_tag(boot_id())
         self._flush_names = flush_names or (lambda: flush_ancestors(fs, path))
         self._named = self.directory.made
+        self._fresh = fresh
         self._doubt = doubt.Doubt(self.directory)
         doubt.recover_if_suspect(self.directory, self.lock, self._boot)
         self.follower = Follower(self.directory, self.lock, self._doubt, self._boot)
@@ -141,7 +143,8 @@ class LocalLog:
         So whoever finds a frame in a segment knows that its name is on the device.
         """
         try:
-            self.directory.sync()
+            if segment.header.id != self._fresh:
+                self.directory.sync()
             if segment.span[0] == 1:
                 self._flush_names()
         except OSError as error:
@@ -254,7 +257,7 @@ class LocalLog:
                 raise self.directory.failed(error, "the full segment cannot be flushed", "sync") from error
             segment.flushed = segment.end
         number = segment.span[1] + 1
-        size = self._next_size(needed) if limited else segments.FIRST_SIZE
+        size = self._next_size(needed) if limited else segments.REST_SIZE
         zeros = ahead.FIRST_AHEAD if needed >= ahead.LARGE or not limited else ahead.AHEAD
         header = Header(size, number, number, os.urandom(8), segment.tail, segment.header.id, segment.end, self._boot)
         try:

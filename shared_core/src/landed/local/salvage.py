@@ -201,7 +201,7 @@ class _Writer:
             self._full.close()
         except OSError as error:
             raise self._failed(error) from error
-        following = Header(segments.FIRST_SIZE, *EMPTY, os.urandom(8), base, self._full.id, self.size)
+        following = Header(segments.REST_SIZE, *EMPTY, os.urandom(8), base, self._full.id, self.size)
         segments.create(self.path, following, PRIVATE, self._fs)
 
     def rename(self) -> None:

@@ -13,7 +13,8 @@ from landed.errors import Corrupt, NotLanded, from_os_error
 from landed.local import frames, recovery
 from landed.local.ahead import FIRST_AHEAD, PIECE, Ahead
 from landed.local.frames import HEADER, PAGE, SEAL, Frame, Head, Header
-from landed.publish import publish, temp_name
+from landed.process import boot_id
+from landed.publish import publish, temp_name, write_new
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
     """The numbers of the first and the last segment that a segment stands for."""
 
 SUFFIX: Final = ".seg"
-FIRST_SIZE: Final = 16 << 10
+FIRST_SIZE: Final = 64 << 10
 """Bytes of a journal's first segment. Nearly all of it is a hole at first, but a copy may fill that."""
+REST_SIZE: Final = 16 << 10
+"""Bytes of the segment behind a compaction, which may have left next to nothing."""
 GROWTH: Final = 16
 """How many times as many bytes as the journal has the next segment gets: a roll costs as much as several appends."""
 SIZE_LIMIT: Final = 4 << 20
@@ -465,6 +468,16 @@ class Segment:
             _fs.close_read(self._fs, fd)  # what was written to it was flushed, or its failure told
 
 
+def first(max_bytes: int | None) -> Header:
+    """The header of a new journal's first segment.
+
+    Args:
+        max_bytes: the journal's growth limit; None for none.
+    """
+    size = next_size(0, 0, FIRST_SIZE if max_bytes is None else max_bytes)
+    return Header(size, 1, 1, os.urandom(8), 0, boot=frames.boot_tag(boot_id()))
+
+
 def create(directory: str, header: Header, mode: int, fs: _fs.FileOps, ahead: int = FIRST_AHEAD) -> None:
     """Publish an empty segment: zeros, most of them a hole, after the header to its size. Put-if-absent.
 
@@ -476,7 +489,6 @@ def create(directory: str, header: Header, mode: int, fs: _fs.FileOps, ahead: in
         NotLanded: nothing was changed.
         OutcomeUnknown: it may or may not survive a crash.
     """
-    data = header.encode() + bytes(min(ahead, header.size) - HEADER.size)
     try:
         place = _fs.Directory(directory, fs)
     except OSError as error:
@@ -484,4 +496,20 @@ def create(directory: str, header: Header, mode: int, fs: _fs.FileOps, ahead: in
     with place:
         temp = temp_name(os.urandom(6).hex())
         name = name_of((header.first, header.last))
+        data = _empty(header, ahead)
         publish(place, name, data, temp=temp, replaced=None, mode=mode, size=header.size, piece=PIECE, fs=fs)
+
+
+def create_first(place: _fs.Directory, header: Header, mode: int, fs: _fs.FileOps) -> None:
+    """The same for the first segment of a directory that nobody else can know of yet; the caller flushes its name.
+
+    Raises:
+        NotLanded: there is none.
+        VerifyFailed: it is not what was written.
+    """
+    name = name_of((header.first, header.last))
+    write_new(place, name, _empty(header, FIRST_AHEAD), mode=mode, size=header.size, piece=PIECE, fs=fs)
+
+
+def _empty(header: Header, ahead: int) -> bytes:
+    return header.encode() + bytes(min(ahead, header.size) - HEADER.size)
