@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from recording import Call, Recording, disown, failing
 
-from landed.errors import Corrupt, LandedError, LockTimeout, NotLanded, Refused
+from landed.errors import Corrupt, LandedError, LockTimeout, NotLanded, Refused, VerifyFailed
 from landed.journal import Journal
 from landed.local import collection as module
 from landed.local.collection import LocalCollection
@@ -18,7 +19,6 @@ from landed.lock import Lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from landed.local.log import LocalLog
 
@@ -137,6 +137,16 @@ def test_a_journal_that_cannot_be_flushed_leaves_nothing(
     assert len(fs.named("fsync")) == ["", "/name", ".seg"].index(flushed) + 1
     assert os.listdir(root) == []
     assert made(collection) is not None
+
+
+@pytest.mark.parametrize("file", ["/name", ".seg"])
+def test_a_journal_whose_files_hold_other_bytes_is_not_made(
+    collection: LocalCollection, root: Path, fs: Recording, file: str
+) -> None:
+    fs.after("close", lambda call: Path(call.path).write_bytes(b"other bytes"), on=file)
+    with pytest.raises(VerifyFailed):
+        made(collection)
+    assert os.listdir(root) == []
 
 
 def test_a_name_that_was_lost_and_cannot_be_restored_is_said(

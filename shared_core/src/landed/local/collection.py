@@ -201,11 +201,11 @@ class LocalCollection:
             except BaseException:
                 self._clear(new)
                 raise
+            return first.id
         except OSError as error:
             if not self._exists(path):  # else another process was first
                 raise self._failed(error, "a journal cannot be made", "open") from error
-            return b""
-        return first.id
+        return b""
 
     def _put_name(self, path: str, name: str) -> None:
         with _fs.Directory(path, self._fs) as directory:
