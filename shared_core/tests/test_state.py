@@ -118,6 +118,21 @@ def test_a_file_is_no_directory(tmp_path: Path) -> None:
         make_directories(_fs.LOCAL, str(tmp_path / "file" / "deeper"), 0o755, [])
 
 
+def test_where_no_directory_can_be_made_that_is_said(tmp_path: Path, fs: Recording) -> None:
+    """As procfs says it: by the error of a parent that is missing."""
+    fs.before("mkdir", failing(errno.ENOENT), on="/odd/x", always=True)
+    (tmp_path / "odd").mkdir()
+    with pytest.raises(FileNotFoundError):
+        make_directories(fs, str(tmp_path / "odd" / "x" / "y"), 0o755, [])
+
+
+def test_a_directory_that_another_process_removes_meanwhile_is_made_again(tmp_path: Path, fs: Recording) -> None:
+    for _ in range(3):
+        fs.after("mkdir", lambda call: os.rmdir(call.path), on="/a")
+    make_directories(fs, str(tmp_path / "a" / "b"), 0o755, [])
+    assert (tmp_path / "a" / "b").is_dir()
+
+
 def test_a_store_that_appears_is_found_at_once(tmp_path: Path, state_dir: Path) -> None:
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)

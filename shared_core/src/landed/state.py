@@ -27,6 +27,9 @@ STICKY: Final = 0o1000
 """The bit of a directory like ``/tmp``, where everybody keeps to their own files."""
 UNFLUSHED: Final = ".landed-unflushed"
 """In a directory with one in it whose name could be neither flushed nor taken back."""
+ATTEMPTS: Final = 16
+"""How often a directory may be missing that was there a moment ago, as another process has removed it, before that is
+how the system says that none can be made there (/proc)."""
 ARTIFACTS: Final = "artifacts"
 """In a store: locks, records and logs of whole files."""
 
@@ -109,10 +112,14 @@ def make_directories(fs: _fs.FileOps, path: str, mode: int, created: list[str]) 
         OSError: as the system does; `created` then has what was made before.
     """
     missing = []
+    tries = path.count(SEP) + ATTEMPTS
     while True:
         try:
             fs.mkdir(path, mode)
         except FileNotFoundError:
+            tries -= 1
+            if tries == 0:
+                raise
             missing.append(path)
             path = parent_of(path)
             continue
