@@ -19,7 +19,6 @@ NOTEBOOK: Final = "notebook"
 """Changes a cell of a notebook."""
 READ: Final = "read"
 OTHER: Final = "other"
-WRITES: Final = (WRITE, EDIT, NOTEBOOK)
 
 # Phases.
 BEFORE: Final = "before"
@@ -48,6 +47,8 @@ _TOOLS: Final = {
     "NotebookEdit": (NOTEBOOK, "notebook_path"),
     "Read": (READ, "file_path"),
 }
+WRITERS: Final = tuple(tool for tool, (operation, _) in _TOOLS.items() if operation != READ)
+"""The tools that write, by Claude Code's names."""
 _PHASES: Final = {
     "PreToolUse": BEFORE,
     "PermissionRequest": ASKING,

@@ -13,6 +13,8 @@ import os
 import re
 from itertools import pairwise
 
+from landed_claude_code.adapter import WRITERS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 MARK: Final = "landed_claude_code"
 """What tells our own hooks from others."""
-WRITERS: Final = ("Write", "Edit", "NotebookEdit")
 WHOLE: Final = 4_000
 """Bytes of a file that is shown as a whole."""
 DIFFERENCE: Final = 4_000

@@ -147,12 +147,12 @@ def _elsewhere(directory: str, why: OSError) -> tuple[str, str]:
 
 def _failed(event: dict[str, Any], error: Exception) -> dict[str, object]:
     """Before a write, no; else, say so."""
-    from landed_claude_code.adapter import Answer, output_of
+    from landed_claude_code.adapter import WRITERS, Answer, output_of
 
     name = event.get("hook_event_name")
     what = f"landed-hook failed: {type(error).__name__}: {error}."
     next_step = "`landed-hook doctor` looks for the cause; `landed-hook uninstall` takes the hook out."
-    if name == "PreToolUse" and event.get("tool_name") in {"Write", "Edit", "NotebookEdit"}:
+    if name == "PreToolUse" and event.get("tool_name") in WRITERS:
         return output_of("PreToolUse", Answer(deny=f"Nothing was written. {what} {next_step}"))
     return {"systemMessage": f"{what} What this event was about was not checked. {next_step}"}
 

@@ -14,21 +14,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import landed
 from landed.errors import Refused
+from landed_claude_code.adapter import WRITERS
 from landed_claude_code.formatters import MARK
 from landed_claude_code.hook import LAUNCHER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WRITERS: Final = "Write|Edit|NotebookEdit"
+_WRITERS: Final = "|".join(WRITERS)
 PATIENT: Final = 15
 """Seconds that a hook may take: it waits up to 5 for another agent."""
 QUICK: Final = 5
 EVENTS: Final = (
-    ("PreToolUse", WRITERS, PATIENT),
-    ("PermissionRequest", WRITERS, PATIENT),
-    ("PostToolUse", f"{WRITERS}|Read", PATIENT),
-    ("PostToolUseFailure", WRITERS, PATIENT),
+    ("PreToolUse", _WRITERS, PATIENT),
+    ("PermissionRequest", _WRITERS, PATIENT),
+    ("PostToolUse", f"{_WRITERS}|Read", PATIENT),
+    ("PostToolUseFailure", _WRITERS, PATIENT),
     ("PostToolBatch", "", PATIENT),
     ("SubagentStop", "", PATIENT),
     ("Stop", "", PATIENT),
