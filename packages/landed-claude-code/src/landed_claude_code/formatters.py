@@ -14,14 +14,13 @@ import re
 from itertools import pairwise
 
 from landed_claude_code.adapter import WRITERS
+from landed_claude_code.settings import MARK, claude_directory, path_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, Final
 
-MARK: Final = "landed_claude_code"
-"""What tells our own hooks from others."""
 WHOLE: Final = 4_000
 """Bytes of a file that is shown as a whole."""
 DIFFERENCE: Final = 4_000
@@ -62,12 +61,11 @@ def formatter(directory: str, pid: int) -> str:
 
 
 def _settings(directory: str, pid: int) -> Iterator[dict[str, Any]]:
-    home = os.environ.get("CLAUDE_CONFIG_DIR") or os.path.join(os.path.expanduser("~"), ".claude")
     projects = {directory, os.environ.get("CLAUDE_PROJECT_DIR") or directory}
-    paths = [os.path.join(home, "settings.json"), "/etc/claude-code/managed-settings.json"]
+    paths = [path_of("user", directory), "/etc/claude-code/managed-settings.json"]
     for project in projects:
-        paths += [os.path.join(project, ".claude", name) for name in ("settings.json", "settings.local.json")]
-    for root, directories, files in os.walk(os.path.join(home, "plugins")):
+        paths += [path_of("project", project), path_of("local", project)]
+    for root, directories, files in os.walk(os.path.join(claude_directory(), "plugins")):
         directories[:] = [name for name in directories if name not in {"node_modules", ".git"}]
         if os.path.basename(root) == "hooks" and "hooks.json" in files:
             paths.append(os.path.join(root, "hooks.json"))

@@ -10,17 +10,19 @@ import json
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, Any, Final
 
 import landed
 from landed.errors import Refused
 from landed_claude_code.adapter import WRITERS
-from landed_claude_code.formatters import MARK
 from landed_claude_code.hook import LAUNCHER
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any, Final
 
+MARK: Final = "landed_claude_code"
+"""What tells our own hooks from others."""
 _WRITERS: Final = "|".join(WRITERS)
 PATIENT: Final = 15
 """Seconds that a hook may take: it waits up to 5 for another agent."""
@@ -43,11 +45,15 @@ _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _DECODER: Final = json.JSONDecoder()
 
 
+def claude_directory() -> str:
+    """Where Claude Code keeps its own files."""
+    return os.environ.get("CLAUDE_CONFIG_DIR") or os.path.join(os.path.expanduser("~"), ".claude")
+
+
 def path_of(scope: str, project: str) -> str:
     """The settings file of a scope."""
     if scope == "user":
-        home = os.environ.get("CLAUDE_CONFIG_DIR") or os.path.join(os.path.expanduser("~"), ".claude")
-        return os.path.join(home, "settings.json")
+        return os.path.join(claude_directory(), "settings.json")
     return os.path.join(project, ".claude", "settings.json" if scope == "project" else "settings.local.json")
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from landed.audit import IN_PROGRESS, INTACT, LOST, Finding
 from landed.process import Owner, me, start_token
 from landed_claude_code import ledger as ledgers
+from landed_claude_code.settings import claude_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,11 +101,6 @@ def audit(under: str, *, level: str) -> Iterator[Finding]:  # noqa: ARG001 - a j
             yield Finding(LOST, workflow.path, workflow.words(), hint=hint)
         else:
             yield Finding(IN_PROGRESS, workflow.path, f"{len(workflow.pending)} of its agents are at work")
-
-
-def claude_directory() -> str:
-    """Where Claude Code keeps its own files."""
-    return os.environ.get("CLAUDE_CONFIG_DIR") or os.path.join(os.path.expanduser("~"), ".claude")
 
 
 def _agents(path: str) -> tuple[set[str], set[str]]:

@@ -19,8 +19,6 @@ from landed.doctor import FAIL, NOTE, OK, STATUSES, WARN, Check
 from landed.errors import Refused
 from landed_claude_code import guard, settings
 from landed_claude_code import ledger as ledgers
-from landed_claude_code.formatters import MARK
-from landed_claude_code.workflows import claude_directory
 
 if TYPE_CHECKING:
     import argparse
@@ -165,11 +163,11 @@ def _tried(command: list[str]) -> Check:
 
 def _plugins() -> list[str]:
     """Installed copies of the plugin: Claude Code runs it beside what the settings say."""
-    pattern = os.path.join(glob.escape(claude_directory()), "plugins", "**", "hooks", "hooks.json")
+    pattern = os.path.join(glob.escape(settings.claude_directory()), "plugins", "**", "hooks", "hooks.json")
     found = []
     for path in glob.glob(pattern, recursive=True):
         with open(path, encoding="utf-8", errors="replace") as file:
-            if MARK in file.read():
+            if settings.MARK in file.read():
                 found.append(path)
     return found
 
