@@ -8,6 +8,7 @@ from landed.doctor import FAIL, NOTE, OK, STATUSES, WARN, Check, examine
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
     from typing import Any
 
 DESCRIPTION = """\
@@ -29,8 +30,21 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
 
 def run(args: argparse.Namespace) -> int:
     """Try."""
+    examined = examine(args.directory)
+    return tell(args, examined, "landed can keep its promise here", "landed cannot keep its promise here")
+
+
+def tell(args: argparse.Namespace, examined: Iterable[Check], good: str, bad: str) -> int:
+    """Print each check as it comes, then what they come to; the exit code.
+
+    Args:
+        args: what was parsed; with ``json``, one document is printed instead.
+        examined: the checks.
+        good: what it means that none of them failed.
+        bad: what it means that some did.
+    """
     checks = []
-    for check in examine(args.directory):
+    for check in examined:
         checks.append(check)
         if not args.json:
             _print(check)
@@ -39,10 +53,9 @@ def run(args: argparse.Namespace) -> int:
         document = [{"name": c.name, "status": c.status, "detail": c.detail, "hint": c.hint or None} for c in checks]
         output.emit({"counts": counts, "ok": not counts[FAIL], "checks": document})
     elif counts[FAIL]:
-        print(f"\nlanded cannot keep its promise here: {output.count(counts[FAIL], 'check')} failed")
+        print(f"\n{bad}: {output.count(counts[FAIL], 'check')} failed")
     else:
-        weaker = f", with {output.count(counts[WARN], 'warning')}" if counts[WARN] else ""
-        print(f"\nlanded can keep its promise here{weaker}")
+        print(f"\n{good}" + (f", with {output.count(counts[WARN], 'warning')}" if counts[WARN] else ""))
     return output.BAD_NEWS if counts[FAIL] else output.OK
 
 

@@ -14,8 +14,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from landed.cli import output
+from landed.cli.doctor import tell
 from landed.digest import sha256
-from landed.doctor import FAIL, NOTE, OK, STATUSES, WARN, Check
+from landed.doctor import FAIL, OK, WARN, Check
 from landed.errors import Refused
 from landed_claude_code import guard, settings
 from landed_claude_code import ledger as ledgers
@@ -36,7 +37,6 @@ FAIL_CLOSED: Final = (2, 1, 295)
 """The oldest one that denies a write when the hook dies or takes too long."""
 TIME_LIMIT: Final = 30
 """Seconds for a program that is tried."""
-COLOUR: Final = {OK: "good", NOTE: "dim", WARN: "doubt", FAIL: "bad"}
 _INSTALL: Final = "Run `landed-hook install`."
 
 
@@ -49,23 +49,8 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
 
 def run(args: argparse.Namespace) -> int:
     """Try."""
-    checks = []
-    for check in examine(os.getcwd(), args.claude):
-        checks.append(check)
-        if not args.json:
-            colour = COLOUR[check.status]
-            print(f"{output.coloured(f'{check.status:4}', colour)}  {check.name}: {output.shown(check.detail)}")
-            if check.hint:
-                print(f"      next: {output.shown(check.hint)}")
-    counts = {status: sum(check.status == status for check in checks) for status in STATUSES}
-    if args.json:
-        document = [{"name": c.name, "status": c.status, "detail": c.detail, "hint": c.hint or None} for c in checks]
-        output.emit({"counts": counts, "ok": not counts[FAIL], "checks": document})
-    elif counts[FAIL]:
-        print(f"\nwrites are not guarded as they should be: {output.count(counts[FAIL], 'check')} failed")
-    else:
-        print("\nthe hook works" + (f", with {output.count(counts[WARN], 'warning')}" if counts[WARN] else ""))
-    return output.BAD_NEWS if counts[FAIL] else output.OK
+    examined = examine(os.getcwd(), args.claude)
+    return tell(args, examined, "the hook works", "writes are not guarded as they should be")
 
 
 def examine(project: str, claude: str) -> Iterator[Check]:
