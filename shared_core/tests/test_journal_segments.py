@@ -24,6 +24,14 @@ def test_segments_join(path: Path, seal: bool) -> None:
     assert read(path) == [b"one", b"two"]
 
 
+@pytest.mark.parametrize("name", ["1-9.seg", "\u0663-\u0663.seg", "\u00b2-\u00b3.seg", "0000000001-0000000009"])
+def test_a_name_that_no_segment_has_is_none(path: Path, name: str) -> None:
+    sealed(path)
+    (path / name).write_bytes(b"somebody's")
+    assert read(path) == [b"one", b"two"]
+    assert (path / name).exists()
+
+
 def test_end_of_a_sealed_segment_is_what_its_successor_says(path: Path) -> None:
     first = Handmade(PAGE, boot=LAST)
     first.frame(b"one")

@@ -19,7 +19,8 @@ from landed.errors import NotLanded
 from landed.local.claim import CLAIM
 from landed.local.directory import LOCK
 from landed.local.frames import HEADER, NO_BOOT, SEAL, Frame, boot_tag
-from landed.local.survey import Survey, span_of
+from landed.local.segments import span_of
+from landed.local.survey import Survey
 from landed.local.walk import BUSY, Damage, Moved, Tail, walk
 from landed.process import boot_id
 from landed.publish import READ

@@ -59,7 +59,7 @@ def live(names: Iterable[str], path: str) -> list[Range]:
     Raises:
         Corrupt: a segment is missing, or there is none.
     """
-    spans = sorted(filter(None, map(_span_of, names)), key=lambda span: (span[0], -span[1]))
+    spans = sorted(filter(None, map(span_of, names)), key=lambda span: (span[0], -span[1]))
     kept: list[Range] = []
     for span in spans:
         if kept and span[1] <= kept[-1][1]:
@@ -75,7 +75,7 @@ def live(names: Iterable[str], path: str) -> list[Range]:
 
 def covering(names: Iterable[str], span: Range) -> Range | None:
     """The segment among a directory's names that stands for the most, `span` included, or None."""
-    wider = [other for other in filter(None, map(_span_of, names)) if other[0] <= span[0] and span[1] <= other[1]]
+    wider = [other for other in filter(None, map(span_of, names)) if other[0] <= span[0] and span[1] <= other[1]]
     return max(wider, key=lambda other: other[1] - other[0], default=None)
 
 
@@ -88,12 +88,14 @@ def missing(span: Range, path: str) -> Corrupt:
 
 def replaced(names: Iterable[str], kept: list[Range]) -> list[str]:
     """The segments among a directory's names that a compaction has replaced."""
-    return [name_of(span) for span in filter(None, map(_span_of, names)) if span not in kept]
+    return [name_of(span) for span in filter(None, map(span_of, names)) if span not in kept]
 
 
-def _span_of(name: str) -> Range | None:
+def span_of(name: str) -> Range | None:
+    """The range that a segment's file name tells; None when it is not one."""
     first, _, last = name.removesuffix(SUFFIX).partition("-")
-    return (int(first), int(last)) if name.endswith(SUFFIX) and first.isdigit() and last.isdigit() else None
+    span = (int(first), int(last)) if first.isdecimal() and last.isdecimal() else None
+    return span if span is not None and name_of(span) == name else None
 
 
 def next_size(used: int, needed: int, room: int) -> int:

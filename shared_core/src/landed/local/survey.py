@@ -59,7 +59,7 @@ class Survey:
         self.path = os.path.abspath(path)
         self.fs = fs
         names = sorted(fs.listdir(self.path))
-        found = list(filter(None, map(span_of, names)))
+        found = list(filter(None, map(segments.span_of, names)))
         if not found and LOCK not in names:
             raise Refused("there is no journal here", path=self.path, step="open", hint="Name a journal's directory.")
         self.spans, self.missing = _chain(found)
@@ -92,15 +92,6 @@ class Survey:
     def hold(self, name: str) -> Hold:
         """One of the journal's lock files."""
         return Hold(os.path.join(self.path, name), self.fs)
-
-
-def span_of(name: str) -> Range | None:
-    """The range that a segment's file name tells; None when it is not one."""
-    first, _, last = name.removesuffix(segments.SUFFIX).partition("-")
-    if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
-        return None
-    span = (int(first), int(last))
-    return span if segments.name_of(span) == name else None
 
 
 def _is_temp(name: str) -> bool:
