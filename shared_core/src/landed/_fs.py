@@ -327,6 +327,17 @@ class Directory:
         self.close()
 
 
+def remove_directory(fs: FileOps, path: str) -> None:
+    """Remove a directory with the files in it. A symbolic link in its place is a neighbour's: NotADirectoryError.
+
+    Raises:
+        OSError: as the system does.
+    """
+    with Directory(path, fs, follow=False) as directory:
+        directory.clear()
+    fs.rmdir(path)
+
+
 def open_regular(fs: FileOps, path: str, *, access: bool = False) -> int:
     """Open what should be a regular file for reading: no link is followed, no FIFO waited for.
 

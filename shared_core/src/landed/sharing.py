@@ -218,9 +218,7 @@ def _clear(aside: Store, fs: _fs.FileOps) -> None:
     """Remove what a predecessor that died has left."""
     for directory in (aside.artifacts, aside.root):
         try:
-            with _fs.Directory(directory, fs, follow=False) as left:
-                left.clear()
-            fs.rmdir(directory)
+            _fs.remove_directory(fs, directory)
         except FileNotFoundError:
             continue
 

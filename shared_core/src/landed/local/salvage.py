@@ -225,9 +225,7 @@ class _Writer:
         """Remove what was made."""
         self._full.abandon()
         try:
-            for name in self._fs.listdir(self.path):
-                self._fs.unlink(os.path.join(self.path, name))
-            self._fs.rmdir(self.path)
+            _fs.remove_directory(self._fs, self.path)
         except OSError as error:
             raise from_os_error(
                 NotLanded, error, "what was begun cannot be removed", path=self.path, step="clean"
