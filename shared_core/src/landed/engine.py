@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import os
 
+from landed.digest import sha256
 from landed.errors import Claimed, Full, Refused, StaleWrite
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
-    from typing import Protocol, TypeAlias
+    from typing import Final, Protocol, TypeAlias
 
     from landed.errors import LandedError
 
     Position: TypeAlias = tuple[int, ...]
     """Where a batch stands, for `Log.fetch`: opaque, and good until a compaction."""
+
+DIGITS: Final = 40
+"""Hexadecimal digits that stand for a name: 160 bits of sha256, so that no two names meet."""
 
 
 class Commit:
@@ -91,6 +95,28 @@ def claimed(name: str, holder: str | None, *, away: bool = False) -> Claimed:
     )
     error.holder = holder
     return error
+
+
+# The names of a collection's journals, which may be any, as every engine keeps them.
+
+
+def encode_name(name: str) -> bytes:
+    """The name as UTF-8; one from a file system may hold surrogates."""
+    return name.encode("utf-8", "surrogatepass")
+
+
+def decode_name(data: bytes) -> str:
+    """Its inverse.
+
+    Raises:
+        UnicodeDecodeError: no name is encoded like that.
+    """
+    return data.decode("utf-8", "surrogatepass")
+
+
+def digest_of_name(name: str) -> str:
+    """What stands for the name in a path or a key: `DIGITS` digits."""
+    return sha256(encode_name(name))[:DIGITS]
 
 
 class Holders:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import base64
 from time import monotonic
 
-from landed.digest import sha256
-from landed.engine import stale
+from landed.engine import decode_name, digest_of_name, encode_name, stale
 from landed.errors import Corrupt, NotLanded, OutcomeUnknown
 from landed.lock import DEFAULT_TIMEOUT
 from landed.objects.leases import ObjectMutex
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from landed.engine import Log
     from landed.objects.head import Head
 
-DIGITS: Final = 40
-"""Hexadecimal digits of a digest in a key."""
 HEADS: Final = "heads/"
 SPELLED: Final = "="
 BY_DIGEST: Final = "~"
@@ -64,8 +61,8 @@ class ObjectCollection:
         if known is None:
             if not create:
                 return None
-            known = objects.create(_encode(name))
-        if known.head.name != _encode(name):
+            known = objects.create(_spelled(name))
+        if known.head.name != _spelled(name):
             raise Corrupt("a journal bears a name that is not its own", path=objects.name, step="open")
         return ObjectLog.of_head(objects, known, f"{self.name}[{name!r}]", max_bytes=self._max_bytes)
 
@@ -89,7 +86,7 @@ class ObjectCollection:
         try:
             if key[len(HEADS)] not in {SPELLED, BY_DIGEST}:
                 raise ValueError  # noqa: TRY301 - likewise
-            return base64.b64decode(text, altchars=b"-_", validate=True).decode("utf-8", "surrogatepass")
+            return decode_name(base64.b64decode(text, altchars=b"-_", validate=True))
         except ValueError:
             raise Corrupt(
                 "an object where heads of journals are is called by no name",
@@ -136,10 +133,10 @@ class ObjectCollection:
         return True
 
     def lock(self, name: str) -> ObjectMutex:
-        return ObjectMutex(self._store, f"locks/{_digest(name)}", f"{self.name}[{name!r}]")
+        return ObjectMutex(self._store, f"locks/{digest_of_name(name)}", f"{self.name}[{name!r}]")
 
     def _objects(self, name: str) -> Objects:
-        digest, spelled = _digest(name), _encode(name)
+        digest, spelled = digest_of_name(name), _spelled(name)
         key = f"{SPELLED}{spelled}" if len(spelled) <= NAME_LIMIT else f"{BY_DIGEST}{digest}"
         return Objects(self._store, f"{HEADS}{key}", f"segments/{digest}/", self._timeout)
 
@@ -150,9 +147,5 @@ def kind_of(place: str) -> tuple[bool, bool]:
     return ObjectLog.exists(place), any(True for _ in collection.names())
 
 
-def _digest(name: str) -> str:
-    return sha256(name.encode("utf-8", "surrogatepass"))[:DIGITS]
-
-
-def _encode(name: str) -> str:
-    return base64.urlsafe_b64encode(name.encode("utf-8", "surrogatepass")).decode()
+def _spelled(name: str) -> str:
+    return base64.urlsafe_b64encode(encode_name(name)).decode()

@@ -7,7 +7,7 @@ from time import monotonic
 
 from psycopg.errors import LockNotAvailable
 
-from landed.engine import claimed, stale
+from landed.engine import claimed, decode_name, encode_name, stale
 from landed.errors import Corrupt, LockTimeout, NotLanded, OutcomeUnknown
 from landed.lock import DEFAULT_TIMEOUT
 from landed.postgres import claims
@@ -54,7 +54,7 @@ class PostgresCollection:
         self._server = server_for(address, timeout)
 
     def open(self, name: str, *, create: bool) -> PostgresLog | None:
-        found = find_row(self._server, self._space, _encode(name), monotonic() + self._timeout, create=create)
+        found = find_row(self._server, self._space, encode_name(name), monotonic() + self._timeout, create=create)
         if found is None:
             return None
         shown = f"{self.name}[{name!r}]"
@@ -70,7 +70,7 @@ class PostgresCollection:
             rows = self._ask(_NAMES, (self._space, after), "the journals cannot be listed")
             for _, name in rows:
                 try:
-                    yield bytes(name).decode("utf-8", "surrogatepass")
+                    yield decode_name(bytes(name))
                 except UnicodeDecodeError:
                     raise Corrupt(
                         f"a journal's name is none: {bytes(name)[:40]!r}",
@@ -84,7 +84,7 @@ class PostgresCollection:
 
     def remove(self, name: str, timeout: float, expect: int | None = None) -> bool:
         deadline = monotonic() + timeout
-        found = find_row(self._server, self._space, _encode(name), deadline, create=False)
+        found = find_row(self._server, self._space, encode_name(name), deadline, create=False)
         if found is None:
             return False
         journal = found[0]
@@ -110,7 +110,7 @@ class PostgresCollection:
             raise self._server.failed(kind, error, "the journal cannot be removed", "remove") from error
 
     def lock(self, name: str) -> PostgresMutex:
-        digest = hashlib.sha256(f"{self._space}\0".encode() + _encode(name)).digest()
+        digest = hashlib.sha256(f"{self._space}\0".encode() + encode_name(name)).digest()
         return PostgresMutex(self._server, f"{self.name}[{name!r}]", int.from_bytes(digest[:8], "big", signed=True))
 
     def _ask(self, statement: bytes, values: tuple[object, ...], what: str) -> list[tuple[Any, ...]]:
@@ -126,7 +126,3 @@ def kind_of(place: str) -> tuple[bool, bool]:
     server = server_for(address, DEFAULT_TIMEOUT)
     journal = find_row(server, ALONE, address.name.encode(), monotonic() + DEFAULT_TIMEOUT, create=False)
     return journal is not None, any(True for _ in PostgresCollection(place).names())
-
-
-def _encode(name: str) -> bytes:
-    return name.encode("utf-8", "surrogatepass")
