@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
+from landed.engines import POSTGRES
 from landed.errors import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-SCHEMES: Final = ("postgresql", "postgres")
 UNSAFE: Final = "unsafe"
 _SPELL: Final = "In a user and a password, write each of @ : / ? # % as % and two digits"
 _BROKEN: Final = re.compile("%(?![0-9A-Fa-f]{2})")
@@ -47,7 +47,7 @@ class Address:
             port = parts.port
         except ValueError:  # which would repeat a part of the password
             raise _refused(f"its host or port is none. {_SPELL}") from None
-        if parts.scheme not in SCHEMES:
+        if parts.scheme not in POSTGRES:
             raise _refused("it does not begin with postgresql://")
         database, _, name = parts.path.lstrip("/").partition("/")
         if parts.fragment or "@" in database or "@" in parts.query.partition("=")[0] or _BROKEN.search(parts.netloc):
