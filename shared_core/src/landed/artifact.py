@@ -404,25 +404,15 @@ class Locked:
     def __enter__(self) -> _fs.Directory:
         artifact = self._artifact
         deadline = monotonic() + self._timeout
-        self._lock()
+        artifact.shelf.acquire(self._timeout, self._actor)
         try:
             while artifact.follow() or self._leased(deadline):
-                self._lock()
+                artifact.shelf.acquire(self._timeout, self._actor)
             self._directory = self._open_directory()
         except BaseException:
             self._give_back()
             raise
         return self._directory
-
-    def _lock(self) -> None:
-        artifact = self._artifact
-        try:
-            artifact.shelf.lock.acquire(self._timeout, owner=self._actor)
-        except NotLanded as error:
-            if error.errno != _fs.NO_ENTRY:
-                raise
-            artifact.store.make(artifact.fs)
-            artifact.shelf.lock.acquire(self._timeout, owner=self._actor)
 
     def _leased(self, deadline: float) -> bool:
         """Whether an agent's tool may be writing now, and so the lock was given back for a while."""

@@ -183,15 +183,7 @@ class Desk:
             lease.until = min(lease.until, lease.since + lease.age + until - time())  # the clock may have been set
 
     def _lock(self) -> None:
-        artifact = self._artifact
-        left = max(0.0, self._deadline - monotonic())
-        try:
-            artifact.shelf.lock.acquire(left)
-        except NotLanded as error:
-            if error.errno != _fs.NO_ENTRY:
-                raise
-            artifact.store.make(self._fs)
-            artifact.shelf.lock.acquire(left)
+        self._artifact.shelf.acquire(max(0.0, self._deadline - monotonic()))
 
     def _settle(self) -> tuple[Record, Sight | None]:
         try:

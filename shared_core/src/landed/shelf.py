@@ -12,7 +12,7 @@ chain from the current version back, each line naming the version it replaced.
 from __future__ import annotations
 
 from landed import _fs
-from landed._fs import LOCAL, SEP, posix
+from landed._fs import LOCAL, NO_ENTRY, SEP, posix
 from landed.errors import Corrupt, NotLanded, from_os_error
 from landed.lock import StoreLock
 from landed.records import (
@@ -30,6 +30,7 @@ from landed.state import flush_ancestors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Hashable
     from typing import Final
 
     from landed.records import Write
@@ -80,6 +81,16 @@ class Shelf:
         self._stem = f"{store.artifacts}{SEP}{key}"
         self.record_path = self._stem + ".record"
         self.lock = StoreLock(self._stem + ".lock", mode=store.mode, fs=fs)
+
+    def acquire(self, timeout: float, owner: Hashable = None) -> None:
+        """Take the lock, as `landed.lock.Lock.acquire`; a store that is not there is made for it."""
+        try:
+            self.lock.acquire(timeout, owner=owner)
+        except NotLanded as error:
+            if error.errno != NO_ENTRY:
+                raise
+            self.store.make(self._fs)
+            self.lock.acquire(timeout, owner=owner)
 
     def load(self) -> Record:
         """The artifact's record; an empty one when there is none that can be read. Needs no lock.
