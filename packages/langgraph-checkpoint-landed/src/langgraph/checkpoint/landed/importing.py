@@ -29,7 +29,7 @@ PACKED: Final = "msgpack"
 ENCRYPTED: Final = "Copy it in a program that has the key: list the threads of one saver and put them into the other."
 
 
-class Stored(NamedTuple):
+class Original(NamedTuple):
     """One checkpoint as the database holds it; writes by task and path, each (channel, value)."""
 
     ns: str
@@ -100,7 +100,7 @@ class Database:
         (number,) = self._connection.execute("SELECT count(*) FROM checkpoints").fetchone()
         return int(number)
 
-    def checkpoints(self, thread: str) -> Iterator[Stored]:
+    def checkpoints(self, thread: str) -> Iterator[Original]:
         """A thread's checkpoints, the oldest first.
 
         Raises:
@@ -117,7 +117,7 @@ class Database:
                 raise Refused(what, path=self.path, step="read", hint=ENCRYPTED)
             checkpoint = self._serde.loads_typed((kind, packed))
             told = json.loads(metadata) if metadata is not None else {}
-            yield Stored(ns, id, parent or None, checkpoint, told, self._writes(thread, ns, id))
+            yield Original(ns, id, parent or None, checkpoint, told, self._writes(thread, ns, id))
 
     def _writes(self, thread: str, ns: str, id: str) -> list[tuple[str, str, list[tuple[str, Any]]]]:
         """In the calls that store them alike: of each task the plain ones, then those with an index of their own."""
@@ -152,20 +152,20 @@ def copy_thread(database: Database, saver: LandedSaver, thread: str, watch: Call
         NotLanded, OutcomeUnknown: as `LandedSaver.put`; call again.
     """
     there = {_key(found): found for found in saver.list({"configurable": {"thread_id": thread}})}
-    source = {(stored.ns, stored.id) for stored in database.checkpoints(thread)}
+    source = {(original.ns, original.id) for original in database.checkpoints(thread)}
     foreign = there.keys() - source
     if foreign:
         raise _other(saver, thread, f"has {len(foreign)} checkpoints that the database lacks")
-    for done, stored in enumerate(database.checkpoints(thread), 1):
-        found = there.get((stored.ns, stored.id))
-        if found is not None and _said(found) != _expected(thread, stored):
-            raise _other(saver, thread, f"has another checkpoint {stored.id}")
-        config = _config(thread, stored.ns, stored.parent)
+    for done, original in enumerate(database.checkpoints(thread), 1):
+        found = there.get((original.ns, original.id))
+        if found is not None and _said(found) != _expected(thread, original):
+            raise _other(saver, thread, f"has another checkpoint {original.id}")
+        config = _config(thread, original.ns, original.parent)
         if found is None:
-            saver.put(config, stored.checkpoint, stored.metadata, stored.checkpoint["channel_versions"])  # type: ignore[arg-type]
-        if found is None or _pending(found) != _calls(stored):
-            for task, path, writes in stored.writes:
-                saver.put_writes(_config(thread, stored.ns, stored.id), writes, task, path)  # type: ignore[arg-type]
+            saver.put(config, original.checkpoint, original.metadata, original.checkpoint["channel_versions"])  # type: ignore[arg-type]
+        if found is None or _pending(found) != _calls(original):
+            for task, path, writes in original.writes:
+                saver.put_writes(_config(thread, original.ns, original.id), writes, task, path)  # type: ignore[arg-type]
         watch(done)
     _verify(database, saver, thread)
     return len(source), len(there)
@@ -173,12 +173,12 @@ def copy_thread(database: Database, saver: LandedSaver, thread: str, watch: Call
 
 def _verify(database: Database, saver: LandedSaver, thread: str) -> None:
     there = {_key(found): found for found in saver.list({"configurable": {"thread_id": thread}})}
-    for stored in database.checkpoints(thread):
-        one = saver.get_tuple(_config(thread, stored.ns, stored.id))  # type: ignore[arg-type]
-        for found in (there.get((stored.ns, stored.id)), one):
-            if found is None or (_said(found), _pending(found)) != (_expected(thread, stored), _calls(stored)):
+    for original in database.checkpoints(thread):
+        one = saver.get_tuple(_config(thread, original.ns, original.id))  # type: ignore[arg-type]
+        for found in (there.get((original.ns, original.id)), one):
+            if found is None or (_said(found), _pending(found)) != (_expected(thread, original), _calls(original)):
                 raise VerifyFailed(
-                    f"checkpoint {stored.id} of thread {thread!r} does not read back as the database has it",
+                    f"checkpoint {original.id} of thread {thread!r} does not read back as the database has it",
                     path=saver._threads.journals.path,
                     step="verify",
                     hint="Keep the database, and report it; the other threads are not concerned.",
@@ -196,16 +196,16 @@ def _said(found: CheckpointTuple) -> Any:  # noqa: ANN401 - to be compared
     return found.config.get("configurable", {})["thread_id"], parent, _flat(found.checkpoint), _flat(found.metadata)
 
 
-def _expected(thread: str, stored: Stored) -> Any:  # noqa: ANN401 - likewise
-    return thread, stored.parent, _flat(stored.checkpoint), _flat(stored.metadata)
+def _expected(thread: str, original: Original) -> Any:  # noqa: ANN401 - likewise
+    return thread, original.parent, _flat(original.checkpoint), _flat(original.metadata)
 
 
 def _pending(found: CheckpointTuple) -> list[tuple[str, str, Typed]]:
     return sorted((task, channel, _packed(value)) for task, channel, value in found.pending_writes or [])
 
 
-def _calls(stored: Stored) -> list[tuple[str, str, Typed]]:
-    return sorted((task, channel, _packed(value)) for task, _, writes in stored.writes for channel, value in writes)
+def _calls(original: Original) -> list[tuple[str, str, Typed]]:
+    return sorted((task, channel, _packed(value)) for task, _, writes in original.writes for channel, value in writes)
 
 
 def _flat(value: Any) -> Any:  # noqa: ANN401 - any value
