@@ -10,7 +10,7 @@ import os
 from landed import _fs
 from landed.local import frames
 from landed.local.frames import BATCH, HEADER, Head, Header
-from landed.local.permissions import PRIVATE
+from landed.lock import PRIVATE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

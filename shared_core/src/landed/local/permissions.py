@@ -11,12 +11,7 @@ import os
 import stat
 
 from landed import _fs
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Final
-
-PRIVATE: Final = 0o600
+from landed.lock import PRIVATE
 
 
 class Permissions:
