@@ -30,7 +30,8 @@ def worker() -> Iterator[ThreadPoolExecutor]:
 def history(thread: Thread) -> History:
     """Of a thread with one checkpoint, where a put has been seen to meet writes on their way."""
     thread.put({"a": 1})
-    history = thread.saver._threads.open("1")
+    history = thread.saver._threads.find("1")
+    assert history is not None
     history.company.set_out()
     history.company.leave(history.company.board())
     history.company.arrive()
@@ -265,7 +266,9 @@ def test_the_first_put_of_a_task_takes_the_first_writes_along(thread: Thread, ro
         )
 
     asyncio.run(run())
-    assert len({entry.position for entry in thread.saver._threads.open("1").journal.read()}) == 1
+    history = thread.saver._threads.find("1")
+    assert history is not None
+    assert len({entry.position for entry in history.journal.read()}) == 1
     assert pending(root, where) == ["one"]
 
 

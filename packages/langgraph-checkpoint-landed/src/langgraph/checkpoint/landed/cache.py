@@ -27,8 +27,7 @@ class Cache:
     Safe for threads.
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._used = 0
         self._guard = threading.Lock()
         self._entries: OrderedDict[tuple[int, Hashable], tuple[Fields | Encoded | Typed, int]] = OrderedDict()
@@ -74,14 +73,14 @@ class Cache:
 
     def _keep(self, key: tuple[int, Hashable], body: Fields | Encoded | Typed, size: int) -> None:
         size += OVERHEAD
-        if size > self._limit // 4:
+        if size > LIMIT // 4:
             return
         with self._guard:
             before = self._entries.pop(key, None)
             self._entries[key] = (body, size)
             self._of.setdefault(key[0], set()).add(key)
             self._used += size - (before[1] if before is not None else 0)
-            while self._used > self._limit:
+            while self._used > LIMIT:
                 gone, (_, freed) = self._entries.popitem(last=False)
                 self._of[gone[0]].discard(gone)
                 self._used -= freed

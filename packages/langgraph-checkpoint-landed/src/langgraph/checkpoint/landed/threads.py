@@ -50,12 +50,6 @@ class Threads:
         """The thread's index as far as it is known; None when there is no such thread."""
         return self._history(name, create=False)
 
-    def open(self, name: str) -> History:
-        """The same; the thread is made when there is none."""
-        history = self._history(name, create=True)
-        assert history is not None  # noqa: S101 - it was made
-        return history
-
     def company(self, name: str) -> Company:
         """Who waits for a put of that thread; also of one that is yet to be made or opened."""
         history = self._pool.get(name)
