@@ -19,7 +19,7 @@ from landed.errors import NotLanded, OutcomeUnknown, VerifyFailed, from_os_error
 from landed.process import Owner
 from landed.publish import KEPT_XATTRS, XATTR, Replaced, identity_of, publish, refuse_kind, temp_name
 from landed.records import ABSENT, LANDED, OUTSIDE, Absent, Record, Write, base_of, counter_of
-from landed.shelf import Shelf, State
+from landed.shelf import Shelf, State, key_of
 from landed.state import Store, make_directories, remove_directories, resolve, store_for
 
 TYPE_CHECKING = False
@@ -34,8 +34,6 @@ CHECK_DIGITS: Final = 32
 """Hexadecimal digits of a tag's check."""
 KEY_SHOWN: Final = 16
 """Hexadecimal digits of the key in the name of a temp file."""
-KEYS_KEPT: Final = 4096
-"""Names whose keys are not computed anew: those that a program works with at one time."""
 LARGE: Final = 256 * 1024
 """Bytes of a file from which on it is not kept in memory for who asks for its digest alone."""
 DIGEST_SHOWN: Final = 16
@@ -132,7 +130,7 @@ class Artifact:
     def _put_in(self, store: Store) -> None:
         self.store = store
         true_name = store.name_of(self.path)
-        self.key = _key_of(true_name)
+        self.key = key_of(true_name)
         self.shelf = Shelf(store, true_name, self.key, self.fs)
         self._loaded: Record | None = None
 
@@ -370,18 +368,6 @@ class Artifact:
     def _cannot_record(self, error: OSError) -> NotLanded:
         what = "the record cannot be written"
         return from_os_error(NotLanded, error, what, path=self.shelf.record_path, step="record")
-
-
-def _key_of(true_name: str) -> str:
-    key = _keys.get(true_name)
-    if key is None:
-        if len(_keys) >= KEYS_KEPT:
-            _keys.clear()
-        key = _keys[true_name] = sha256(_fs.encoded(true_name))
-    return key
-
-
-_keys: dict[str, str] = {}
 
 
 class Locked:

@@ -18,13 +18,12 @@ from time import localtime, strftime
 
 from landed import _fs, log
 from landed.artifact import Artifact, Sight
-from landed.digest import sha256
 from landed.errors import Corrupt, LandedError, LockTimeout, NotLanded, Refused
 from landed.inventory import START_AGAIN, kept_elsewhere, keys, load, load_unsettled, within
 from landed.lock import Lock
 from landed.publish import DEVICE, READ
 from landed.records import OUTSIDE, Absent, Write, counter_of
-from landed.shelf import Shelf
+from landed.shelf import Shelf, key_of
 from landed.state import STORE_NAME, store_for, user_store
 
 TYPE_CHECKING = False
@@ -299,7 +298,7 @@ def _compare(path: str, store: Store, record: Record, level: str, fs: _fs.FileOp
         ]
     if last is None:
         return []  # bytes that were there before the first write, which did not land
-    shelf = Shelf(store, record.name, sha256(os.fsencode(record.name)), fs)
+    shelf = Shelf(store, record.name, key_of(record.name), fs)
     same = [write for write, _ in log.writes(shelf) if sight is not None and write.digest == sight.digest]
     if same and counter_of(same[-1].version) > record.counter:  # without extended attributes, after a power cut
         what = f"{_said(same[-1])}: it is in place, and its record is older"
@@ -346,7 +345,7 @@ def _without_record(store: Store, key: str, fs: _fs.FileOps) -> list[Finding]:
     if not writes:
         return []  # nothing was begun
     name = log.name_in(shelf)
-    path = store.path_of(name) if sha256(os.fsencode(name)) == key else shelf.record_path
+    path = store.path_of(name) if key_of(name) == key else shelf.record_path
     sight = Artifact(path, fs).look(device=True) if path != shelf.record_path else None
     if sight is not None and counter_of(sight.tag) >= counter_of(writes[-1].version):
         what = f"version {sight.tag}, as the file itself says: its record is gone"

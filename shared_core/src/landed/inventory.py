@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 
 from landed import _fs
-from landed.digest import sha256
 from landed.errors import Corrupt
 from landed.records import read_record
+from landed.shelf import key_of
 from landed.state import store_for
 
 TYPE_CHECKING = False
@@ -60,7 +60,7 @@ def load(store: Store, key: str, fs: _fs.FileOps) -> Record | None:
         return None
     if record is None:
         raise Corrupt("neither of its two copies can be read", path=path, step="record", hint=START_AGAIN)
-    if sha256(os.fsencode(record.name)) != key:
+    if key_of(record.name) != key:
         what = f"it stands under another file's key and says {record.name!r}"
         raise Corrupt(what, path=path, step="record", hint=f"Move it away. {START_AGAIN}")
     return record

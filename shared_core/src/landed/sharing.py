@@ -13,13 +13,12 @@ from contextlib import contextmanager
 
 from landed import _fs, log
 from landed.artifact import Artifact
-from landed.digest import sha256
 from landed.engines import refuse_address
 from landed.errors import NotLanded, Refused, from_os_error
 from landed.inventory import keys
 from landed.lock import DEFAULT_TIMEOUT, Lock
 from landed.records import Record, read_record
-from landed.shelf import Shelf
+from landed.shelf import Shelf, key_of
 from landed.state import ARTIFACTS, STORE_NAME, Store, store_for, user_store
 
 TYPE_CHECKING = False
@@ -256,7 +255,7 @@ def _carry_over(
         held.append((artifact, Record(name)))
         record = _settled(artifact, fs)
         held[-1] = (artifact, record)
-        _copy(record, artifact.shelf, Shelf(aside, *_names(artifact.path, aside), fs))
+        _copy(record, artifact.shelf, _shelf_in(aside, artifact.path, fs))
 
 
 def _name_of(store: Store, key: str, fs: _fs.FileOps) -> str | None:
@@ -267,9 +266,9 @@ def _name_of(store: Store, key: str, fs: _fs.FileOps) -> str | None:
     return record.name if record is not None else None
 
 
-def _names(path: str, store: Store) -> tuple[str, str]:
+def _shelf_in(store: Store, path: str, fs: _fs.FileOps) -> Shelf:
     name = store.name_of(path)
-    return name, sha256(os.fsencode(name))
+    return Shelf(store, name, key_of(name), fs)
 
 
 def _settled(artifact: Artifact, fs: _fs.FileOps) -> Record:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from landed import _fs
 from landed._fs import LOCAL, NO_ENTRY, SEP, posix
+from landed.digest import sha256
 from landed.errors import Corrupt, NotLanded, from_os_error
 from landed.lock import StoreLock
 from landed.records import (
@@ -42,8 +43,26 @@ LOG_LIMIT: Final = 256 * 1024
 """Bytes of a log before it is set aside for a new one: about a thousand writes. One older log is kept."""
 OLDER: Final = ".1"
 """What is added to the name of a log that was set aside."""
+KEYS_KEPT: Final = 4096
+"""Names whose keys are not computed anew: those that a program works with at one time."""
 LOG_CHECKS: Final = 64
 """Every how many writes a log's size is looked at."""
+
+_keys: dict[str, str] = {}
+
+
+def key_of(true_name: str) -> str:
+    """What the files of the artifact with that true name begin with.
+
+    Raises:
+        UnicodeEncodeError: the name has no form in bytes.
+    """
+    key = _keys.get(true_name)
+    if key is None:
+        if len(_keys) >= KEYS_KEPT:
+            _keys.clear()
+        key = _keys[true_name] = sha256(_fs.encoded(true_name))
+    return key
 
 
 class State:
