@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -70,7 +71,7 @@ def test_delete_expired(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saver.delete_expired()
     assert len(entries(root)) == 2
     let_an_hour_pass(monkeypatch)
-    saver.delete_expired()
+    asyncio.run(saver.adelete_expired())
     assert entries(root) == []
     assert list(saver.list(None)) == []
 
