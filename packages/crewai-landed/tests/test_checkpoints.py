@@ -164,7 +164,7 @@ def test_a_failure_raises_and_is_recorded(location: str, monkeypatch: pytest.Mon
         with pytest.raises(NotLanded, match="No space"):
             provider.checkpoint("{}", location)
     main = os.path.join(os.path.realpath(location), "main")
-    assert findings() == findings(location) == findings(main) == [(UNFINISHED, main)]
+    assert findings() == findings(os.sep) == findings(location) == findings(main) == [(UNFINISHED, main)]
     assert findings(location + "x") == findings("/elsewhere") == []
     with pytest.raises(CheckpointFailed, match="No space left") as caught:
         provider.check()

@@ -17,6 +17,7 @@ from landed import _fs
 from landed.engines import refuse_address
 from landed.errors import Bypassed, LandedError, NotLanded, VerifyFailed
 from landed.files import Files
+from landed.inventory import within
 from landed.lock import Lock
 from landed.state import Store, store_for
 from landed.trials import FAIL, FILE_TRIALS, LOCK_TRIALS, NEW, NOTE, OK, OLD, WARN, Bench, read
@@ -153,7 +154,7 @@ def mount_of(path: str) -> tuple[str, str, str]:
             fields, (kind, _, *super_options) = left.split(), right.split()
             point = _unescape(fields[4])
             # The last mount on a point hides those before it.
-            if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(best[2]):
+            if within(path, point) and len(point) >= len(best[2]):
                 best = (kind, ",".join([fields[5], *super_options]), point)
     return best
 

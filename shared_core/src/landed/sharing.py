@@ -15,7 +15,7 @@ from landed import _fs, log
 from landed.artifact import Artifact
 from landed.engines import refuse_address
 from landed.errors import NotLanded, Refused, from_os_error
-from landed.inventory import keys
+from landed.inventory import keys, within
 from landed.lock import DEFAULT_TIMEOUT, Lock
 from landed.records import Record, read_record
 from landed.shelf import Shelf, key_of
@@ -123,7 +123,7 @@ def _status_of(base: str, fs: _fs.FileOps) -> os.stat_result:
 
 def _refuse_nested(base: str, above: Store) -> None:
     user = user_store().root
-    if STORE_NAME in base.split(os.sep) or base == user or base.startswith(user + os.sep):
+    if STORE_NAME in base.split(os.sep) or within(base, user):
         raise Refused("the directory is itself part of a store", path=base, step="init")
     if above.base and above.base != base:
         raise Refused(

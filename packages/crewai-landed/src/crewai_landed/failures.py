@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from landed import Journal, Record, Refused
 from landed.audit import INTACT, UNFINISHED, Finding, stores
 from landed.inspection import records
+from landed.inventory import within
 from landed.publish import READ
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def audit(under: str, *, level: str = READ) -> Iterator[Finding]:  # noqa: ARG00
     except Refused:  # whoever made the directory died, or met a bad disk, before a journal was in it
         return
     for where, entry in last.items():
-        if under and where != under and not where.startswith(under + os.sep):
+        if not within(where, under):
             continue
         failed = json.loads(entry.data)
         if _newest(where) > failed["at"]:

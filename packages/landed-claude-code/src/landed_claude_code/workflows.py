@@ -13,6 +13,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from landed.audit import IN_PROGRESS, INTACT, LOST, Finding
+from landed.inventory import within
 from landed.process import Owner, me, start_token
 from landed_claude_code import ledger as ledgers
 from landed_claude_code.settings import claude_directory
@@ -91,8 +92,7 @@ def audit(under: str, *, level: str) -> Iterator[Finding]:  # noqa: ARG001 - a j
         level: ignored.
     """
     for workflow in journals():
-        inside = workflow.directory == under or workflow.directory.startswith(under.rstrip(os.sep) + os.sep)
-        if under and not inside:
+        if not within(workflow.directory, under):
             continue
         if not workflow.pending:
             yield Finding(INTACT, workflow.path, f"a workflow whose {len(workflow.started)} agents all ended")
