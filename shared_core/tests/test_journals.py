@@ -13,10 +13,11 @@ from programs import Programs
 from recording import Recording, failing
 
 from landed import journals as module
+from landed.engine import DIGITS
 from landed.errors import Claimed, Corrupt, LandedError, LockTimeout, NotLanded, OutcomeUnknown, Refused, StaleWrite
 from landed.journal import Journal
 from landed.journals import Journals
-from landed.local.collection import DIGITS, LocalCollection
+from landed.local.collection import LocalCollection
 from landed.local.log import LocalLog
 
 NAMES = ["", "a", "A", "a/b", "../x", "sp ace", "é", "e\u0301", "\0", "\ud800", "x" * 5000, "0", "a\nb", "."]

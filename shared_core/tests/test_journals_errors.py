@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from recording import Call, Recording, disown, failing
 
+from landed.engine import DIGITS, digest_of_name
 from landed.errors import Corrupt, LandedError, LockTimeout, NotLanded, Refused, VerifyFailed
 from landed.journal import Journal
 from landed.local import collection as module
@@ -89,10 +90,10 @@ def test_a_root_that_is_replaced_while_a_journal_is_looked_for_is_not_used(
     ("operation", "on", "use", "what"),
     [
         ("stat", "/root", find, "the root is gone"),
-        ("stat", module._digest("a"), find, "cannot be looked up"),
+        ("stat", digest_of_name("a"), find, "cannot be looked up"),
         ("listdir", "/root", remove, "root cannot be read"),
         ("flock", "/lock", remove, "lock file"),
-        ("rename", module._digest("a"), remove, "cannot be removed"),
+        ("rename", digest_of_name("a"), remove, "cannot be removed"),
         ("mkdir", "/locks", take_lock, "directory of locks"),
         ("open", "/name", find, "name cannot be read"),
     ],
@@ -153,14 +154,14 @@ def test_a_name_that_was_lost_and_cannot_be_restored_is_said(
     collection: LocalCollection, root: Path, fs: Recording
 ) -> None:
     made(collection).close()
-    (root / module._digest("a") / "name").unlink()
-    fs.before("open", lambda _: fs.before("open", failing(errno.EIO), on=module._digest("a")), on="/name")
+    (root / digest_of_name("a") / "name").unlink()
+    fs.before("open", lambda _: fs.before("open", failing(errno.EIO), on=digest_of_name("a")), on="/name")
     with pytest.raises(NotLanded, match="cannot be restored"):
         find(collection)
 
 
 def test_two_names_of_one_hash_are_told_apart(collection: LocalCollection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_digest", lambda name: "0" * module.DIGITS)
+    monkeypatch.setattr(module, "digest_of_name", lambda name: "0" * DIGITS)
     made(collection, "a").close()
     with pytest.raises(Corrupt, match="not its own"):
         made(collection, "b")
@@ -168,7 +169,7 @@ def test_two_names_of_one_hash_are_told_apart(collection: LocalCollection, monke
 
 def test_a_journal_is_removed_under_its_lock(collection: LocalCollection, root: Path, fs: Recording) -> None:
     made(collection).close()
-    path = root / module._digest("a") / "lock"
+    path = root / digest_of_name("a") / "lock"
 
     def ask(_: Call) -> None:
         with pytest.raises(LockTimeout):
@@ -192,13 +193,13 @@ def sticky(collection: LocalCollection, root: Path, fs: Recording) -> LocalColle
 def test_what_another_user_made_in_a_directory_for_all_is_not_used(
     sticky: LocalCollection, fs: Recording, monkeypatch: pytest.MonkeyPatch, use: Callable[[LocalCollection], object]
 ) -> None:
-    disown(fs, monkeypatch, module._digest("a"), "/locks")
+    disown(fs, monkeypatch, digest_of_name("a"), "/locks")
     with pytest.raises(Refused, match="user 4321"):
         use(sticky)
 
 
 def test_what_cannot_be_looked_up_in_a_directory_for_all_is_not_used(sticky: LocalCollection, fs: Recording) -> None:
-    on = module._digest("a")
+    on = digest_of_name("a")
     fs.before("stat", lambda _: fs.before("stat", failing(errno.EIO), on=on), on=on)  # whether it is there; whose it is
     with pytest.raises(NotLanded, match="cannot be looked up"):
         find(sticky)

@@ -16,8 +16,7 @@ import os
 from time import time
 
 from landed import _fs
-from landed.digest import sha256
-from landed.engine import claimed, stale
+from landed.engine import DIGITS, claimed, decode_name, digest_of_name, encode_name, stale
 from landed.errors import Corrupt, LockTimeout, NotLanded, OutcomeUnknown, Refused, StaleWrite, from_os_error
 from landed.local import segments
 from landed.local.claim import CLAIM, GLANCE
@@ -42,8 +41,6 @@ NEW: Final = ".new-"
 REMOVED: Final = ".removed-"
 ABANDONED: Final = 3600.0
 """Seconds after which a journal that was not put in place yet never will be."""
-DIGITS: Final = 40
-"""Hexadecimal digits of a directory's name: 160 bits of sha256, so that no two names meet."""
 ATTEMPTS: Final = 16
 """How often a journal may be removed while it is being made before that is an error."""
 
@@ -175,7 +172,7 @@ class LocalCollection:
             self._refuse_planted(directory, "lock")
         except OSError as error:
             raise self._failed(error, "the directory of locks cannot be made", "lock") from error
-        return Lock(os.path.join(directory, _digest(name)), mode=self._mode, fs=self._fs)
+        return Lock(os.path.join(directory, digest_of_name(name)), mode=self._mode, fs=self._fs)
 
     # Making one.
 
@@ -194,7 +191,7 @@ class LocalCollection:
             try:
                 self._permissions.share(new)
                 with _fs.Directory(new, self._fs) as directory:
-                    write_new(directory, NAME, _encode(name), mode=self._mode, fs=self._fs)
+                    write_new(directory, NAME, encode_name(name), mode=self._mode, fs=self._fs)
                     segments.create_first(directory, first, self._mode, self._fs)
                     directory.sync()
                 self._fs.rename(new, path)
@@ -210,7 +207,7 @@ class LocalCollection:
     def _put_name(self, path: str, name: str) -> None:
         with _fs.Directory(path, self._fs) as directory:
             temp = f"{NEW}{os.urandom(6).hex()}"
-            publish(directory, NAME, _encode(name), temp=temp, replaced=None, mode=self._mode, fs=self._fs)
+            publish(directory, NAME, encode_name(name), temp=temp, replaced=None, mode=self._mode, fs=self._fs)
 
     def _is_named(self, path: str, name: str) -> bool:
         """Whether the directory holds that name, which it gets back if it was lost; False when it is gone.
@@ -244,10 +241,10 @@ class LocalCollection:
         except OSError as error:
             raise self._failed(error, "a journal's name cannot be read", "open") from error
         try:
-            name = data.decode("utf-8", "surrogatepass")
+            name = decode_name(data)
         except UnicodeDecodeError:
             raise self._misnamed(path) from None
-        if _digest(name) != os.path.basename(path):
+        if digest_of_name(name) != os.path.basename(path):
             raise self._misnamed(path)
         return name
 
@@ -332,7 +329,7 @@ class LocalCollection:
             )
 
     def _path(self, name: str) -> str:
-        return os.path.join(self.name, _digest(name))
+        return os.path.join(self.name, digest_of_name(name))
 
     def _exists(self, path: str) -> bool:
         try:
@@ -373,11 +370,3 @@ def kind_of(place: str) -> tuple[bool, bool]:
     except (FileNotFoundError, NotADirectoryError):
         return False, False
     return any(name.endswith(SUFFIX) for name in names), any(len(name) == DIGITS for name in names)
-
-
-def _encode(name: str) -> bytes:
-    return name.encode("utf-8", "surrogatepass")
-
-
-def _digest(name: str) -> str:
-    return sha256(_encode(name))[:DIGITS]
