@@ -310,11 +310,6 @@ class Directory:
         if self._fd is not None:
             self._fs.fsync(self._fd)
 
-    def clear(self) -> None:
-        """Unlink what is in it, files only. A name that a neighbour redirects meanwhile leads nowhere else."""
-        for name in self._fs.listdir(self.path):
-            self.unlink(name)
-
     def close(self) -> None:
         if self._fd is not None:
             fd, self._fd = self._fd, None
@@ -328,13 +323,14 @@ class Directory:
 
 
 def remove_directory(fs: FileOps, path: str) -> None:
-    """Remove a directory with the files in it. A symbolic link in its place is a neighbour's: NotADirectoryError.
+    """Remove a directory with the files in it; a name that a neighbour redirects meanwhile leads nowhere else.
 
     Raises:
-        OSError: as the system does.
+        OSError: as the system does; NotADirectoryError for a symbolic link in its place.
     """
     with Directory(path, fs, follow=False) as directory:
-        directory.clear()
+        for name in fs.listdir(path):
+            directory.unlink(name)
     fs.rmdir(path)
 
 

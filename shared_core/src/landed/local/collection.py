@@ -278,9 +278,7 @@ class LocalCollection:
     def _clear(self, path: str) -> None:
         """Delete what a rename took out; what cannot be deleted now is deleted at the next removal."""
         try:
-            with _fs.Directory(path, self._fs, follow=False) as directory:
-                directory.clear()
-            self._fs.rmdir(path)
+            _fs.remove_directory(self._fs, path)
         except OSError:
             return
 
