@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -186,6 +187,36 @@ def test_nobody_reads_the_output_to_its_end(work):
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(60) == output.BROKEN_PIPE
+
+
+def test_the_output_cannot_be_written(work):
+    landed.write(work / "a", b"one")
+    for words in (["cat", work / "a"], ["audit", work, "--json"], ["cat", work / "none", "--json"]):
+        with open("/dev/full", "wb") as full:
+            ended = subprocess.run(
+                [sys.executable, "-m", "landed", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert ended.stderr.endswith("No space left on device\n")
+        assert "Traceback" not in ended.stderr
+        assert ended.returncode == output.CANNOT_TELL
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_output(work, closed):
+    landed.write(work / "a", b"one")
+    command = f"exec {shlex.quote(sys.executable)} -m landed verify {shlex.quote(str(work / 'a'))} {closed}"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert ended.returncode == output.OK, ended.stderr
+    assert ended.stderr == ""
+    assert ended.stdout == "" or closed == "2>&-"
+
+
+def test_closed_input_is_no_empty_input(work):
+    command = f"exec {shlex.quote(sys.executable)} -m landed write {shlex.quote(str(work / 'a'))} <&-"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert ended.returncode == output.USAGE
+    assert ended.stderr == "landed: standard input: Bad file descriptor\n"
+    assert not (work / "a").exists()
 
 
 def test_the_reference_is_what_the_program_says():

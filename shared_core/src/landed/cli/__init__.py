@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: 2, the command line cannot be understood; 0 after ``--help`` and ``--version``.
     """
     words = sys.argv[1:] if argv is None else list(argv)
-    output.survive_any_name()
+    output.survive_any_stream()
     parser = build_parser(words[0] if words else None)
     if not words:
         parser.print_help(sys.stderr)

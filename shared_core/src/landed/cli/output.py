@@ -99,6 +99,14 @@ def seconds(text: str) -> float:
     return value
 
 
+def positive(text: str) -> int:
+    """A number from 1 on, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value
+
+
 # For machines.
 
 
@@ -177,9 +185,17 @@ def error_document(error: LandedError) -> dict[str, Any]:
 # For people.
 
 
-def survive_any_name() -> None:
-    """Let a path that the terminal's encoding cannot show be printed as escapes, instead of ending the program."""
-    for stream in (sys.stdout, sys.stderr):
+def survive_any_stream() -> None:
+    """Let nothing about where we print end the program.
+
+    A stream that the caller has closed leads nowhere, and no file that is opened later gets its number. A path that the
+    terminal's encoding cannot show is printed as escapes.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
+            continue
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
@@ -296,21 +312,32 @@ def run(program: str, args: argparse.Namespace, missing: int) -> int:
     global _program  # noqa: PLW0603 - a process is one program
     _program = program
     try:
-        code: int = args.run(args)
+        code = _run(args, missing)
         sys.stdout.flush()
+    except OSError as error:
+        # What is left of the output cannot be written. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # nobody reads it any more
+            return BROKEN_PIPE
+        note(f"the output cannot be written: {error.strerror}")
+        return CANNOT_TELL
+    except KeyboardInterrupt:
+        note("interrupted")
+        return INTERRUPTED
+    return code
+
+
+def _run(args: argparse.Namespace, missing: int) -> int:
+    try:
+        code: int = args.run(args)
     except LandedError as error:
         return fail(args, error)
     except BrokenPipeError:
-        # The reader of our output has gone. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        raise
     except FileNotFoundError as error:
         return fail_plainly(args, error, missing)
     except OSError as error:
         return fail_plainly(args, error, CANNOT_TELL)
-    except KeyboardInterrupt:
-        note("interrupted")
-        return INTERRUPTED
     return code
 
 

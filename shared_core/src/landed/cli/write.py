@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 import sys
 
@@ -81,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _source(name: str) -> bytes:
     if name == "-":
+        if sys.stdin is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard input")
         return sys.stdin.buffer.read()
     with open(name, "rb") as source:
         return _fs.read_all(_fs.LOCAL, source.fileno(), 0)

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: 2, the command line cannot be understood; 0 after ``--help`` and ``--version``.
     """
-    output.survive_any_name()
+    output.survive_any_stream()
     words = sys.argv[1:] if argv is None else list(argv)
     parser = build_parser()
     if not words:
