@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -231,6 +232,13 @@ def test_log_of_a_directory(work):
     assert "nothing" in run("log", work / "c").out
 
 
+def test_log_has_no_last_none_of_its_lines(work):
+    landed.write(work / "a", b"one")
+    ended = run("log", "--last", "0", work)
+    assert ended.code == USAGE
+    assert "0 is less than 1" in ended.err
+
+
 def test_log_of_a_write_that_is_begun(work):
     killed_writer(work / "a", at="link")
     assert [line["outcome"] for line in run("log", "--json", work / "a").document["lines"]] == ["begun"]
@@ -242,6 +250,29 @@ def test_log_of_a_file_that_was_deleted_and_came_back(work):
     landed.write(work / "a", b"two")
     lines = run("log", "--json", work / "a").document["lines"]
     assert [line["outcome"] for line in lines] == ["landed", "landed", "landed"]
+
+
+# a path that leads nowhere
+
+
+@pytest.mark.parametrize("command", ["audit", "report"])
+def test_a_path_that_is_not_there_is_not_well(work, command):
+    ended = run(command, work / "mistyped", "--json")
+    assert ended.code == BAD_NEWS
+    assert ended.document["error"]["path"] == str(work / "mistyped")
+    assert "landed has no record of it" in ended.err
+    assert ended.err.endswith("Check the path.\n")
+    assert not (work / "landed-report.html").exists()
+
+
+@pytest.mark.parametrize("command", ["audit", "report"])
+def test_a_path_that_is_gone_with_what_landed_wrote_is_told_of(work, command):
+    landed.write(work / "gone" / "a", b"one")
+    shutil.rmtree(work / "gone")
+    ended = run(command, work / "gone", cwd=work)
+    assert ended.code == BAD_NEWS
+    assert "Check the path" not in ended.err
+    assert ended.out
 
 
 # audit

@@ -57,7 +57,8 @@ where something does not match.
 Exits with 1 when anything was lost, bypassed, damaged in a journal, or left unfinished by a dead
 owner; else with 3 when something cannot be told. Without DIR, all files in this user's records and
 in the shared directory that this one lies in; with it, the files below it, whichever records they
-are in, and the journals below it. Installed packages add what they keep there.
+are in, and the journals below it. One that is not there, and of which nothing is known, is refused.
+Installed packages add what they keep there.
 """
 COLOUR = {
     INTACT: "good",
@@ -89,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
     findings += [examine_journal(path, level=args.level) for path in output.progress(found, "audit of journals")]
     added = list(_added(scope.path or scope.under, args.level))
     findings += added
+    scope.refuse_nothing(args.target, known=bool(findings))
     counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in VERDICTS}
     if args.json:
         output.emit(

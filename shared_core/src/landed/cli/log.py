@@ -24,7 +24,7 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
     """Add the command."""
     parser = output.add_command(subparsers, "log", "who wrote what, when, over which version", DESCRIPTION)
     parser.add_argument("target", metavar="PATH", nargs="?", help="a file, or a directory for all files below it")
-    parser.add_argument("--last", metavar="COUNT", type=int, help="only the last COUNT lines")
+    parser.add_argument("--last", metavar="COUNT", type=output.positive, help="only the last COUNT lines")
     parser.set_defaults(run=run)
 
 

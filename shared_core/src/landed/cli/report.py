@@ -52,9 +52,7 @@ def run(args: argparse.Namespace) -> int:
         found = list(inspection.journals(scope.under))
         sections.append(journals(output.progress(found, "journals")))
     made = report(scope.words, sections)
-    if not made.total and args.target and not os.path.lexists(args.target):
-        hint = "Check the path."
-        raise Refused("it is not there, and landed has no record of it", path=scope.words, step="report", hint=hint)
+    scope.refuse_nothing(args.target, known=bool(made.total))
     page = render(made)
     if path == "-":
         print(page, end="")
@@ -64,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         output.emit({"path": path, "total": made.total, "sections": [asdict(section) for section in made.sections]})
     elif path != "-":
         bad, doubt = made.count(BAD), made.count(DOUBT)
-        said = f"{made.count(GOOD)} kept, {bad} lost or unfinished, {doubt} unclear"
+        said = f"{made.count(GOOD)} kept, {bad} not kept, {doubt} unclear"
         print(f"{output.count(made.total, 'artifact')} in {output.shown(scope.words)}: {said}")
         print(f"the page is {output.shown(path)}")
     if made.count(BAD):

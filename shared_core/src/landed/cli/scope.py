@@ -7,6 +7,7 @@ import os
 from landed import _fs
 from landed.artifact import Artifact
 from landed.audit import stores
+from landed.errors import Refused
 from landed.inventory import keys
 
 TYPE_CHECKING = False
@@ -31,6 +32,16 @@ class Scope:
         self.under = under
         self.path = path
         self.words = words
+
+    def refuse_nothing(self, target: str | None, *, known: bool) -> None:
+        """Refuse a path that is not there and of which nothing is known: all would seem well with a mistyped one.
+
+        Raises:
+            Refused: so it is.
+        """
+        if target is not None and not known and not os.path.lexists(target):
+            what = "it is not there, and landed has no record of it"
+            raise Refused(what, path=self.words, step="look", hint="Check the path.")
 
 
 def scope_of(target: str | None) -> Scope:

@@ -26,7 +26,9 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
     parser.add_argument("directory", metavar="DIR", help=DIRECTORY)
     parser.add_argument("thread", metavar="THREAD", help="its thread_id")
     parser.add_argument("--namespace", metavar="NS", help="only this checkpoint_ns; '' for the graph itself")
-    parser.add_argument("--last", metavar="COUNT", type=int, help="only the last COUNT checkpoints of each namespace")
+    parser.add_argument(
+        "--last", metavar="COUNT", type=output.positive, help="only the last COUNT checkpoints of each namespace"
+    )
     parser.set_defaults(run=run)
 
 
