@@ -219,6 +219,15 @@ def test_closed_input_is_no_empty_input(work):
     assert not (work / "a").exists()
 
 
+def test_interrupted_while_a_command_is_imported(monkeypatch, capsys):
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("importlib.import_module", interrupt)
+    assert main(["verify", "a"]) == output.INTERRUPTED
+    assert capsys.readouterr().err == "landed: interrupted\n"
+
+
 def test_the_reference_is_what_the_program_says():
     tool = Path(__file__).resolve().parents[2] / "tools" / "cli_reference.py"
     if not tool.exists():

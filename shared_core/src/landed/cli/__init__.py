@@ -71,8 +71,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: 2, the command line cannot be understood; 0 after ``--help`` and ``--version``.
     """
-    words = sys.argv[1:] if argv is None else list(argv)
     output.survive_any_stream()
+    try:
+        return _run(sys.argv[1:] if argv is None else list(argv))
+    except KeyboardInterrupt:  # while its modules are imported, which takes as long as most commands do
+        output.note("interrupted")
+        return output.INTERRUPTED
+
+
+def _run(words: list[str]) -> int:
     parser = build_parser(words[0] if words else None)
     if not words:
         parser.print_help(sys.stderr)
