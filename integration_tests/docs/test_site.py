@@ -54,7 +54,7 @@ def test_search_finds_a_page_from_the_disk(site: Path, page: Any) -> None:
     page.on("request", lambda request: asked.append(request.url))
     page.goto((site / "how-to" / "audit.html").as_uri())
     page.locator("input.md-search__input").click()
-    page.locator("input.md-search__input").press_sequentially("OutcomeUnknown")  # it listens to keys
+    page.locator("input.md-search__input").press_sequentially("landed.errors.OutcomeUnknown")  # as a traceback says it
     found = page.locator(".md-search-result__item a").first
     found.wait_for()
     assert page.locator(".md-search-result__meta").inner_text() != "No matching documents"
