@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from blocks import blocks_of, check_page
+from blocks import blocks_of, check_page, untypable
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("shared_core/README.md")), *sorted(ROOT.glob("packages/*/README.md"))]
@@ -27,6 +27,7 @@ OPEN = "(open)"
 def test_examples_run(name: str, tmp_path: Path) -> None:
     page = ROOT / name
     assert any(block.language == "python" for block in blocks_of(page)), "a README shows how it is used"
+    assert untypable(page) == []
     check_page(page, tmp_path)
 
 
