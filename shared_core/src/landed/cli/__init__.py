@@ -55,7 +55,8 @@ exit codes:
 
 Every command has --json, which prints one JSON document on standard output; an error
 is then {"error": {...}} as well as a sentence on standard error. NO_COLOR turns colour off.
-LANDED_STATE_DIR names the directory for this user's locks and records.
+LANDED_STATE_DIR names the directory for this user's locks and records, LANDED_PROGRAM what
+a process is called in them.
 """
 
 
