@@ -52,6 +52,7 @@ exit codes:
   2    the command line cannot be understood, or a file named on it cannot be read
   3    it cannot be told: the outcome of a write is unknown, or a record or file cannot be read
   130  interrupted
+  141  whoever read the output has stopped
 
 Every command has --json, which prints one JSON document on standard output; an error
 is then {"error": {...}} as well as a sentence on standard error. NO_COLOR turns colour off.

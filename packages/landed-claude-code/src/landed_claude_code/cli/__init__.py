@@ -20,6 +20,8 @@ exit codes:
        or a workflow was left unfinished by a dead session
   2    the command line cannot be understood
   3    it cannot be told
+  130  interrupted
+  141  whoever read the output has stopped
 
 Every command has --json. CLAUDE_CONFIG_DIR is Claude Code's own directory (else ~/.claude),
 LANDED_STATE_DIR the one for this user's locks and records.
