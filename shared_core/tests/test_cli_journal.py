@@ -150,6 +150,10 @@ def test_no_journal(work):
         assert (ended.code, "Name a journal's directory" in ended.err) == (BAD_NEWS, True)
     assert run("journal", "salvage", work, work / "out").code == BAD_NEWS
     assert os.listdir(work) == []
+    (work / "file").touch()
+    for command in ("inspect", "verify", "compact"):
+        ended = run("journal", command, work / "file")
+        assert (ended.code, "it is no directory" in ended.err) == (BAD_NEWS, True)
 
 
 @pytest.mark.parametrize("words", [(), ("bogus",), ("inspect",), ("salvage", "a"), ("inspect", "a", "--limit", "-1")])

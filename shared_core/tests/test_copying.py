@@ -164,7 +164,7 @@ def test_a_collection_and_the_command(tmp_path: Path, capsys: pytest.CaptureFixt
         assert sorted(copy.names()) == ["\0", "a", "b/c"]
         assert [entry.data for entry in copy.open("b/c").read()] == [b"b/c"]
     assert main(["copy", str(tmp_path / "source"), str(tmp_path / "two")]) == 0
-    assert "begun earlier" in capsys.readouterr().out
+    assert "3 of which an earlier copy began" in capsys.readouterr().out
 
 
 def test_the_command_on_a_journal_and_on_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

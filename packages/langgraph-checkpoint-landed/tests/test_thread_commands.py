@@ -93,6 +93,8 @@ def test_thread(run: Any, stored: Path) -> None:
     drawn = [re.sub(r"[0-9a-f-]{36}", "ID", line) for line in root]
     assert drawn == ["* ID", "|-* ID", "| * ID", "* ID (latest)"]
     assert "child:1: 1 checkpoint, 0 forks" in lines
+    code, _, err = run("thread", stored, "t", "--namespace", "mistyped")
+    assert (code, "no namespace 'mistyped'" in err) == (BAD_NEWS, True)
     code, out, _ = run("thread", stored, "t", "--json", "--namespace", "")
     document = json.loads(out)
     (namespace,) = document["namespaces"]

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         output.emit({"kind": kind, "journals": len(copied), "batches": batches, "resumed": present, "verified": True})
         return output.OK
-    went_on = f", {output.count(present, 'journal')} of them begun earlier" if present else ""
+    went_on = f", {present} of which an earlier copy began" if present else ""
     source, target = (output.shown(without_password(place)) for place in (args.source, args.target))
     print(
         f"copied {batches} {'batch' if batches == 1 else 'batches'} "

@@ -94,12 +94,13 @@ def _on_a_directory(run: Callable[[argparse.Namespace], int]) -> Callable[[argpa
     def named(args: argparse.Namespace) -> int:
         try:
             return run(args)
-        except FileNotFoundError as error:
-            if os.path.lexists(args.directory):
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if os.path.isdir(args.directory):
                 raise
             path = os.path.abspath(args.directory)
+            what = "it is no directory" if os.path.lexists(path) else "there is no such directory"
             hint = "Name a journal's directory; `landed audit DIR` finds those below one."
-            raise Refused("there is no such directory", path=path, step="open", hint=hint) from error
+            raise Refused(what, path=path, step="open", hint=hint) from error
 
     return named
 

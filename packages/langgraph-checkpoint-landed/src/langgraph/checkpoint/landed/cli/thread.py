@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from landed.cli import output
+from landed.errors import Refused
 from langgraph.checkpoint.landed.cli.looking import DIRECTORY, Checkpoint, checkpoints, no_such_thread, threads_in
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
 def run(args: argparse.Namespace) -> int:
     """Show."""
     threads = threads_in(args.directory)
-    last = args.last if args.last is None else max(0, args.last)
+    last = args.last
 
     def look(history: History) -> tuple[int, dict[str, list[Checkpoint]]]:
         found = {
@@ -49,6 +50,10 @@ def run(args: argparse.Namespace) -> int:
     if seen is None:
         raise no_such_thread(threads, args.thread)
     size, found = seen
+    if not found and args.namespace is not None:
+        hint = "Without --namespace all that are there are shown."
+        what = f"thread {args.thread!r} has no namespace {args.namespace!r}"
+        raise Refused(what, path=threads.journals.path, step="look", hint=hint)
     shown = {ns: some if last is None else some[len(some) - last :] for ns, some in found.items()}
     if args.json:
         namespaces = [_document(ns, found[ns], some) for ns, some in shown.items()]
