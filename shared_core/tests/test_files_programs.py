@@ -138,6 +138,7 @@ def test_a_program_that_dies_in_an_edit_leaves_the_old_bytes(files: Files, work:
     with pytest.raises(landed.LockTimeout) as caught:
         files.write(work / "a", b"new", timeout=0.05)
     assert f"pid {editor.pid}" in str(caught.value.holder)
+    assert caught.value.path == str(work / "a")  # not the lock's, whose name tells nobody anything
     editor.signal(signal.SIGKILL)
     files.write(work / "a", b"new")
     assert (work / "a").read_bytes() == b"new"

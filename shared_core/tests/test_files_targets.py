@@ -280,6 +280,8 @@ def test_a_lock_that_fails_is_not_asked_for_again(work: Path, fs: Recording) -> 
     with pytest.raises(NotLanded) as caught:
         Files(fs).write(work / "a", b"y", expect=landed.ANY)
     assert caught.value.step == "lock"
+    assert caught.value.path == str(work / "a")
+    assert ".lock" in caught.value.hint
     assert (work / "a").read_bytes() == b"x"
 
 

@@ -126,6 +126,13 @@ def test_where_no_directory_can_be_made_that_is_said(tmp_path: Path, fs: Recordi
         make_directories(fs, str(tmp_path / "odd" / "x" / "y"), 0o755, [])
 
 
+def test_nothing_is_made_below_a_link_to_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(FileNotFoundError):
+        make_directories(_fs.LOCAL, str(tmp_path / "link" / "a" / "b"), 0o755, [])
+    assert os.listdir(tmp_path) == ["link"]
+
+
 def test_a_directory_that_another_process_removes_meanwhile_is_made_again(tmp_path: Path, fs: Recording) -> None:
     for _ in range(3):
         fs.after("mkdir", lambda call: os.rmdir(call.path), on="/a")

@@ -102,14 +102,25 @@ class Shelf:
         self.lock = StoreLock(self._stem + ".lock", mode=store.mode, fs=fs)
 
     def acquire(self, timeout: float, owner: Hashable = None) -> None:
-        """Take the lock, as `landed.lock.Lock.acquire`; a store that is not there is made for it."""
+        """Take the lock, as `landed.lock.Lock.acquire`; a store that is not there is made for it.
+
+        Raises:
+            LockTimeout: others kept it. As the next one, it names the file, whose lock has another name.
+            NotLanded: the lock cannot be taken, or the store cannot be made.
+        """
         try:
-            self.lock.acquire(timeout, owner=owner)
+            try:
+                self.lock.acquire(timeout, owner=owner)
+            except NotLanded as error:
+                if error.errno != NO_ENTRY:
+                    raise
+                self.store.make(self._fs)
+                self.lock.acquire(timeout, owner=owner)
         except NotLanded as error:
-            if error.errno != NO_ENTRY:
-                raise
-            self.store.make(self._fs)
-            self.lock.acquire(timeout, owner=owner)
+            if error.path == self.lock.path:
+                error.path = self.store.path_of(self.name)
+                error.hint = error.hint or f"Its lock is {self.lock.path}."
+            raise
 
     def load(self) -> Record:
         """The artifact's record; an empty one when there is none that can be read. Needs no lock.
