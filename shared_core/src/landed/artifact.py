@@ -469,5 +469,5 @@ def not_as_written(path: str, verdict: Verdict, there: str, last: Write | None) 
         found=there,
         hint=hint,
     )
-    error.state = f"There is {there}." + (f" landed wrote {error.expected}." if last is not None else "")
+    error.state = f"Found: {there}." + (f" landed wrote {error.expected}." if last is not None else "")
     return error
