@@ -142,8 +142,7 @@ def write_new(
     The caller flushes the directory, and gives it a name that others look for, after all its files are there: a flush
     of names for each of them would cost as much as that of its bytes.
 
-    Args:
-        mode, size, piece: as for `publish`.
+    The arguments are those of `publish`.
 
     Raises:
         NotLanded: the file is removed.

@@ -257,7 +257,7 @@ class LocalLog:
                 raise self.directory.failed(error, "the full segment cannot be flushed", "sync") from error
             segment.flushed = segment.end
         number = segment.span[1] + 1
-        size = self._next_size(needed) if limited else segments.REST_SIZE
+        size = self._next_size(segment, needed) if limited else segments.REST_SIZE
         zeros = ahead.FIRST_AHEAD if needed >= ahead.LARGE or not limited else ahead.AHEAD
         header = Header(size, number, number, os.urandom(8), segment.tail, segment.header.id, segment.end, self._boot)
         try:
@@ -270,8 +270,8 @@ class LocalLog:
         self.directory.forget()
         return self.follower.reload(locked=True, empty=header.id)
 
-    def _next_size(self, needed: int) -> int:
-        used = self.size()
+    def _next_size(self, segment: Segment, needed: int) -> int:
+        used = self._sealed_size() + segment.header.size  # its hole as well: a copy may fill it
         if self._max_bytes is None:
             return segments.next_size(used, needed, segments.LARGE_LIMIT)
         size = segments.next_size(used, needed, self._max_bytes - used)
@@ -304,12 +304,14 @@ class LocalLog:
         return self.follower.view()[1].tail
 
     def size(self) -> int:
-        """Bytes of all live segments."""
+        """Bytes in use: of the live segments, of the newest as far as there are frames."""
+        end = self.follower.view()[1].end
+        return self._sealed_size() + end
+
+    def _sealed_size(self) -> int:
+        """Bytes of all live segments but the newest."""
         total = 0
-        for span in self.follower.spans:
-            if self.follower.newest is not None and span == self.follower.newest.span:
-                total += self.follower.newest.header.size
-                continue
+        for span in self.follower.spans[:-1]:
             try:
                 total += self.fs.stat(os.path.join(self.name, segments.name_of(span))).st_size
             except FileNotFoundError:
@@ -346,7 +348,7 @@ class LocalLog:
         """Under the lock: `publish` a compacted segment, then remove the ones that it replaces.
 
         Returns:
-            Bytes of the segment after it.
+            Bytes in use of the segment after it.
         """
         self.lock.acquire(timeout)
         try:
@@ -358,7 +360,7 @@ class LocalLog:
                     raise
                 self.directory.forget()
                 try:
-                    return self.follower.reload(locked=True).header.size
+                    return self.follower.reload(locked=True).end
                 except NotLanded as error:
                     raise OutcomeUnknown(
                         f"the compacted segment is in place, what it replaces is not removed yet: {error.what}",
