@@ -224,7 +224,7 @@ def fill(directory: Path, batches: range) -> None:
     with landed.Journal(directory) as journal:
         for number in batches:
             journal.append(
-                landed.Record(os.urandom(number * 7 % 900), key=b"key %d" % number, kind=(number + one) % 256)
+                landed.Record(os.urandom(number * 35 % 4500), key=b"key %d" % number, kind=(number + one) % 256)
                 for one in range(1 + number % 4)
             )
 
@@ -270,7 +270,7 @@ def test_the_reader_sees_a_changed_byte(tmp_path: Path) -> None:
 
 def test_the_reader_sees_a_missing_segment(tmp_path: Path) -> None:
     directory = tmp_path / "journal"
-    fill(directory, range(60))
+    fill(directory, range(400))
     names = sorted(name for name in os.listdir(directory) if name.endswith(".seg"))
     for name in (names[1], names[-1]):
         moved = (directory / name).rename(tmp_path / name)

@@ -81,7 +81,7 @@ def use_journals(root: Path) -> str:
 
 def add_to_a_journal(root: Path) -> None:
     with landed.Journals(root) as journals:
-        journals.open("thread").append([b"x" * 9000] * 3)
+        journals.open("thread").append([b"x" * 30_000] * 3)
         list(journals.open("thread").read())
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NEXT = b"next"
 SMALL = [b"one", b"two", b"drop three"]
-LARGE = [letter * 5000 for letter in (b"a", b"b", b"c")]
+LARGE = [letter * 20_000 for letter in (b"a", b"b", b"c")]
 """Together nearly all of a journal's first segment."""
 
 
@@ -73,7 +73,7 @@ def _full(directory: Path) -> None:
 def _segments(directory: Path) -> None:
     """Three segments, in each something to drop."""
     for letter in "xyz":
-        _append("journal", [f"drop {letter}".encode(), letter.encode() * 12_000], directory)
+        _append("journal", [f"drop {letter}".encode(), letter.encode() * 60_000], directory)
 
 
 def _compact(directory: Path) -> None:
@@ -176,7 +176,7 @@ OPERATIONS = {
         JOURNAL, partial(_append, "journal", [b"four", b"five"], expect=3), _small, refuses_again="StaleWrite"
     ),
     "Journal.append that rolls": Operation(
-        JOURNAL, partial(_append, "journal", [b"d" * 5000, b"e"], expect=6), _full, refuses_again="StaleWrite"
+        JOURNAL, partial(_append, "journal", [b"d" * 20_000, b"e"], expect=6), _full, refuses_again="StaleWrite"
     ),
     "Journal.compact": Operation(JOURNAL, _compact, _segments),
     "Journal.claim": Operation(JOURNAL, _claim, _small, refuses_again="StaleWrite"),
