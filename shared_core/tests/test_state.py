@@ -251,3 +251,53 @@ def test_a_file_system_on_macos_says_whether_it_tells_case_apart(
     assert case_key(str(tmp_path / "A"), "A") == key
     assert case_key(str(tmp_path / "missing" / "deep" / "A"), "A") == key  # the nearest directory that is there answers
     assert asked == [(str(tmp_path), 11)] * 2
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root gives links away")
+def test_a_link_is_judged_as_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A neighbour in a directory like /tmp takes our own link away between the two looks, and puts another there."""
+    tmp_path.chmod(0o1777)
+    name, planted = tmp_path / "plan.md", tmp_path / "planted"
+    name.symlink_to(tmp_path / "ours")
+    planted.symlink_to(tmp_path / "secret")
+    os.lchown(planted, 4321, -1)
+    readlink = os.readlink
+
+    def swap(path: str) -> str:
+        if planted.is_symlink():
+            planted.replace(name)
+        return readlink(path)
+
+    assert resolve(name) == str(tmp_path / "ours")
+    monkeypatch.setattr(state.posix, "readlink", swap)
+    with pytest.raises(Refused, match="user 4321 has made"):
+        resolve(name)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has other links")
+def test_a_link_that_is_gone_when_it_is_read_leads_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = tmp_path / "plan.md"
+    name.symlink_to(tmp_path / "elsewhere")
+    readlink = os.readlink
+
+    def gone(path: str) -> str:
+        name.unlink()
+        return readlink(path)
+
+    monkeypatch.setattr(state.posix, "readlink", gone)
+    assert resolve(name) == str(name)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has other links")
+def test_links_are_followed_one_by_one(tmp_path: Path) -> None:
+    real = Path(os.path.realpath(tmp_path))
+    (tmp_path / "one").symlink_to("two")
+    (tmp_path / "two").symlink_to(tmp_path / "deep" / ".." / "three")
+    (tmp_path / "three").symlink_to("missing/four")
+    for _ in range(2):
+        assert resolve(tmp_path / "one") == str(real / "missing" / "four")
+        (tmp_path / "deep").mkdir(exist_ok=True)
+    (tmp_path / "loop").symlink_to("pool")
+    (tmp_path / "pool").symlink_to("loop")
+    with pytest.raises(Refused, match="loop"):
+        resolve(tmp_path / "loop")

@@ -96,7 +96,7 @@ class Victim:
     def _import(names: list[str]) -> None:
         """Import what the operation imports when it is first done: a victim imports nothing."""
         for name in names:
-            with contextlib.suppress(ImportError):  # names that are not of modules
+            with contextlib.suppress(ImportError, TypeError):  # names that are not of modules, or begin with a dot
                 importlib.import_module(name)
 
     def reset(self) -> None:

@@ -17,7 +17,7 @@ from landed.errors import NotLanded, Refused, from_os_error
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Final
 
 
@@ -30,6 +30,8 @@ UNFLUSHED: Final = ".landed-unflushed"
 ATTEMPTS: Final = 16
 """How often a directory may be missing that was there a moment ago, as another process has removed it, before that is
 how the system says that none can be made there (/proc)."""
+LINKS: Final = 40
+"""Links that lead to one another before that counts as a loop, as in Linux."""
 ARTIFACTS: Final = "artifacts"
 """In a store: locks, records and logs of whole files."""
 
@@ -335,12 +337,7 @@ def resolve(path: str | os.PathLike[str]) -> str:
     try:
         if not name.isascii():
             name = _fs.decoded(_fs.encoded(name))  # two strings can be one name in bytes, which the file system knows
-        real = _in_real_directory(name)
-        if not real:
-            _refuse_planted_link(name)
-            real = _fs.os_path().realpath(name)
-            if _is_link(real):  # realpath leaves a loop as it is
-                raise Refused("the path is a loop of symbolic links", path=name, step="path")
+        real = _in_real_directory(name) or _behind_links(name)
     except UnicodeEncodeError as error:
         raise Refused(f"the path has no form in bytes: {error}", path=ascii(name), step="path") from error
     except OSError as error:
@@ -350,21 +347,66 @@ def resolve(path: str | os.PathLike[str]) -> str:
     return real
 
 
-def _refuse_planted_link(name: str) -> None:
-    """In a directory like ``/tmp`` follow nobody else's links, as Linux does where fs.protected_symlinks is on.
+def _behind_links(name: str) -> str:
+    """Where a path leads that is a link, or whose directory is missing: link by link, each judged as it is read.
 
     Raises:
-        Refused: the path is such a link.
+        Refused: a loop, or a link that is not to be followed.
         OSError: as the system does.
     """
-    if _fs.WINDOWS or not _is_link(name):
-        return
-    link = posix.lstat(name)
-    directory = posix.stat(name.rpartition(SEP)[0] or (SEP if name[0] == SEP else "."))
+    realpath: Callable[[str], str] = _fs.os_path().realpath
+    path = name
+    for _ in range(LINKS):
+        head, slash, last = path.rpartition(SEP)
+        target = None if _fs.WINDOWS else _link_at(path)
+        if target is None and (_fs.WINDOWS or last in {".", ".."}):
+            real = realpath(path)
+            if _is_link(real):  # it leaves a loop as it is
+                break
+            return real
+        if target is None:
+            path = f"{realpath(head or slash or '.').rstrip(SEP)}{SEP}{last}"
+            if not _is_link(path):
+                return path
+            continue
+        path = target.rstrip(SEP) or SEP
+        if path[0] != SEP:
+            path = f"{head}{slash}{path}"
+        if real := _in_real_directory(path):
+            return real
+    raise Refused("the path is a loop of symbolic links", path=name, step="path")
+
+
+def _link_at(path: str) -> str | None:
+    """What a link holds; None for what is no link. In a directory like ``/tmp`` nobody else's links are followed.
+
+    As Linux does where fs.protected_symlinks is on. What is judged is what is read, whatever takes its place meanwhile.
+
+    Raises:
+        Refused: another user has made it, or it changes all the time.
+        OSError: its directory cannot be looked at.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            link = posix.lstat(path)
+            if link.st_mode & _fs.KIND != _fs.LINK:
+                return None
+            target: str = posix.readlink(path)
+            again = posix.lstat(path)
+        except OSError:  # it is gone, or no link any more, or cannot be looked at: whoever opens it hears that
+            return None
+        if (link.st_dev, link.st_ino, link.st_ctime_ns) == (again.st_dev, again.st_ino, again.st_ctime_ns):
+            _refuse_planted_link(path, link)
+            return target
+    raise Refused("the path is a link that changes all the time", path=path, step="path")
+
+
+def _refuse_planted_link(path: str, link: os.stat_result) -> None:
+    directory = posix.stat(path.rpartition(SEP)[0] or (SEP if path[0] == SEP else "."))
     if directory.st_mode & STICKY and link.st_uid != 0 and not _fs.is_ours(link):
         raise Refused(
             f"the path is a link that user {link.st_uid} has made, in a directory where everybody keeps to their own",
-            path=name,
+            path=path,
             step="path",
             hint="Name the file that it leads to.",
         )
