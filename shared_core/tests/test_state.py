@@ -269,7 +269,7 @@ def test_a_link_is_judged_as_it_is_read(tmp_path: Path, monkeypatch: pytest.Monk
         return readlink(path)
 
     assert resolve(name) == str(tmp_path / "ours")
-    monkeypatch.setattr(state.posix, "readlink", swap)
+    monkeypatch.setattr(_fs.posix, "readlink", swap)
     with pytest.raises(Refused, match="user 4321 has made"):
         resolve(name)
 
@@ -285,7 +285,7 @@ def test_a_link_that_is_gone_when_it_is_read_leads_nowhere(tmp_path: Path, monke
             name.unlink()
         return readlink(path)
 
-    monkeypatch.setattr(state.posix, "readlink", gone)
+    monkeypatch.setattr(_fs.posix, "readlink", gone)
     assert resolve(name) == str(name)
 
 
