@@ -14,7 +14,7 @@ from recording import Recording
 
 import landed
 from landed import process
-from landed.local import ahead, segments
+from landed.local import ahead, sizes
 from landed.local.frames import PAGE
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def model_state(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Journals whose segments double from one page on, so that a few records fill several."""
-    monkeypatch.setattr(segments, "FIRST_SIZE", PAGE)
-    monkeypatch.setattr(segments, "REST_SIZE", PAGE)
-    monkeypatch.setattr(segments, "GROWTH", 1)
+    monkeypatch.setattr(sizes, "FIRST_SIZE", PAGE)
+    monkeypatch.setattr(sizes, "REST_SIZE", PAGE)
+    monkeypatch.setattr(sizes, "GROWTH", 1)
     monkeypatch.setattr(ahead, "AHEAD", PAGE)
 
 

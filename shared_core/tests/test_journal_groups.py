@@ -17,7 +17,8 @@ from landed import journal as journal_module
 from landed.errors import Full, LockTimeout, NotLanded, OutcomeUnknown, StaleWrite
 from landed.journal import Appended, Journal
 from landed.local.log import LocalLog
-from landed.local.segments import CATCH_UP, FIRST_SIZE
+from landed.local.segments import CATCH_UP
+from landed.local.sizes import FIRST_SIZE
 from landed.lock import Lock
 
 THREADS, TURNS = 8, 10

@@ -16,7 +16,7 @@ from landed.journal import Journal
 from landed.local.ahead import AHEAD, LARGE
 from landed.local.frames import PAGE
 from landed.local.log import LocalLog
-from landed.local.segments import FIRST_SIZE
+from landed.local.sizes import FIRST_SIZE
 
 FLUSHES = frozenset({"fsync", "fdatasync"})
 LARGE_BATCH = 20 * LARGE

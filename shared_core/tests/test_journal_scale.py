@@ -15,7 +15,7 @@ from recording import Recording
 
 from landed.entries import Record, encode_records
 from landed.journal import Journal
-from landed.local import pool, segments
+from landed.local import pool, segments, sizes
 from landed.local.frames import BATCH, HEADER, SEAL, Head, Header, boot_tag
 from landed.local.log import LocalLog
 from landed.process import boot_id
@@ -98,7 +98,7 @@ class Writer:
     def _segment(self, batches: Iterator[bytes], payload: bytes) -> bytes:
         """Fill one segment; the batch that did not fit, or b"" at the end."""
         self.number += 1
-        size = segments.next_size(self.used, len(payload) + 48, segments.SIZE_LIMIT)
+        size = sizes.next_size(self.used, len(payload) + 48, sizes.SIZE_LIMIT)
         self.used += size
         header = Header(
             size, self.number, self.number, b"%08d" % self.number, self.sequence - 1, *self.previous, self.boot
@@ -147,7 +147,7 @@ def test_a_million_records_are_ready_soon(million: Path, fs: Recording) -> None:
     newest = next(journal.read(newest_first=True))
     assert (newest.sequence, newest.data) == (RECORDS, b"%d" % RECORDS)
     size, count = reads(fs)
-    assert size <= segments.SIZE_LIMIT + (1 << 20)
+    assert size <= sizes.SIZE_LIMIT + (1 << 20)
     assert count <= 60
     assert sum(file.stat().st_size for file in million.glob("*.seg")) > 4 * size
 
@@ -167,7 +167,7 @@ def test_reading_near_the_end_of_a_million_records(million: Path, fs: Recording)
     journal = Journal(million, log=LocalLog(str(million), fs=fs))
     fs.forget()
     assert next(journal.read(RECORDS - 5)).sequence == RECORDS - 5
-    assert reads(fs)[0] <= segments.SIZE_LIMIT + (1 << 20)
+    assert reads(fs)[0] <= sizes.SIZE_LIMIT + (1 << 20)
 
 
 def test_all_of_a_million_records(million: Path) -> None:

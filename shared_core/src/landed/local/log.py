@@ -12,7 +12,7 @@ import os
 from landed import _fs
 from landed.engine import full, stale
 from landed.errors import Corrupt, LandedError, NotLanded, OutcomeUnknown, VerifyFailed
-from landed.local import ahead, compaction, doubt, reading, recovery, segments
+from landed.local import ahead, compaction, doubt, reading, recovery, segments, sizes
 from landed.local.directory import LOCK, SUSPECT, JournalDirectory
 from landed.local.doubt import REOPEN
 from landed.local.follower import Follower
@@ -257,7 +257,7 @@ class LocalLog:
                 raise self.directory.failed(error, "the full segment cannot be flushed", "sync") from error
             segment.flushed = segment.end
         number = segment.span[1] + 1
-        size = self._next_size(segment, needed) if limited else segments.REST_SIZE
+        size = self._next_size(segment, needed) if limited else sizes.REST_SIZE
         zeros = ahead.FIRST_AHEAD if needed >= ahead.LARGE or not limited else ahead.AHEAD
         header = Header(size, number, number, os.urandom(8), segment.tail, segment.header.id, segment.end, self._boot)
         try:
@@ -273,8 +273,8 @@ class LocalLog:
     def _next_size(self, segment: Segment, needed: int) -> int:
         used = self._sealed_size() + segment.header.size  # its hole as well: a copy may fill it
         if self._max_bytes is None:
-            return segments.next_size(used, needed, segments.LARGE_LIMIT)
-        size = segments.next_size(used, needed, self._max_bytes - used)
+            return sizes.next_size(used, needed, sizes.LARGE_LIMIT)
+        size = sizes.next_size(used, needed, self._max_bytes - used)
         if used + size > self._max_bytes:
             raise full(self.name, self._max_bytes, used + size)
         return size

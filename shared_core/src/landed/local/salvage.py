@@ -11,7 +11,7 @@ import os
 
 from landed import _fs
 from landed.errors import NotLanded, OutcomeUnknown, Refused, from_os_error
-from landed.local import segments
+from landed.local import segments, sizes
 from landed.local.frames import SEAL, Frame, Header
 from landed.local.full import FullSegment
 from landed.local.survey import Survey
@@ -201,7 +201,7 @@ class _Writer:
             self._full.close()
         except OSError as error:
             raise self._failed(error) from error
-        following = Header(segments.REST_SIZE, *EMPTY, os.urandom(8), base, self._full.id, self.size)
+        following = Header(sizes.REST_SIZE, *EMPTY, os.urandom(8), base, self._full.id, self.size)
         segments.create(self.path, following, PRIVATE, self._fs)
 
     def rename(self) -> None:

@@ -10,9 +10,10 @@ import os
 
 from landed import _fs
 from landed.errors import Corrupt, NotLanded, from_os_error
-from landed.local import frames, recovery
+from landed.local import frames, recovery, sizes
 from landed.local.ahead import FIRST_AHEAD, PIECE, Ahead
-from landed.local.frames import HEADER, PAGE, SEAL, Frame, Head, Header
+from landed.local.frames import HEADER, SEAL, Frame, Head, Header
+from landed.local.sizes import page_up
 from landed.process import boot_id
 from landed.publish import publish, temp_name, write_new
 
@@ -27,16 +28,6 @@ if TYPE_CHECKING:
     """The numbers of the first and the last segment that a segment stands for."""
 
 SUFFIX: Final = ".seg"
-FIRST_SIZE: Final = 64 << 10
-"""Bytes of a journal's first segment. Nearly all of it is a hole at first, but a copy may fill that."""
-REST_SIZE: Final = 16 << 10
-"""Bytes of the segment behind a compaction, which may have left next to nothing."""
-GROWTH: Final = 16
-"""How many times as many bytes as the journal has the next segment gets: a roll costs as much as several appends."""
-SIZE_LIMIT: Final = 4 << 20
-"""Bytes up to which segments grow: 4,000 appends of 1 KiB, and 4 MiB to look through at worst."""
-LARGE_LIMIT: Final = 16 << 20
-"""The same where batches are so large that few of them fit."""
 CATCH_UP: Final = 16 << 10
 """Bytes that are read at once of what other processes have appended."""
 COMPARED: Final = 64 << 10
@@ -96,25 +87,6 @@ def span_of(name: str) -> Range | None:
     first, _, last = name.removesuffix(SUFFIX).partition("-")
     span = (int(first), int(last)) if first.isdecimal() and last.isdecimal() else None
     return span if span is not None and name_of(span) == name else None
-
-
-def next_size(used: int, needed: int, room: int) -> int:
-    """Bytes of a new segment.
-
-    Args:
-        used: as many as the journal has.
-        needed: bytes of the frame that it must hold.
-        room: bytes that the growth limit leaves; the answer passes it only when the frame alone does.
-    """
-    least = _up(HEADER.size + needed + frames.OVERHEAD)
-    wanted = max(FIRST_SIZE, used * GROWTH, needed * GROWTH)
-    limit = max(SIZE_LIMIT, min(needed * GROWTH, LARGE_LIMIT))
-    return max(least, min(wanted, limit, room) // PAGE * PAGE)
-
-
-def _up(offset: int) -> int:
-    """The end of the page that ends at `offset` or goes on there."""
-    return -(-offset // PAGE) * PAGE
 
 
 class Segment:
@@ -263,7 +235,7 @@ class Segment:
         if end <= self.filled:
             return
         ahead, piece = self._ahead.of(start, end - start, group=group)
-        stop = min(_up(end) + ahead, self.header.size)
+        stop = min(page_up(end) + ahead, self.header.size)
         if ahead:
             for at in range(end, stop, piece):
                 _fs.pwrite_all(self._fs, self.fd, bytes(min(piece, stop - at)), at)
@@ -476,7 +448,7 @@ def first(max_bytes: int | None) -> Header:
     Args:
         max_bytes: the journal's growth limit; None for none.
     """
-    size = next_size(0, 0, FIRST_SIZE if max_bytes is None else max_bytes)
+    size = sizes.first_size(max_bytes)
     return Header(size, 1, 1, os.urandom(8), 0, boot=frames.boot_tag(boot_id()))
 
 
