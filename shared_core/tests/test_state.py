@@ -302,3 +302,13 @@ def test_links_are_followed_one_by_one(tmp_path: Path) -> None:
     (tmp_path / "pool").symlink_to("loop")
     with pytest.raises(Refused, match="loop"):
         resolve(tmp_path / "loop")
+
+
+def test_a_name_with_a_slash_at_its_end_is_refused_where_realpath_drops_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of Windows does; elsewhere the name that is resolved shows it still."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(_fs, "WINDOWS", True)
+    with pytest.raises(Refused, match="names a directory"):
+        resolve("a/")
