@@ -213,3 +213,20 @@ def test_read_only_in_the_middle(disk: Disk) -> None:
         draft.data = b"new"
     assert landed.read(disk.path).data == b"new"
     assert list(disk.verdicts().values()) == ["intact"]
+
+
+def test_a_journal_takes_what_there_is_place_for(disk: Disk) -> None:
+    """What is appended comes before the zeros ahead of later appends, which could take all of it."""
+    journal = landed.Journal(disk.mountpoint / "journal")
+    record = bytes([7]) * 3000
+    journal.append([record])
+    for _ in range(3):
+        disk.fill(leave=20 << 10)
+        held = journal.tail
+        with pytest.raises(landed.NotLanded) as told:
+            consume(journal.append([record]) for _ in range(100))
+        assert told.value.errno == errno.ENOSPC
+        assert journal.tail >= held + 4, journal.tail
+        disk.empty()
+    journal.append([record])
+    assert {entry.data for entry in landed.Journal(disk.mountpoint / "journal").read()} == {record}

@@ -83,8 +83,6 @@ def killed_in_a_frame(process: Process) -> None:
     def die(call: Call) -> Fault | None:
         if call.name != "pwrite" or call.node is None or len(call.node.now.data) < PAGE:
             return None  # the lock file
-        if process.log.follower.newest.filled < process.log.follower.newest.end + 3000:
-            return None  # zeros for what follows
         process.fs.fault = lambda _: Fault(Killed())
         return Fault(short=PAGE - process.log.follower.newest.end % PAGE)
 

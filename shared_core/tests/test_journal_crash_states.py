@@ -68,7 +68,7 @@ def test_with_zeros_ahead_of_large_batches(kind: str, model_machine: Boot, monke
     history.run([append(1, 20_000), append(1, 5000), append(1, 5000)], cuts=kind == "cut", deaths=kind == "death")
     newest = history.process.log.follower.newest
     assert newest is not None
-    assert newest.filled > newest.end + 5000
+    assert newest.ahead.filled > newest.end + 5000
     history.run([append(1, 5000), append(1, 5000), append()], cuts=kind == "cut", deaths=kind == "death")
     assert history.examined > 50
     judge(history.found)

@@ -103,19 +103,37 @@ def test_zeros_are_written_once_whoever_appends(path: Path, fs: Recording) -> No
     assert len(list(Journal(path).read())) == 201
 
 
-def test_a_full_disk_that_has_no_place_for_zeros(path: Path, fs: Recording) -> None:
+@pytest.mark.parametrize("what", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_that_has_no_place_for_zeros_takes_what_is_appended(path: Path, fs: Recording, what: int) -> None:
     journal = Journal(path, log=log_at(path, fs))
     journal.append([b"x" * 3000])
 
     def full(call: Call) -> None:
         if not any(call.args[1]):
-            raise OSError(errno.ENOSPC, "full")
+            raise OSError(what, "full")
 
     fs.before("pwrite", full, on=".seg", always=True)
+    for _ in range(3):
+        journal.append([b"x" * 2000])
+    assert [len(entry.data) for entry in Journal(path).read()] == [3000, 2000, 2000, 2000]
+
+
+def test_zeros_that_the_device_refuses_are_an_error(path: Path, fs: Recording) -> None:
+    journal = Journal(path, log=log_at(path, fs))
+    journal.append([b"x" * 3000])
+
+    refused: list[Call] = []
+
+    def broken(call: Call) -> None:
+        if not any(call.args[1]) and not refused:
+            refused.append(call)
+            raise OSError(errno.EIO, "broken")
+
+    fs.before("pwrite", broken, on=".seg", always=True)
     with pytest.raises(NotLanded) as told:
         journal.append([b"x" * 2000])
-    assert told.value.errno == errno.ENOSPC
-    assert journal.append([b"x" * 100]).tail == 2  # there is place for this one
+    assert told.value.errno == errno.EIO
+    assert journal.append([b"x" * 100]).tail == 2
     assert [len(entry.data) for entry in Journal(path).read()] == [3000, 100]
 
 

@@ -28,9 +28,9 @@ FILES = ("landing", "deleting", "artifact", "shelf", "records", "memory")
 SHARED = ("_fs", "lock", "publish", "state")
 """Those that whole files and journals have in common."""
 JOURNAL = (
-    *("local/claim", "local/collection", "local/compaction", "local/directory", "local/doubt", "local/follower"),
-    *("local/frames", "local/full", "local/log", "local/permissions", "local/reading", "local/recovery"),
-    "local/segments",
+    *("local/ahead", "local/claim", "local/collection", "local/compaction", "local/directory", "local/doubt"),
+    *("local/follower", "local/frames", "local/full", "local/log", "local/permissions", "local/reading"),
+    *("local/recovery", "local/segments"),
 )
 MODULES = (*SHARED, *FILES, *JOURNAL)
 FLUSHES = ("fsync", "fdatasync", "sync", "flush", "flush_ancestors", "_flush_names")

@@ -5,7 +5,11 @@ docs/explanation/how-a-record-lands.md, "Zeros ahead", says what for. Nothing bu
 
 from __future__ import annotations
 
+import errno
+
+from landed import _fs
 from landed.local.frames import PAGE
+from landed.local.sizes import page_up
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,22 +35,58 @@ LARGE_PIECE: Final = 256 << 10
 """As `PIECE`, ahead of large appends: fewer calls, and no cost yet for a small append between them."""
 
 
+NO_PLACE: Final = (errno.ENOSPC, errno.EDQUOT)
+"""What a disk that is full says."""
+
+
 class Ahead:
-    """What one process writes ahead in one segment."""
+    """What one process writes ahead in one segment.
 
-    __slots__ = ("_small",)
+    Attributes:
+        filled: below this offset there are frames or zeros and no hole, as far as this process knows.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_fs", "_small", "filled")
+
+    def __init__(self, fs: _fs.FileOps) -> None:
+        self._fs = fs
+        self.filled = 0
         self._small = AHEAD
 
-    def of(self, start: int, size: int, *, group: bool) -> tuple[int, int]:
-        """Bytes of zeros to write behind an append, and how many at once.
+    def is_hole(self, fd: int, start: int, end: int) -> bool:
+        """Whether a write from `start` to `end` will go into a hole, and needs new blocks.
+
+        Raises:
+            OSError: as the system does.
+        """
+        if self.filled < start:  # others have been here
+            self.filled = _fs.hole_after(self._fs, fd, start)
+        return end > self.filled
+
+    def fill(self, fd: int, start: int, end: int, size: int, *, group: bool) -> None:
+        """Put zeros behind a write from `start` to `end` that went into a hole. A full disk has place for fewer.
 
         Args:
-            start: where it begins in the segment.
-            size: its bytes.
-            group: whether many appends go into that one write; the next one may be of another size.
+            size: the segment's, in bytes.
+            group: whether many appends went into that one write; the next one may be of another size.
+
+        Raises:
+            OSError: as the system does.
         """
+        self.filled = end  # until they are there; what is written so far has its place
+        ahead, piece = self._of(start, end - start, group=group)
+        stop = min(page_up(end) + ahead, size)
+        try:
+            for at in range(end, stop if ahead else end, piece):
+                _fs.pwrite_all(self._fs, fd, bytes(min(piece, stop - at)), at)
+        except OSError as error:
+            if error.errno not in NO_PLACE:
+                raise
+        else:
+            self.filled = stop
+
+    def _of(self, start: int, size: int, *, group: bool) -> tuple[int, int]:
+        """Bytes of zeros behind `size` bytes that begin at `start` in the segment, and how many to write at once."""
         if size < LARGE:
             ahead, self._small = self._small, min(self._small * 4, AHEAD_LIMIT)
             return ahead, PIECE

@@ -13,7 +13,6 @@ from landed.errors import Corrupt, NotLanded, from_os_error
 from landed.local import frames, recovery, sizes
 from landed.local.ahead import FIRST_AHEAD, PIECE, Ahead
 from landed.local.frames import HEADER, SEAL, Frame, Head, Header
-from landed.local.sizes import page_up
 from landed.process import boot_id
 from landed.publish import publish, temp_name, write_new
 
@@ -96,24 +95,24 @@ class Segment:
         span: the numbers of the segments it stands for.
         header: its header.
         inode: its number.
+        ahead: the zeros that this process writes ahead in it.
         running: the boot tag of the running kernel, once it is told; its frames are in the cache as they were written.
         end: where the good frames end that this process has seen.
         last: the header of the last of them, or None.
         tail: the highest sequence number given out up to `end`.
         sealed: whether the last of them is a seal: another segment follows.
         flushed: below this offset everything is on the device, as far as this process knows.
-        filled: below this offset there are frames or zeros and no hole, as far as this process knows.
     """
 
     __slots__ = (
         *(
-            "_ahead",
             "_flags",
             "_fs",
             "_look",
             "_place",
             "_retired",
             "_users",
+            "ahead",
             "directory",
             "fd",
             "header",
@@ -121,7 +120,7 @@ class Segment:
             "running",
             "span",
         ),
-        *("end", "filled", "flushed", "last", "sealed", "tail"),
+        *("end", "flushed", "last", "sealed", "tail"),
     )
 
     def __init__(self, directory: str, span: Range, fs: _fs.FileOps, *, writable: bool) -> None:
@@ -137,8 +136,7 @@ class Segment:
         self.header = self._open()
         self._place = (*span, int.from_bytes(self.header.id, "little"), self.header.compacted)
         self.flushed = HEADER.size
-        self.filled = 0
-        self._ahead = Ahead()
+        self.ahead = Ahead(fs)
         self._look = frames.FRAME_HEADER
         self._rewind()
 
@@ -224,22 +222,10 @@ class Segment:
             OSError: as the system does; some of it may be there.
         """
         end = offset + len(data)
-        if end > self.filled:
-            self._fill(offset, end, group=group)
+        hole = self.ahead.is_hole(self.fd, offset, end)
         _fs.pwrite_all(self._fs, self.fd, data, offset)
-
-    def _fill(self, start: int, end: int, *, group: bool) -> None:
-        """See to the hole into which a write from `start` to `end` will go."""
-        if self.filled < start:  # others have been here
-            self.filled = _fs.hole_after(self._fs, self.fd, start)
-        if end <= self.filled:
-            return
-        ahead, piece = self._ahead.of(start, end - start, group=group)
-        stop = min(page_up(end) + ahead, self.header.size)
-        if ahead:
-            for at in range(end, stop, piece):
-                _fs.pwrite_all(self._fs, self.fd, bytes(min(piece, stop - at)), at)
-        self.filled = stop
+        if hole:
+            self.ahead.fill(self.fd, offset, end, self.header.size, group=group)
 
     def erase(self, offset: int, size: int) -> None:
         """Put zeros over what a write that failed has left. No more than that: on a full disk there is no more.
