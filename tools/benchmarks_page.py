@@ -52,7 +52,8 @@ takes the full number of rounds. What is required of landed stands first, met or
 SECOND_DISK = """\
 What waits for a flush is measured twice: on the machine's disk, and on an ext4 of its own, in memory behind FUSE, whose
 flush takes about as long as that of rented disks. Each run says whether its disk has a journal, and what a flush of one
-block takes there, written over zeros: landed's own work stays as it is, and the wait grows with that. To compare,
+block takes there, written over zeros: landed's own work stays as it is, and the wait grows with that. The second disk
+answers one request after the other, so that a write of one program waits there for the flush of another. To compare,
 measure yours: every benchmark takes `--dir`, and `python -m lab.own_disk`, in `integration_tests/faults`, gives any
 program a disk of its own.
 """
