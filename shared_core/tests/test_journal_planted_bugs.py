@@ -412,7 +412,9 @@ BUGS: dict[str, Bug] = {
         "if last is not None:\n        return last.head.offset\n    else:",
         hole_before_a_good_frame,
     ),
-    "crash tail overwritten": Bug((LOG, "_make_room"), "self.follower.found == recovery.END and", "", power_cuts),
+    "crash tail overwritten": Bug(
+        (LOG, "_limit"), "if self.follower.found == recovery.END else segment.end", "", power_cuts
+    ),
     "payload not checked": Bug(
         (frames, "decode_body"),
         "data[stop : stop + TRAILER] != CHECK.pack(check) + END_MARK",

@@ -14,7 +14,8 @@ import pytest
 from handmade import LAST, THIS, Handmade, assert_corrupt, boots, path, read, recovered
 from recording import Recording, failing
 
-from landed.entries import Record
+from landed.engine import Commit
+from landed.entries import Record, encode_batch
 from landed.errors import Corrupt, NotLanded
 from landed.journal import Journal
 from landed.local.frames import FRAME_HEADER, HEADER, PAGE, Header
@@ -102,6 +103,24 @@ def test_later_frame_without_the_earlier_one_after_a_reboot(path: Path) -> None:
     with Journal(path) as journal:
         journal.append([b"next"])
         assert [entry.data for entry in journal.read()] == [b"acknowledged", b"next"]
+    assert read(path) == [b"acknowledged", b"next"]
+
+
+def test_nothing_is_written_over_a_crash_tail_behind_one_of_a_group_that_is_refused(path: Path) -> None:
+    segment = Handmade(boot=LAST)
+    segment.frame(b"acknowledged")
+    segment.frame(b"lost", flushed=segment.end, put=False)
+    segment.frame(b"there", flushed=HEADER.size)
+    file = segment.save(path)
+    before = file.read_bytes()
+    log = LocalLog(str(path))
+    payload, count = encode_batch([b"next"])
+    group = [Commit(payload, count, expect, 0.0) for expect in (7, 1)]
+    while group:
+        decided = log.commit(group, 1.0)
+        assert [bool(commit.error) for commit in group[:decided]] == [group[0].expect == 7]
+        del group[:decided]
+    assert file.read_bytes() == before, "the bytes are kept"
     assert read(path) == [b"acknowledged", b"next"]
 
 

@@ -153,10 +153,14 @@ class LocalLog:
     def _make_room(self, segment: Segment, commit: Commit) -> Segment:
         """A segment that the batch fits: after a crash tail, or when this one is full, a new one."""
         needed = frame_size(len(commit.payload))
-        if self.follower.found == recovery.END and segment.end + needed + OVERHEAD <= segment.header.size:
+        if segment.end + needed <= self._limit(segment):
             return segment
         refused = commit.expect is not None and commit.expect != segment.tail
         return segment if refused else self._roll(segment, needed)
+
+    def _limit(self, segment: Segment) -> int:
+        """Where frames must end, so that a seal fits behind them; nothing is written over a crash tail."""
+        return segment.header.size - OVERHEAD if self.follower.found == recovery.END else segment.end
 
     def _lay_out(
         self, segment: Segment, commits: Sequence[Commit], landing: list[Commit]
@@ -164,7 +168,7 @@ class LocalLog:
         """Decide commits in order as long as they fit, and list those that land; how many, their frames, the last."""
         parts: list[bytes] = []
         head = segment.last
-        offset, tail, limit = segment.end, segment.tail, segment.header.size - OVERHEAD
+        offset, tail, limit = segment.end, segment.tail, self._limit(segment)
         decided = 0
         for commit in commits:
             if commit.expect is not None and commit.expect != tail:
