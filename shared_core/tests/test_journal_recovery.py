@@ -6,13 +6,14 @@ The files are real ones. The boot that a writer lived in is what the test says i
 from __future__ import annotations
 
 import errno
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from handmade import LAST, THIS, Handmade, assert_corrupt, boots, path, read, recovered
-from recording import Recording, failing
+from recording import Call, Recording, failing
 
 from landed.engine import Commit
 from landed.entries import Record, encode_batch
@@ -186,6 +187,31 @@ def test_torn_tail_that_cannot_be_erased(path: Path, fs: Recording) -> None:
     with pytest.raises(NotLanded, match="torn frame cannot be erased"):
         journal.append([b"next"])
     assert read(path) == [b"acknowledged"]
+
+
+@pytest.mark.parametrize("pages", range(1, 4))
+def test_torn_tail_whose_eraser_is_killed(path: Path, fs: Recording, pages: int) -> None:
+    """It stops at a page, as any killed writer does, and what it leaves is a torn tail still."""
+    torn_segment(3 * PAGE, at=3 * PAGE)[0].save(path)
+    journal = Journal(path, log=LocalLog(str(path), fs=fs))
+    left = pages * PAGE
+
+    def killed(call: Call) -> None:
+        nonlocal left
+        fd, data, offset = call.args
+        taken = min(len(data), left - offset % PAGE)
+        os.pwrite(fd, data[:taken], offset)
+        left -= PAGE * -(-taken // PAGE)
+        if left <= 0:
+            raise KeyboardInterrupt
+
+    fs.before("pwrite", killed, on=".seg", always=True)
+    with pytest.raises(KeyboardInterrupt):
+        journal.append([b"next"])
+    assert read(path) == [b"acknowledged"]
+    with Journal(path) as after:
+        after.append([b"next"])
+    assert read(path) == [b"acknowledged", b"next"]
 
 
 def test_torn_header_of_a_killed_writer(path: Path) -> None:

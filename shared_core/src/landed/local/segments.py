@@ -230,13 +230,17 @@ class Segment:
     def erase(self, offset: int, size: int) -> None:
         """Put zeros over what a write that failed has left. No more than that: on a full disk there is no more.
 
+        The last page first: who dies here leaves less of that write, which stops at a page as before.
+
         Raises:
             OSError: as the system does.
             NotLanded: what it left cannot be read.
         """
-        left = self.read(offset, size).rstrip(b"\0")
-        if left:
-            _fs.pwrite_all(self._fs, self.fd, bytes(len(left)), offset)
+        end = offset + len(self.read(offset, size).rstrip(b"\0"))
+        while end > offset:
+            start = max(offset, (end - 1) // frames.PAGE * frames.PAGE)
+            _fs.pwrite_all(self._fs, self.fd, bytes(end - start), start)
+            end = start
 
     def head_at(self, offset: int) -> Head | None:
         return frames.decode_head(self.header.id, offset, self.read(offset, frames.FRAME_HEADER))
