@@ -71,6 +71,11 @@ class Header:
         self.boot = boot
         self.compacted = compacted
 
+    @property
+    def edition(self) -> int:
+        """What tells a compacted segment from those before and after it that stand for the same ones; else 0."""
+        return int.from_bytes(self.previous_id, "little") or 1 if self.compacted else 0
+
     def encode(self) -> bytes:
         block = HEADER.pack(
             SEGMENT_MAGIC,

@@ -78,7 +78,8 @@ class FullSegment:
     def finish(self) -> bytes:
         """Write what is left and the header, and flush; the header."""
         self._drain()
-        header = Header(self.size, *self._span, self.id, 0, compacted=True).encode()
+        edition = os.urandom(8)  # a later compaction may write the same frames to other places
+        header = Header(self.size, *self._span, self.id, 0, edition, compacted=True).encode()
         _fs.pwrite_all(self._fs, self.fd, header, 0)
         self._fs.fsync(self.fd)
         return header

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from landed.local.segments import Range, Segment
 
 POSITION: Final = 5
-"""Parts of a position: the segment's two names, its id, whether it is compacted, the offset."""
+"""Parts of a position: the segment's two names, its id, its edition if it is compacted, the offset."""
 RELOADS: Final = 16
 """How often compactions may take the segments away under one reader before that is an error."""
 

@@ -134,7 +134,7 @@ class Segment:
         self.running = frames.NO_BOOT
         self._retired = False
         self.header = self._open()
-        self._place = (*span, int.from_bytes(self.header.id, "little"), self.header.compacted)
+        self._place = (*span, int.from_bytes(self.header.id, "little"), self.header.edition)
         self.flushed = HEADER.size
         self.ahead = Ahead(fs)
         self._look = frames.FRAME_HEADER
