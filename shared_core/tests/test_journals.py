@@ -18,6 +18,7 @@ from landed.errors import Claimed, Corrupt, LandedError, LockTimeout, NotLanded,
 from landed.journal import Journal
 from landed.journals import Journals
 from landed.local.collection import LocalCollection
+from landed.local.frames import PAGE
 from landed.local.log import LocalLog
 
 NAMES = ["", "a", "A", "a/b", "../x", "sp ace", "é", "e\u0301", "\0", "\ud800", "x" * 5000, "0", "a\nb", "."]
@@ -136,6 +137,18 @@ def test_remove_only_what_was_seen(journals: Journals, root: Path) -> None:
     assert data(journals.find("a")) == [b"one", b"two"]
     assert journals.remove("a", expect=tail + 1)
     assert not journals.remove("a", expect=0)
+
+
+def test_remove_only_what_was_seen_before_a_writer_was_killed(journals: Journals, root: Path) -> None:
+    journal = journals.open("a")
+    tail = journal.append([b"x" * PAGE]).tail
+    segment = Path(journal.path, "0000000001-0000000001.seg")
+    journal.append([b"y" * 2 * PAGE])
+    data = segment.read_bytes()
+    segment.write_bytes(data[: 2 * PAGE].ljust(len(data), b"\0"))  # it stopped at a page
+    with pytest.raises(StaleWrite):
+        Journals(root).remove("a", expect=tail + 1)
+    assert Journals(root).remove("a", expect=tail)
 
 
 def test_remove_under_a_writer_that_goes_on(root: Path, journals: Journals) -> None:

@@ -16,7 +16,7 @@ import os
 from time import time
 
 from landed import _fs
-from landed.engine import DIGITS, claimed, decode_name, digest_of_name, encode_name, stale
+from landed.engine import DIGITS, claimed, decode_name, digest_of_name, encode_name
 from landed.errors import Corrupt, LockTimeout, NotLanded, OutcomeUnknown, Refused, StaleWrite, from_os_error
 from landed.local import segments
 from landed.local.claim import CLAIM, GLANCE
@@ -143,8 +143,12 @@ class LocalCollection:
             return False
         self._refuse_planted(path, "remove")
         self._refuse_if_claimed(path)
+        log = None
         lock = Lock(os.path.join(path, LOCK), mode=self._mode, fs=self._fs)
         try:
+            if expect is not None:
+                log = self._log(path)
+                lock = log.lock  # its own: where a writer was killed it looks at what that left under its lock
             lock.acquire(timeout)
         except LockTimeout:
             raise
@@ -154,11 +158,13 @@ class LocalCollection:
             return False  # another process was first
         out = os.path.join(self.name, f"{REMOVED}{os.urandom(6).hex()}")
         try:
-            if expect is not None:
-                self._check_tail(path, expect)
+            if log is not None and expect is not None:
+                log.refuse_other_tail(expect)
             self._rename(path, out)
         finally:
             lock.release()
+            if log is not None:
+                log.close()
         self._clear(out)
         return True
 
@@ -252,15 +258,6 @@ class LocalCollection:
         return Corrupt("a journal bears a name that is not its own", path=os.path.join(path, NAME), step="open")
 
     # Removing one.
-
-    def _check_tail(self, path: str, expect: int) -> None:
-        log = self._log(path)
-        try:
-            tail = log.tail()
-        finally:
-            log.close()
-        if tail != expect:
-            raise stale(path, expect, tail)
 
     def _rename(self, path: str, out: str) -> None:
         try:

@@ -307,6 +307,19 @@ class LocalLog:
     def tail(self) -> int:
         return self.follower.view()[1].tail
 
+    def refuse_other_tail(self, expect: int) -> None:
+        """Compare the tail. Needs the lock.
+
+        Raises:
+            StaleWrite: it is another.
+            NotLanded, Corrupt: the journal is gone, or damaged.
+        """
+        with self.follower.state:
+            segment = self.follower.catch_up(locked=True)
+            self.follower.refuse_damage(segment)
+            if segment.tail != expect:
+                raise stale(self.name, expect, segment.tail)
+
     def size(self) -> int:
         """Bytes in use: of the live segments, of the newest as far as there are frames."""
         end = self.follower.view()[1].end
