@@ -11,7 +11,7 @@ from recording import Call, Recording, failing
 
 from landed import _fs, entries
 from landed.engine import Commit
-from landed.errors import NotLanded
+from landed.errors import Corrupt, NotLanded
 from landed.journal import Journal
 from landed.local.ahead import AHEAD, LARGE
 from landed.local.frames import PAGE
@@ -173,3 +173,19 @@ def test_where_a_file_cannot_be_searched_nothing_is_said_of_its_holes(work: Path
             _fs.data_after(fs, fd, 0)
     finally:
         os.close(fd)
+
+
+def test_a_system_that_tells_of_no_holes(path: Path, fs: Recording) -> None:
+    def refuse(call: Call) -> None:
+        if call.args[2] in {os.SEEK_HOLE, os.SEEK_DATA}:
+            raise OSError(errno.EINVAL, "unknown whence")
+
+    fs.before("lseek", refuse, always=True)
+    for number in range(3):
+        with Journal(path, log=log_at(path, fs)) as journal:
+            assert journal.append([b"x" * (number * 100)]).tail == number + 1
+    with (path / "0000000001-0000000001.seg").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\1")
+    with pytest.raises(Corrupt):
+        log_at(path, fs)

@@ -54,6 +54,9 @@ CONTENDED: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES})
 NO_XATTR: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 """What an extended-attribute call answers where the file system or the platform has none."""
 
+NO_HOLES: Final = NO_XATTR | {errno.EINVAL, errno.ENOTTY}
+"""What a search for a hole or for data answers where the system or the file system knows none."""
+
 KIND: Final = 0o170000
 """The bits of a mode that say what kind of file it is."""
 REGULAR: Final = 0o100000
@@ -387,18 +390,23 @@ def pwrite_all(fs: FileOps, fd: int, data: bytes, offset: int) -> None:
 
 def hole_after(fs: FileOps, fd: int, offset: int) -> int:
     """Where, from `offset` on, a file's first hole begins; its end where there is none, or the system tells of none."""
-    return fs.lseek(fd, 0, SEEK_END) if WINDOWS else _seek(fs, fd, offset, posix.SEEK_HOLE)
+    found = None if WINDOWS else _seek(fs, fd, offset, posix.SEEK_HOLE)
+    return fs.lseek(fd, 0, SEEK_END) if found is None else found
 
 
 def data_after(fs: FileOps, fd: int, offset: int) -> int:
     """Where, from `offset` on, a file's first bytes stand that are no hole; its end where there are none."""
-    return offset if WINDOWS else _seek(fs, fd, offset, posix.SEEK_DATA)
+    found = None if WINDOWS else _seek(fs, fd, offset, posix.SEEK_DATA)
+    return offset if found is None else found
 
 
-def _seek(fs: FileOps, fd: int, offset: int, whence: int) -> int:
+def _seek(fs: FileOps, fd: int, offset: int, whence: int) -> int | None:
+    """Where it is; None where the system does not tell of holes, as gVisor for files in memory."""
     try:
         return fs.lseek(fd, offset, whence)
     except OSError as error:
+        if error.errno in NO_HOLES:
+            return None
         if error.errno != errno.ENXIO:
             raise
         return fs.lseek(fd, 0, SEEK_END)
