@@ -267,10 +267,10 @@ class History:
         self.values[sequence] = Value(fields, place)
 
     def _add_checkpoint(self, sequence: int, place: Position, fields: CheckpointRecord) -> None:
+        self.touched = fields.time
         if fields.ns and not self.complete:
             return
         stored = Stored(sequence, fields, place)
-        self.touched = fields.time
         namespace = self.namespaces.get(fields.ns)
         if namespace is None:
             namespace = self.namespaces[fields.ns] = Namespace()
