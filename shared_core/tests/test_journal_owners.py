@@ -87,6 +87,7 @@ def test_closed(journal: Journal, path: Path) -> None:
     for use in (
         lambda: journal.append([b"x"]),
         lambda: journal.tail,
+        lambda: journal.size,
         lambda: list(journal.read()),
         lambda: journal.compact(lambda _: True),
         journal.claim,

@@ -155,6 +155,7 @@ class Journal:
     @property
     def size(self) -> int:
         """Bytes in use."""
+        self._check_open()
         return self._log.size()
 
     def append(self, records: Iterable[Record | bytes], *, expect: int | None = None) -> Appended:
