@@ -366,6 +366,24 @@ def test_pruning_that_fails_does_not_fail_the_save(
     assert store.load_state("one") == {"id": "one"}
 
 
+def test_a_journal_that_cannot_be_opened_to_prune_it_does_not_fail_the_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    append = Journal.append
+
+    def last(journal: Journal, *args: Any, **options: Any) -> Any:
+        appended = append(journal, *args, **options)
+        monkeypatch.setattr(Journals, "find", fail)
+        return appended
+
+    def fail(*_: Any) -> None:
+        raise NotLanded("too many open files", step="open")
+
+    monkeypatch.setattr(Journal, "append", last)
+    LandedFlowPersistence(path=tmp_path, history=1).save_state("one", "m", {"id": "one"})
+    assert "was not pruned" in caplog.text
+
+
 def test_what_is_remembered_is_bounded(store: LandedFlowPersistence, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flows, "REMEMBERED", 3)
     monkeypatch.setattr(flows, "_latest", {})

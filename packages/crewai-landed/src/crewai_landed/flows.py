@@ -262,8 +262,8 @@ class LandedFlowPersistence(FlowPersistence):
 
     def _prune(self, flow_uuid: str) -> None:
         """Drop what is older than the history. The save has landed: if this fails, the next one tries again."""
-        journal = _journals(self.path).open(flow_uuid)
         try:
+            journal = _journals(self.path).open(flow_uuid)
             kept = {entry.sequence for entry in self._needed(journal)}
             oldest = journal.tail - self.history
             journal.compact(lambda entry: entry.sequence > oldest or entry.sequence in kept)
