@@ -179,6 +179,24 @@ def test_a_journal_is_removed_under_its_lock(collection: LocalCollection, root: 
     assert remove(collection)
 
 
+def test_what_is_damaged_by_the_time_of_its_lock_is_not_removed_for_its_tail(
+    collection: LocalCollection, root: Path, fs: Recording
+) -> None:
+    tail = journal_of(collection).append([b"one"]).tail
+    segment = root / digest_of_name("a") / "0000000001-0000000001.seg"
+
+    def damage(_: Call) -> None:
+        data = segment.read_bytes()
+        used = len(data.rstrip(b"\0"))
+        segment.write_bytes(data[:used] + b"\1" * 100 + data[used + 100 :])
+
+    fs.before("flock", damage, on="/lock")
+    with pytest.raises(Corrupt):
+        collection.remove("a", 1, tail)
+    assert segment.exists()
+    assert remove(collection)
+
+
 @pytest.fixture
 def sticky(collection: LocalCollection, root: Path, fs: Recording) -> LocalCollection:
     """A root in which everybody makes names, with a journal and a lock."""
