@@ -164,6 +164,23 @@ def test_verify(work):
     assert ended.document["files"][1]["error"]["type"] == "VerifyFailed"
 
 
+def test_verify_names_each_file_and_goes_on_behind_one_that_is_not_whole(work):
+    for name in "abc":
+        landed.write(work / name, b"one")
+    (work / "a").write_bytes(b"two")
+    words = ("verify", work / "a", work, work / "b", work / "c" / "d", work / "c")
+    plain = run(*words)
+    assert plain.code == BAD_NEWS
+    assert [line.partition(": ")[0] for line in plain.out.splitlines()] == [str(work / "b"), str(work / "c")]
+    wrong = [str(work / "a"), str(work), str(work / "c" / "d")]
+    assert [line.split(": ")[:2] for line in plain.err.splitlines()] == [["landed", path] for path in wrong]
+    ended = run(*words, "--json")
+    assert ended.code == BAD_NEWS
+    assert [(file["path"], file["ok"]) for file in ended.document["files"]] == [
+        (str(path), str(path) not in wrong) for path in words[1:]
+    ]
+
+
 def test_verify_says_what_to_do_about_a_file_that_is_not_there(work):
     landed.write(work / "a", b"one")
     (work / "a").unlink()

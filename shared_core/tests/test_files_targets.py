@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import shutil
 import socket
 import tempfile
 import unicodedata
@@ -13,15 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from other_user import as_nobody
 from recording import Recording, failing
 
 import landed
 from landed import Files, NotLanded, Refused, StaleWrite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-NOBODY = 65534
+    from collections.abc import Callable
 
 
 def files_in(directory: Path) -> list[str]:
@@ -292,28 +289,6 @@ def test_a_file_where_a_directory_should_be(files: Files, work: Path) -> None:
     assert caught.value.errno == errno.ENOTDIR
     with pytest.raises(NotLanded):
         files.write(work / "file" / "b" / "a", b"x")
-
-
-@pytest.fixture
-def open_directory() -> Iterator[Path]:
-    """A directory that other users can reach; those of pytest are closed to them."""
-    path = Path(tempfile.mkdtemp(prefix="landed-tests-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
-
-
-@contextlib.contextmanager
-def as_nobody() -> Iterator[None]:
-    """Root may write anywhere, so these tests need to be somebody else for a while."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_a_directory_that_may_not_be_written(

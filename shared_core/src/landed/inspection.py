@@ -215,13 +215,21 @@ def _restless(path: str) -> NotLanded:
 
 
 def journals(directory: str, fs: _fs.FileOps = _fs.LOCAL) -> Iterator[str]:
-    """The journals at and below a directory; what cannot be listed is passed over, and links are not followed."""
+    """The journals at and below a directory; links are not followed.
+
+    What cannot be listed is passed over, but for the directory itself: it is there, and whether it is a journal cannot
+    be told, so that it comes as one that cannot be read.
+    """
     waiting = [directory]
     while waiting:
         path = waiting.pop()
         try:
             names = sorted(fs.listdir(path), reverse=True)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
         except OSError:
+            if path == directory:
+                yield path
             continue
         if any(map(span_of, names)):
             yield path

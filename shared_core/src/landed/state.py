@@ -283,9 +283,9 @@ def store_for(directory: str, fs: _fs.FileOps) -> Store:
                 return user_store()
             above = above[: max(0, above.rfind(SEP))]
         except OSError as error:
-            raise from_os_error(
-                NotLanded, error, "the store that keeps it cannot be looked for", path=directory, step="state"
-            ) from error
+            what = "the store that keeps it cannot be looked for"
+            hint = "Do it as a user who may enter the directory." if isinstance(error, PermissionError) else ""
+            raise from_os_error(NotLanded, error, what, path=directory, step="state", hint=hint) from error
         else:
             return Store(f"{above}{SEP}{STORE_NAME}", above or SEP, status.st_mode & 0o666)
 

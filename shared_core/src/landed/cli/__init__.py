@@ -50,7 +50,8 @@ exit codes:
   1    the answer is bad news: nothing was written (stale, locked, refused, failed),
        or something was lost, damaged, bypassed or left unfinished by a dead owner
   2    the command line cannot be understood, or a file named on it cannot be read
-  3    it cannot be told: the outcome of a write is unknown, or a record or file cannot be read
+  3    it cannot be told: the outcome of a write is unknown, or a record, file or directory
+       cannot be read
   130  interrupted
   141  whoever read the output has stopped
 

@@ -77,7 +77,7 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
     parser = output.add_command(subparsers, "audit", "every acknowledged write against the disk", DESCRIPTION)
     parser.add_argument("target", metavar="DIR", nargs="?", help="only this file, or the files below this directory")
     output.add_level(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, looks=True)
 
 
 def run(args: argparse.Namespace) -> int:

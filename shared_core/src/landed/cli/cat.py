@@ -24,7 +24,7 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
     """Add the command."""
     parser = output.add_command(subparsers, "cat", "print a file and its version", DESCRIPTION)
     parser.add_argument("path", metavar="PATH", help="the file to read")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, looks=True)
 
 
 def run(args: argparse.Namespace) -> int:

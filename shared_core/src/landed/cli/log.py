@@ -25,7 +25,7 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
     parser = output.add_command(subparsers, "log", "who wrote what, when, over which version", DESCRIPTION)
     parser.add_argument("target", metavar="PATH", nargs="?", help="a file, or a directory for all files below it")
     parser.add_argument("--last", metavar="COUNT", type=output.positive, help="only the last COUNT lines")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, looks=True)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ import sys
 from datetime import datetime, timezone
 from time import monotonic
 
-from landed.errors import Corrupt, LandedError, OutcomeUnknown
+from landed.errors import Corrupt, LandedError, OutcomeUnknown, Refused
 from landed.lock import DEFAULT_TIMEOUT
 from landed.publish import LEVELS, READ
 from landed.records import Absent
@@ -343,7 +343,7 @@ def _run(args: argparse.Namespace, missing: int) -> int:
 
 def fail(args: argparse.Namespace, error: LandedError, next_step: str = "") -> int:
     """Say what landed raised, and return the exit code for it."""
-    code = exit_code(error)
+    code = exit_code(error, looks=getattr(args, "looks", False))
     if getattr(args, "json", False):
         emit({"error": error_document(error)})
     print(f"{coloured(f'{_program}:', 'bad', sys.stderr)} {error}", file=sys.stderr)
@@ -352,9 +352,16 @@ def fail(args: argparse.Namespace, error: LandedError, next_step: str = "") -> i
     return code
 
 
-def exit_code(error: LandedError) -> int:
-    """`BAD_NEWS` where the error says what state things are in, `CANNOT_TELL` where it says that this is unknown."""
-    return CANNOT_TELL if isinstance(error, (OutcomeUnknown, Corrupt)) else BAD_NEWS
+def exit_code(error: LandedError, *, looks: bool = False) -> int:
+    """`BAD_NEWS` where the error says what state things are in, `CANNOT_TELL` where it says that this is unknown.
+
+    Args:
+        error: what was raised.
+        looks: whether the command only looks. That nothing was written is no news then: it could not look.
+    """
+    if isinstance(error, (OutcomeUnknown, Corrupt)):
+        return CANNOT_TELL
+    return CANNOT_TELL if looks and not isinstance(error, Refused) else BAD_NEWS
 
 
 def fail_plainly(args: argparse.Namespace, error: OSError, code: int) -> int:

@@ -39,7 +39,7 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
     parser.add_argument(
         "--output", metavar="FILE.html", default=OUTPUT, help=f"where to put the page (default {OUTPUT}); - prints it"
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, looks=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     if path == "-":
         print(page, end="")
     else:
+        args.looks = False  # from here on it writes
         write(path, page, expect=ABSENT if replaced is None else replaced)
     if args.json and path != "-":
         output.emit({"path": path, "total": made.total, "sections": [asdict(section) for section in made.sections]})

@@ -31,7 +31,7 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
     """Add the command."""
     parser = output.add_command(subparsers, "status", "who holds what, and what is unfinished", DESCRIPTION)
     parser.add_argument("target", metavar="PATH", nargs="?", help="a file, or a directory for all files below it")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, looks=True)
 
 
 def run(args: argparse.Namespace) -> int:

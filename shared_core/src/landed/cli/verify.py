@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
             receipt = files.verify(path, level=args.level, timeout=args.timeout)
         except LandedError as error:
             # What the name leads to is known, and it is not what was written: that is bad news, not doubt.
-            codes.append(output.BAD_NEWS if isinstance(error, VerifyFailed) else output.exit_code(error))
+            codes.append(output.BAD_NEWS if isinstance(error, VerifyFailed) else output.exit_code(error, looks=True))
             documents.append({"path": error.path or path, "ok": False, "error": output.error_document(error)})
             print(f"{output.coloured('landed:', 'bad', sys.stderr)} {error}", file=sys.stderr)
             continue
