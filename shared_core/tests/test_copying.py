@@ -12,6 +12,7 @@ from memory_log import MemoryLog, MemoryStore
 from landed.cli import main
 from landed.copying import copy_collection, copy_log
 from landed.engine import Commit
+from landed.engines import same_place
 from landed.entries import Record
 from landed.errors import Refused, StaleWrite, VerifyFailed
 from landed.journal import Journal
@@ -174,3 +175,46 @@ def test_the_command_on_a_journal_and_on_nothing(tmp_path: Path, capsys: pytest.
     assert main(["copy", str(tmp_path / "nothing"), str(tmp_path / "target")]) == 1
     assert "no journal" in capsys.readouterr().err
     assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("kind", ["journal", "collection"])
+@pytest.mark.parametrize(
+    ("source", "target"), [("it", "it"), ("it", "./it/"), ("it", "other/../it"), ("link", "it"), ("it/", "link/")]
+)
+def test_the_command_does_not_copy_onto_itself(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    source: str,
+    target: str,
+) -> None:
+    journal = Journal(tmp_path / "it") if kind == "journal" else Journals(tmp_path / "it").open("a")
+    journal.append([b"one"])
+    (tmp_path / "link").symlink_to("it")
+    (tmp_path / "other").mkdir()
+    before = contents(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert main(["copy", source, target]) == 1
+    assert "it would be copied onto itself" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+def contents(directory: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("s3://bucket/x", "s3://bucket/x/", True),
+        ("s3://bucket/x", "s3://bucket/y", False),
+        ("s3://bucket/x", "gs://bucket/x", False),
+        ("postgresql://me@db/work/x", "postgres://me@db/work/x/", True),
+        ("postgresql://me@db/work/x", "postgresql://me@db/work/y", False),
+        ("postgresql:///work/x?host=a", "postgresql:///work/x?host=b", False),
+        ("postgresql://me@db/work/x", "work/x", False),
+    ],
+)
+def test_which_addresses_are_one_place(one: str, other: str, same: bool) -> None:
+    assert same_place(one, other) is same

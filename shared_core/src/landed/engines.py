@@ -111,6 +111,33 @@ def kind_of(place: str) -> str:
     return JOURNAL if journal else COLLECTION if collection else ""
 
 
+def same_place(one: str, other: str) -> bool:
+    """Whether two places are one: of addresses as far as their spelling tells, of directories whatever leads there.
+
+    Raises:
+        Refused: no engine has that scheme, or an address cannot be taken apart.
+    """
+    if _scheme(one) or _scheme(other):
+        return _canonical(one) == _canonical(other)
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False  # one of them is not there, or cannot be looked at
+
+
+def _canonical(place: str) -> object:
+    if _scheme(place) in POSTGRES:
+        from landed.postgres.address import Address
+
+        address = Address(place)
+        return address.conninfo, address.name
+    if _scheme(place):
+        from landed.objects.address import canonical
+
+        return canonical(place)
+    return os.path.realpath(place)
+
+
 def is_address(place: str | os.PathLike[str]) -> bool:
     """Whether a place is an address of an engine; else it is a directory.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from landed.cli import output
 from landed.copying import copy_collection, copy_log
-from landed.engines import COLLECTION, JOURNAL, below, kind_of, open_collection, open_log, without_password
+from landed.engines import COLLECTION, JOURNAL, below, kind_of, open_collection, open_log, same_place, without_password
 from landed.errors import NotLanded, Refused
 
 TYPE_CHECKING = False
@@ -37,6 +37,9 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
 
 def run(args: argparse.Namespace) -> int:
     """Copy, and say what."""
+    if same_place(args.source, args.target):
+        hint = "Name another place for the copy."
+        raise Refused("it would be copied onto itself", path=without_password(args.target), step="copy", hint=hint)
     kind = kind_of(args.source)
     copied: dict[str, Copied] = {}
     if kind == JOURNAL:
