@@ -13,6 +13,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import START, StateGraph
 from savers import LANDED, SQLITE, opened, thread
 
+from landed import Journal
 from landed.cli import main
 from langgraph.checkpoint.landed import LandedSaver
 
@@ -162,3 +163,14 @@ def test_what_is_no_such_database_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert main(["import-sqlite", str(tmp_path / "other"), str(tmp_path / "landed")]) == BAD_NEWS
     assert "not a database of SqliteSaver" in capsys.readouterr().err
     assert not (tmp_path / "landed").exists()
+
+
+def test_it_puts_nothing_into_the_directory_of_a_journal(
+    database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Journal(tmp_path / "journal") as journal:
+        journal.append([b"one"])
+    before = sorted(path.name for path in (tmp_path / "journal").iterdir())
+    assert main(["import-sqlite", str(database), str(tmp_path / "journal")]) == BAD_NEWS
+    assert "one journal is kept here, and not many" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "journal").iterdir()) == before

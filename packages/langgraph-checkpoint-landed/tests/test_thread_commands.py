@@ -169,6 +169,23 @@ def test_what_is_not_there(run: Any, stored: Path, tmp_path: Path) -> None:
 # The tree.
 
 
+@pytest.mark.parametrize(
+    "words", [("threads",), ("thread", "t"), ("prune-threads", "--all")], ids=lambda words: words[0]
+)
+def test_a_directory_that_no_saver_was_given(run: Any, tmp_path: Path, words: tuple[str, ...]) -> None:
+    command, *rest = words
+    with landed.Journal(tmp_path / "journal") as journal:
+        journal.append([b"one"])
+    (tmp_path / "file").write_bytes(b"")
+    for name, said in (("journal", "one journal is kept here"), ("file", "no directory"), ("none", "no such")):
+        code, out, err = run(command, tmp_path / name, *rest)
+        assert (code, out, said in err) == (BAD_NEWS, "", True), err
+    assert run(command, tmp_path / ("x" * 300), *rest)[0] == CANNOT_TELL
+    assert sorted(os.listdir(tmp_path / "journal")) == ["0000000001-0000000001.seg", "lock"]
+    with pytest.raises(landed.Refused, match="one journal is kept here"):
+        LandedSaver(tmp_path / "journal")
+
+
 def checkpoints(parents: list[int | None]) -> list[Checkpoint]:
     number = count()
     return [Checkpoint(f"{next(number):03}", None if p is None else f"{p:03}", "loop", 0, 0, 0.0, "") for p in parents]

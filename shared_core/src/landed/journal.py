@@ -115,7 +115,7 @@ class Journal:
         log: the storage; the one of `directory` unless given.
 
     Raises:
-        Refused: no engine has that address, or the server cannot carry a journal.
+        Refused: no engine has that address, the server cannot carry a journal, or the directory has many.
         Corrupt: a file of the journal is missing or damaged. Nothing was changed.
         Claimed: another process owns the journal alone.
         NotLanded: the directory cannot be made or read.

@@ -41,6 +41,7 @@ class Journals:
         collection: the storage; the one of `root` unless given.
 
     Raises:
+        Refused: the root is the directory of one journal.
         NotLanded: the root cannot be made or read.
     """
 

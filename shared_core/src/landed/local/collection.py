@@ -20,7 +20,7 @@ from landed.engine import DIGITS, claimed, decode_name, digest_of_name, encode_n
 from landed.errors import Corrupt, LockTimeout, NotLanded, OutcomeUnknown, Refused, StaleWrite, from_os_error
 from landed.local import segments
 from landed.local.claim import CLAIM, GLANCE
-from landed.local.directory import LOCK
+from landed.local.directory import LOCK, NAME
 from landed.local.log import LocalLog
 from landed.local.permissions import Permissions
 from landed.local.segments import SUFFIX
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from landed.engine import Log
 
-NAME: Final = "name"
 LOCKS: Final = "locks"
 NEW: Final = ".new-"
 REMOVED: Final = ".removed-"
@@ -54,6 +53,7 @@ class LocalCollection:
         max_bytes: growth limit of each journal in bytes; None for none.
 
     Raises:
+        Refused: it is the directory of one journal.
         NotLanded: the root cannot be made or read.
     """
 
@@ -72,6 +72,8 @@ class LocalCollection:
                 flush_ancestors(fs, self.name, made)
             self._settled = bool(made)
             self._root = self._identity(self.name)
+            if not made:
+                self._refuse_journal()
         except OSError as error:
             raise self._failed(error, "the root cannot be made", "open") from error
 
@@ -334,6 +336,20 @@ class LocalCollection:
         except OSError as error:
             raise self._failed(error, "it cannot be looked up", "open") from error
         return True
+
+    def _refuse_journal(self) -> None:
+        """One journal's directory is no root: an import or a copy into it would mix what nothing takes apart again."""
+        signs = (LOCK, segments.name_of(segments.FIRST))  # a root with ten thousand journals is not listed for this
+        if not any(self._exists(os.path.join(self.name, sign)) for sign in signs):
+            return
+        names = self._listdir(self.name)
+        if any(map(segments.span_of, names)) and not any(len(name) == DIGITS for name in names):
+            raise Refused(
+                "one journal is kept here, and not many",
+                path=self.name,
+                step="open",
+                hint="Name another directory, or open it as a `Journal`.",
+            )
 
     def _identity(self, path: str) -> tuple[int, int]:
         status = self._fs.stat(path)

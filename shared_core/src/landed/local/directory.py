@@ -11,7 +11,8 @@ import os
 from time import time
 
 from landed import _fs
-from landed.errors import NotLanded, from_os_error
+from landed.engine import DIGITS
+from landed.errors import NotLanded, Refused, from_os_error
 from landed.local import segments
 from landed.local.permissions import Permissions
 from landed.publish import TEMP_PREFIX, TEMP_SUFFIX, temp_name
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 LOCK: Final = "lock"
 SUSPECT: Final = "suspect"
 """A flush failed in this boot. It needs no flush itself: the page cache, of which it warns, ends with the boot too."""
+NAME: Final = "name"
+"""The file with the name of a journal that is one of many."""
 SECOND: Final = 10**9
 """Nanoseconds."""
 TICK: Final = 0.02
@@ -34,6 +37,17 @@ TICK: Final = 0.02
 directory within a tick can leave one mtime, so a younger one proves nothing."""
 LONG_TICK: Final = 2.02
 """The same where times are whole seconds, as on ext4 with inodes of 128 bytes, or every other second, as on FAT."""
+
+
+def is_one_of_many(path: str, fs: _fs.FileOps) -> bool:
+    """Whether a path is that of a journal in a `landed.local.collection`."""
+    if len(os.path.basename(path)) != DIGITS:
+        return False
+    try:
+        fs.stat(os.path.join(path, NAME))
+    except OSError:
+        return False
+    return True
 
 
 class JournalDirectory:
@@ -45,6 +59,7 @@ class JournalDirectory:
         max_bytes: the journal's growth limit, which the first segment heeds; None for none.
 
     Raises:
+        Refused: it is a directory with many journals.
         NotLanded: it cannot be made or read; or there is none, and `create` is False.
     """
 
@@ -77,6 +92,7 @@ class JournalDirectory:
             try:
                 if self._has_journal():
                     return
+                self._refuse_root()
             except FileNotFoundError:
                 created: list[str] = []
                 make_directories(self.fs, self.path, directory_mode(self.mode), created)
@@ -98,6 +114,17 @@ class JournalDirectory:
     def _has_journal(self) -> bool:
         names = self.fs.listdir(self.path)
         return LOCK in names or any(name.endswith(segments.SUFFIX) for name in names)
+
+    def _refuse_root(self) -> None:
+        """A directory with many journals is none: what is asked for one would hear of this one, and of no other."""
+        for name in self.fs.listdir(self.path):
+            if is_one_of_many(os.path.join(self.path, name), self.fs):
+                raise Refused(
+                    "many journals are kept here, each in a directory of its own",
+                    path=self.path,
+                    step="open",
+                    hint="Name another directory, or open it as `Journals`.",
+                )
 
     @staticmethod
     def _identify(status: os.stat_result) -> tuple[int, int]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     """The numbers of the first and the last segment that a segment stands for."""
 
 SUFFIX: Final = ".seg"
+FIRST: Final = (1, 1)
+"""The range in the name of a new journal's segment."""
 CATCH_UP: Final = 16 << 10
 """Bytes that are read at once of what other processes have appended."""
 COMPARED: Final = 64 << 10
@@ -439,7 +441,7 @@ def first(max_bytes: int | None) -> Header:
         max_bytes: the journal's growth limit; None for none.
     """
     size = sizes.first_size(max_bytes)
-    return Header(size, 1, 1, os.urandom(8), 0, boot=frames.boot_tag(boot_id()))
+    return Header(size, *FIRST, os.urandom(8), 0, boot=frames.boot_tag(boot_id()))
 
 
 def create(directory: str, header: Header, mode: int, fs: _fs.FileOps, ahead: int = FIRST_AHEAD) -> None:

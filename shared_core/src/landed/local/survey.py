@@ -14,7 +14,7 @@ from landed.engines import refuse_address
 from landed.errors import Refused
 from landed.local import frames, recovery, segments
 from landed.local.compaction import TEMP
-from landed.local.directory import LOCK, SUSPECT
+from landed.local.directory import LOCK, SUSPECT, is_one_of_many
 from landed.local.frames import FRAME_HEADER, FRAME_MAGIC, HEADER, PAGE, Frame, Header
 from landed.lock import Lock
 from landed.publish import TEMP_PREFIX, TEMP_SUFFIX
@@ -61,11 +61,18 @@ class Survey:
         names = sorted(fs.listdir(self.path))
         found = list(filter(None, map(segments.span_of, names)))
         if not found and LOCK not in names:
-            raise Refused("there is no journal here", path=self.path, step="open", hint="Name a journal's directory.")
+            raise self._no_journal(names)
         self.spans, self.missing = _chain(found)
         self.replaced = segments.replaced(names, self.spans)
         self.leftovers = [name for name in names if _is_temp(name)]
         self.suspect = SUSPECT in names
+
+    def _no_journal(self, names: list[str]) -> Refused:
+        what, hint = "there is no journal here", "Name a journal's directory."
+        if any(is_one_of_many(os.path.join(self.path, name), self.fs) for name in names):
+            what = "many journals are kept here, each in a directory of its own"
+            hint = "Name one of those directories; `landed audit` checks all."
+        return Refused(what, path=self.path, step="open", hint=hint)
 
     def changed(self) -> bool:
         """Whether segments were added or removed since."""

@@ -70,6 +70,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
             at, or by `delete_expired`. None for never.
 
     Raises:
+        Refused: it is the directory of one journal, not of threads.
         NotLanded: the directory cannot be made or read.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import ormsgpack
@@ -42,11 +43,17 @@ def threads_in(directory: str) -> Threads:
     """The threads of a directory that is there.
 
     Raises:
-        Refused: it is not.
+        Refused: it is not, or it is the directory of one journal.
+        OSError: it cannot be looked up.
     """
-    if "://" not in directory and not os.path.isdir(directory):
-        hint = f"Name {DIRECTORY}."
-        raise Refused("there is no such directory", path=os.path.abspath(directory), step="open", hint=hint)
+    if "://" not in directory:
+        what = "it is no directory"
+        try:
+            there = stat.S_ISDIR(os.stat(directory).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            there, what = False, "there is no such directory"
+        if not there:
+            raise Refused(what, path=os.path.abspath(directory), step="open", hint=f"Name {DIRECTORY}.")
     return Threads(Journals(directory))
 
 

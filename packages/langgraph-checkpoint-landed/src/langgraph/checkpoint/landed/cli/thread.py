@@ -30,7 +30,7 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
     parser.add_argument(
         "--last", metavar="COUNT", type=output.positive, help="only the last COUNT checkpoints of each namespace"
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, looks=True)
 
 
 def run(args: argparse.Namespace) -> int:

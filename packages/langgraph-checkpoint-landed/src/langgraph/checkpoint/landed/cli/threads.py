@@ -36,7 +36,7 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
     """Add the command."""
     parser = output.add_command(subparsers, "threads", "the LangGraph threads in a directory", DESCRIPTION)
     parser.add_argument("directory", metavar="DIR", help=DIRECTORY)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, looks=True)
 
 
 def run(args: argparse.Namespace) -> int:
