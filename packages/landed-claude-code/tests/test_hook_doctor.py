@@ -101,6 +101,7 @@ def test_records_that_others_can_read(project: Path, state_dir: Path) -> None:
     assert checks(project)["records"] == "warn"
 
 
-def test_malformed_settings(project: Path) -> None:
-    Path(path_of("project", str(project))).write_text("{oops")
+@pytest.mark.parametrize("data", [b"{oops", b"\xff{}", b'{"hooks": {"Stop": [{"hooks": 1}]}}'])
+def test_malformed_settings(project: Path, data: bytes) -> None:
+    Path(path_of("project", str(project))).write_bytes(data)
     assert checks(project)["settings"] == "fail"

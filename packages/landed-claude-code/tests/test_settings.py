@@ -55,13 +55,37 @@ def test_ours_among_others_goes_alone() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ['{"hooks": {"Stop": [}', "[]", '{"hooks": []}', '{"hooks": {"Stop": {}}}', '{"hooks": {"Stop": [1]}}', '"x"'],
+    [
+        '{"hooks": {"Stop": [}',
+        "[]",
+        '{"hooks": []}',
+        '{"hooks": {"Stop": {}}}',
+        '{"hooks": {"Stop": [1]}}',
+        '{"hooks": {"Stop": [{"hooks": 1}]}}',
+        '"x"',
+    ],
 )
 def test_what_is_malformed_is_refused(text: str) -> None:
     with pytest.raises(Refused):
         with_ours(text, "settings.json", WANTED)
     with pytest.raises(Refused):
         without_ours(text, "settings.json")
+
+
+def test_a_hook_that_claude_code_would_not_run_is_none_of_ours() -> None:
+    text = '{"hooks": {"Stop": [{"hooks": [1, {"command": 1, "args": 1}, {"args": [1]}]}]}}'
+    assert without_ours(with_ours(text, "settings.json", WANTED), "settings.json") == text
+
+
+@pytest.mark.parametrize("command", [["install"], ["install", "--dry-run"], ["uninstall"]], ids=" ".join)
+def test_settings_that_are_no_text_are_refused(
+    project: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / ".claude").mkdir()
+    (project / ".claude" / "settings.json").write_bytes(b"\xff{}")
+    assert main([*command, "--scope", "project"]) == 1
+    assert "the settings are not UTF-8" in capsys.readouterr().err
+    assert (project / ".claude" / "settings.json").read_bytes() == b"\xff{}"
 
 
 def test_a_name_that_stands_there_twice_is_refused() -> None:

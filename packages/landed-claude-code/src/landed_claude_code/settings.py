@@ -94,9 +94,25 @@ def parse(text: str, path: str) -> dict[str, Any]:
         raise Refused(f"the settings are not JSON: {error}", path=path, step="settings", hint=_REPAIR) from error
     hooks = settings.get("hooks", {}) if isinstance(settings, dict) else None
     lists = list(hooks.values()) if isinstance(hooks, dict) else [None]
-    if not all(isinstance(groups, list) and all(isinstance(group, dict) for group in groups) for groups in lists):
+    if not all(isinstance(groups, list) and all(map(_is_group, groups)) for groups in lists):
         raise Refused("the settings hold no hooks as Claude Code reads them", path=path, step="settings", hint=_REPAIR)
     return dict(settings)
+
+
+def _is_group(group: object) -> bool:
+    return isinstance(group, dict) and isinstance(group.get("hooks", []), list)
+
+
+def text_of(data: bytes, path: str) -> str:
+    """The text of a settings file.
+
+    Raises:
+        Refused: it is none.
+    """
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Refused(f"the settings are not UTF-8: {error}", path=path, step="settings", hint=_REPAIR) from error
 
 
 _REPAIR: Final = "Repair the file by hand first; `claude doctor` says what is wrong with it."
@@ -106,7 +122,8 @@ def is_ours(hook: object) -> bool:
     """Whether a hook is one of ours, of whatever version."""
     if not isinstance(hook, dict):
         return False
-    words = [hook.get("command"), *(hook.get("args") or [])]
+    args = hook.get("args")
+    words = [hook.get("command"), *(args if isinstance(args, list) else [])]
     return any(MARK in word for word in words if isinstance(word, str))
 
 

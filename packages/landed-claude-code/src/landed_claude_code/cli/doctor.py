@@ -59,8 +59,8 @@ def examine(project: str, claude: str) -> Iterator[Check]:
     for scope in settings.SCOPES:
         path = settings.path_of(scope, project)
         try:
-            with open(path, encoding="utf-8") as file:
-                parsed = settings.parse(file.read(), path)
+            with open(path, "rb") as file:
+                parsed = settings.parse(settings.text_of(file.read(), path), path)
         except FileNotFoundError:
             continue
         except (Refused, OSError) as error:

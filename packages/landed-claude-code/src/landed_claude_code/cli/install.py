@@ -147,13 +147,13 @@ def uninstall(args: argparse.Namespace) -> int:
 def _edit(args: argparse.Namespace, path: str, change: Any) -> bool:  # noqa: ANN401 - a function of the text
     """Change a settings file under its lock; whether there was anything to change."""
     if args.dry_run:
-        before = landed.read(path).text if os.path.exists(path) else ""
+        before = settings.text_of(landed.read(path).data, path) if os.path.exists(path) else ""
         after = change(before)
         if not args.json:
             _show(path, before, after)
         return bool(after != before)
     with landed.edit(path) as doc:
-        before = doc.text
+        before = settings.text_of(doc.data, path)
         doc.text = after = change(before)
     if after != before and not settings.parse(after, path):
         landed.delete(path)  # it held nothing but the hook
