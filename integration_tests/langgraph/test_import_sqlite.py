@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -17,7 +18,7 @@ from landed import Journal
 from landed.cli import main
 from langgraph.checkpoint.landed import LandedSaver
 
-OK, BAD_NEWS = 0, 1
+OK, BAD_NEWS, CANNOT_TELL = 0, 1, 3
 
 
 class State(TypedDict):
@@ -174,3 +175,25 @@ def test_it_puts_nothing_into_the_directory_of_a_journal(
     assert main(["import-sqlite", str(database), str(tmp_path / "journal")]) == BAD_NEWS
     assert "one journal is kept here, and not many" in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "journal").iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("DROP TABLE writes", "it cannot be read: no such table"),
+        ("UPDATE checkpoints SET checkpoint = x'ff00'", "is none"),
+        ("UPDATE checkpoints SET checkpoint = x'81'", "does not read"),
+        ("UPDATE checkpoints SET checkpoint = NULL", "does not read"),
+        ("UPDATE checkpoints SET metadata = '{'", "does not read"),
+        ("UPDATE writes SET value = x'81'", "does not read"),
+    ],
+    ids=str,
+)
+def test_a_damaged_database_is_told(
+    database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str, said: str
+) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute(damage)
+        connection.commit()
+    assert main(["import-sqlite", str(database), str(tmp_path / "landed")]) == CANNOT_TELL
+    assert said in capsys.readouterr().err

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import ormsgpack
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 
-from landed import Refused, VerifyFailed
+from landed import Corrupt, Refused, VerifyFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 OPTION: Final = ormsgpack.OPT_NON_STR_KEYS
 PACKED: Final = "msgpack"
 ENCRYPTED: Final = "Copy it in a program that has the key: list the threads of one saver and put them into the other."
+
+DAMAGED: Final = "Threads before it are copied. `sqlite3 DATABASE .recover` may bring back the others."
 
 
 class Original(NamedTuple):
@@ -92,21 +94,20 @@ class Database:
 
     def threads(self) -> list[str]:
         """The thread ids, in order."""
-        rows = self._connection.execute("SELECT DISTINCT thread_id FROM checkpoints ORDER BY thread_id")
-        return [row[0] for row in rows]
+        return [row[0] for row in self._rows("SELECT DISTINCT thread_id FROM checkpoints ORDER BY thread_id")]
 
     def count(self) -> int:
         """How many checkpoints all threads have."""
-        (number,) = self._connection.execute("SELECT count(*) FROM checkpoints").fetchone()
-        return int(number)
+        return sum(int(number) for (number,) in self._rows("SELECT count(*) FROM checkpoints"))
 
     def checkpoints(self, thread: str) -> Iterator[Original]:
         """A thread's checkpoints, the oldest first.
 
         Raises:
             Refused: one is encrypted, or was written in a form that no SqliteSaver of today writes.
+            Corrupt: the database cannot be read, or what it has of one makes no sense.
         """
-        rows = self._connection.execute(
+        rows = self._rows(
             "SELECT checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata"
             " FROM checkpoints WHERE thread_id = ? ORDER BY checkpoint_id, checkpoint_ns",
             (thread,),
@@ -115,13 +116,19 @@ class Database:
             if kind != PACKED:
                 what = f"checkpoint {id} of thread {thread!r} is stored as {kind!r}, not as {PACKED}"
                 raise Refused(what, path=self.path, step="read", hint=ENCRYPTED)
-            checkpoint = self._serde.loads_typed((kind, packed))
-            told = json.loads(metadata) if metadata is not None else {}
-            yield Original(ns, id, parent or None, checkpoint, told, self._writes(thread, ns, id))
+            try:
+                checkpoint = self._serde.loads_typed((kind, packed))
+                told = json.loads(metadata) if metadata is not None else {}
+                writes = self._writes(thread, ns, id)
+            except ValueError as error:
+                raise self._damaged(f"checkpoint {id} of thread {thread!r} does not read: {error}") from error
+            if not isinstance(checkpoint, dict) or "channel_versions" not in checkpoint:
+                raise self._damaged(f"checkpoint {id} of thread {thread!r} is none")
+            yield Original(ns, id, parent or None, checkpoint, told, writes)
 
     def _writes(self, thread: str, ns: str, id: str) -> list[tuple[str, str, list[tuple[str, Any]]]]:
         """In the calls that store them alike: of each task the plain ones, then those with an index of their own."""
-        rows = self._connection.execute(
+        rows = self._rows(
             f"SELECT task_id, {self._task_path}, idx, channel, type, value FROM writes"  # noqa: S608 - a column's name
             " WHERE thread_id = ? AND checkpoint_ns = ? AND checkpoint_id = ? ORDER BY task_id, idx",
             (thread, ns, id),
@@ -131,6 +138,16 @@ class Database:
             call = (task, path or "", channel in WRITES_IDX_MAP)
             calls.setdefault(call, []).append((channel, self._serde.loads_typed((kind, value))))
         return [(task, path, writes) for (task, path, _), writes in calls.items()]
+
+    def _rows(self, query: str, values: tuple[str, ...] = ()) -> Iterator[Any]:
+        try:
+            # A cursor itself would be closed with this generator, and where something fails that is after the database.
+            yield from iter(self._connection.execute(query, values).fetchone, None)
+        except sqlite3.Error as error:
+            raise self._damaged(f"it cannot be read: {error}") from error
+
+    def _damaged(self, what: str) -> Corrupt:
+        return Corrupt(what, path=self.path, step="read", hint=DAMAGED)
 
     def close(self) -> None:
         self._connection.close()
