@@ -8,9 +8,11 @@ import pytest
 from journal_programs import APPEND, READ, data, journal, path, used
 from programs import Programs
 
+from landed import inspection
 from landed.entries import Entry, Record
 from landed.errors import Full
 from landed.journal import Journal
+from landed.local.frames import HEADER, OVERHEAD
 
 __all__ = ["journal", "path"]
 
@@ -61,6 +63,35 @@ def test_compacting_a_full_journal_makes_room(path: Path) -> None:
     for _ in range(10):
         journal.append([bytes(500)])
     assert sum(each.stat().st_size for each in path.glob("*.seg")) <= 20_000
+
+
+@pytest.mark.parametrize("limit", [8192, 20_000, 70_000])
+def test_compacting_does_not_pass_the_limit(path: Path, limit: int) -> None:
+    journal = Journal(path, max_bytes=limit)
+    for _ in range(3):
+        fill(journal)
+        journal.compact(lambda entry: True)
+        empty = HEADER.size + OVERHEAD  # the segment behind it, without a frame
+        assert sum(each.stat().st_size for each in path.glob("*.seg")) <= limit + empty
+    last = journal.tail
+    journal.compact(lambda entry: entry.sequence == last)
+    journal.append([bytes(500)])
+    assert sum(each.stat().st_size for each in path.glob("*.seg")) <= limit
+    assert [entry.sequence for entry in Journal(path).read()] == [last, last + 1]
+    assert inspection.examine(path).damage == []
+
+
+def test_a_compaction_under_a_limit_lets_others_append(path: Path) -> None:
+    """The one segment has all bytes that the limit allows, and is nearly empty."""
+    journal = Journal(path, max_bytes=20_000)
+    journal.append([b"one"])
+    other = Journal(path, max_bytes=20_000)
+
+    def keep(entry: Entry) -> bool:
+        return other.append([bytes(500)]) is not None
+
+    journal.compact(keep)
+    assert [entry.sequence for entry in journal.read()] == [1, 2]
 
 
 # Compaction.

@@ -110,7 +110,9 @@ class Journal:
 
     Args:
         directory: created when missing; or an address, ``postgresql://user@host/database/name``.
-        max_bytes: growth limit in bytes; an append that needs more raises `Full`. None for none.
+        max_bytes: growth limit in bytes; an append that needs more raises `Full`. None for none. A directory's journal
+            grows by pages of 4,096 bytes, and needs one beside what a compaction keeps. A compaction takes more while
+            it runs, and leaves more only where it makes records larger, or by less than 256 bytes.
         timeout: seconds that an operation may wait for the lock or the queue.
         log: the storage; the one of `directory` unless given.
 

@@ -261,7 +261,7 @@ class LocalLog:
                 raise self.directory.failed(error, "the full segment cannot be flushed", "sync") from error
             segment.flushed = segment.end
         number = segment.span[1] + 1
-        size = self._next_size(segment, needed) if limited else sizes.REST_SIZE
+        size = self._next_size(segment, needed) if limited else self._rest_size(segment)
         zeros = ahead.FIRST_AHEAD if needed >= ahead.LARGE or not limited else ahead.AHEAD
         header = Header(size, number, number, os.urandom(8), segment.tail, segment.header.id, segment.end, self._boot)
         try:
@@ -273,6 +273,12 @@ class LocalLog:
             self._seal(segment)
         self.directory.forget()
         return self.follower.reload(locked=True, empty=header.id)
+
+    def _rest_size(self, segment: Segment) -> int:
+        """For a roll before a compaction, which keeps no more than there are frames now."""
+        if self._max_bytes is None:
+            return sizes.REST_SIZE
+        return sizes.rest_size(self._max_bytes - self._sealed_size() - segment.end)
 
     def _next_size(self, segment: Segment, needed: int) -> int:
         used = self._sealed_size() + segment.header.size  # its hole as well: a copy may fill it

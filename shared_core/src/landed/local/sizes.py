@@ -39,6 +39,16 @@ def next_size(used: int, needed: int, room: int) -> int:
     return max(least, min(wanted, limit, room) // PAGE * PAGE)
 
 
+def rest_size(room: int) -> int:
+    """Bytes of the segment behind a compaction.
+
+    Args:
+        room: bytes that the growth limit leaves beside the frames of before. Less than a page of it makes a segment
+            that takes no frame: the next append makes another, by what there is then.
+    """
+    return max(HEADER.size + OVERHEAD, min(REST_SIZE, room // PAGE * PAGE))
+
+
 def page_up(offset: int) -> int:
     """The end of the page that ends at `offset` or goes on there."""
     return -(-offset // PAGE) * PAGE
