@@ -99,6 +99,20 @@ def test_usage(words, work):
     assert os.listdir(work) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("log", "--last", "x"), "'x' is not a number"),
+        (("write", "a", "--timeout", "x"), "x is not a number of seconds"),
+        (("journal", "inspect", "a", "--limit", "x"), "'x' is not a number"),
+        (("journal", "inspect", "a", "--from", "-1"), "-1 is less than 0"),
+    ],
+)
+def test_usage_says_what_is_no_number(words, said, work):
+    ended = run(*words, cwd=work)
+    assert (ended.code, said in ended.err) == (USAGE, True)
+
+
 def test_without_a_command_it_lists_them(work):
     assert "    journal  " in run(cwd=work).err
 
@@ -270,6 +284,42 @@ def test_log_of_a_file_that_was_deleted_and_came_back(work):
 
 
 # a path that leads nowhere
+
+
+def test_a_file_that_took_the_place_of_a_directory_is_no_doubt(work):
+    landed.write(work / "a" / "b", b"one")
+    shutil.rmtree(work / "a")
+    (work / "a").write_bytes(b"in its place")
+    for command in ("verify", "cat", "status", "audit"):
+        ended = run(command, work / "a" / "b")
+        assert (ended.code, str(work / "a" / "b") in ended.err + ended.out) == (BAD_NEWS, True), (command, ended.err)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("journal", name) for name in ("inspect", "verify", "compact")),
+        *((name,) for name in ("init", "doctor", "cat", "write", "verify", "audit", "status", "log", "report")),
+    ],
+    ids=" ".join,
+)
+def test_a_variable_that_is_not_set_is_not_the_working_directory(work, words):
+    ended = run(*words, "", cwd=work)
+    assert (ended.code, ended.out) == (BAD_NEWS, "")
+    assert "is not empty" in ended.err
+    assert os.listdir(work) == []
+
+
+def test_a_copy_to_or_from_nowhere_makes_nothing(work):
+    with landed.Journal(work / "journal") as journal:
+        journal.append([b"one"])
+    for words in (("", "other"), ("journal", "")):
+        ended = run("copy", *words, cwd=work)
+        assert (ended.code, "is not empty" in ended.err) == (BAD_NEWS, True)
+    assert os.listdir(work) == ["journal"]
+    for kind in (landed.Journal, landed.Journals):
+        with pytest.raises(landed.Refused):
+            kind("")
 
 
 @pytest.mark.parametrize("command", ["audit", "report"])

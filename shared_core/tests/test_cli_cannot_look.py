@@ -86,3 +86,16 @@ def test_a_report_that_cannot_be_put_there_is_not_written(place: Path, capsys: p
     with as_nobody():
         assert main(["report", str(place), "--output", str(place / "closed" / "page.html")]) == BAD_NEWS
     assert "Nothing was written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["audit"], ["status"], ["report"], ["init", "."], ["journal", "verify", "x"]], ids=" ".join
+)
+def test_a_working_directory_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(words) == CANNOT_TELL
+    assert capsys.readouterr().err == "landed: the working directory is gone; go to one that is there\n"

@@ -144,7 +144,8 @@ def is_address(place: str | os.PathLike[str]) -> bool:
     Raises:
         Refused: no engine has that scheme.
     """
-    return bool(_scheme(os.fspath(place)))
+    place = os.fspath(place)
+    return bool(place and _scheme(place))
 
 
 def refuse_address(place: str) -> None:
@@ -202,8 +203,10 @@ def _scheme(place: str) -> str:
     """The scheme of an address, "" for a path.
 
     Raises:
-        Refused: no engine has it.
+        Refused: no engine has it, or there is neither.
     """
+    if not place:  # it would be the working directory: of a variable that is not set
+        raise Refused("a place is not empty", path="''", step="path", hint="Name a directory or an address.")
     scheme, separator, _ = place.partition("://")
     if not separator or not scheme.isalnum():
         return ""

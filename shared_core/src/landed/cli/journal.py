@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import itertools
 import os
@@ -19,6 +18,7 @@ from landed.local.walk import BUSY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
     from typing import Any, Final
 
@@ -70,8 +70,10 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     one = _add(commands, "inspect", "what its files hold", INSPECT, _inspect)
     one.add_argument("--records", action="store_true", help="list records as well, the oldest first")
-    one.add_argument("--from", dest="start", metavar="SEQUENCE", type=int, default=1, help="where to begin the list")
-    one.add_argument("--limit", metavar="N", type=_number, default=LIMIT, help=f"records to list (default {LIMIT})")
+    start = "where to begin the list"
+    one.add_argument("--from", dest="start", metavar="SEQUENCE", type=output.number, default=1, help=start)
+    limit = f"records to list (default {LIMIT})"
+    one.add_argument("--limit", metavar="N", type=output.number, default=LIMIT, help=limit)
     output.add_level(_add(commands, "verify", "whether it is whole", VERIFY, _verify))
     one = _add(commands, "compact", "give back the space it does not need", COMPACT, _compact)
     output.add_timeout(one, "how long to wait for writers and other compactions")
@@ -95,7 +97,7 @@ def _on_a_directory(run: Callable[[argparse.Namespace], int]) -> Callable[[argpa
         try:
             return run(args)
         except (FileNotFoundError, NotADirectoryError) as error:
-            if os.path.isdir(args.directory):
+            if error.filename is None or os.path.isdir(args.directory):
                 raise
             path = os.path.abspath(args.directory)
             what = "it is no directory" if os.path.lexists(path) else "there is no such directory"
@@ -103,13 +105,6 @@ def _on_a_directory(run: Callable[[argparse.Namespace], int]) -> Callable[[argpa
             raise Refused(what, path=path, step="open", hint=hint) from error
 
     return named
-
-
-def _number(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return value
 
 
 # inspect

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -93,17 +94,32 @@ def add_timeout(parser: argparse.ArgumentParser, what: str) -> None:
 
 def seconds(text: str) -> float:
     """A number of seconds, for argparse."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
     return value
 
 
+def number(text: str) -> int:
+    """A number from 0 on, for argparse."""
+    return _from(0, text)
+
+
 def positive(text: str) -> int:
     """A number from 1 on, for argparse."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return _from(1, text)
+
+
+def _from(least: int, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text} is less than {least}")
     return value
 
 
@@ -335,6 +351,9 @@ def _run(args: argparse.Namespace, missing: int) -> int:
     except BrokenPipeError:
         raise
     except FileNotFoundError as error:
+        if error.filename is None:  # os.getcwd alone names no file
+            gone = FileNotFoundError(error.errno, "the working directory is gone; go to one that is there")
+            return fail_plainly(args, gone, CANNOT_TELL)
         return fail_plainly(args, error, missing)
     except OSError as error:
         return fail_plainly(args, error, CANNOT_TELL)
@@ -357,11 +376,13 @@ def exit_code(error: LandedError, *, looks: bool = False) -> int:
 
     Args:
         error: what was raised.
-        looks: whether the command only looks. That nothing was written is no news then: it could not look.
+        looks: whether the command only looks. That nothing was written is no news then: it could not look. That it
+            cannot be there, as a file has the name of its directory, is.
     """
     if isinstance(error, (OutcomeUnknown, Corrupt)):
         return CANNOT_TELL
-    return CANNOT_TELL if looks and not isinstance(error, Refused) else BAD_NEWS
+    looked = isinstance(error, Refused) or error.errno == errno.ENOTDIR
+    return CANNOT_TELL if looks and not looked else BAD_NEWS
 
 
 def fail_plainly(args: argparse.Namespace, error: OSError, code: int) -> int:
