@@ -104,6 +104,27 @@ def test_the_last_put_is_not_the_latest(thread: Thread, root: Path) -> None:
     assert found == thread.tuple
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_writes_of_one_that_is_put_below_the_latest(thread: Thread, root: Path, again: bool) -> None:
+    """They stand before the end, which is all that the other saver has read."""
+    checkpoint, new = thread.draft({"a": ["older"]})
+    metadata = {"source": "fork", "step": 0, "parents": {}}
+    addressed = {"configurable": {**thread.config["configurable"], "checkpoint_id": checkpoint["id"]}}
+    if again:
+        thread.saver.put(thread.config, checkpoint, metadata, new)
+    thread.saver.put_writes(addressed, [("x", "early")], "task")
+    for number in range(2):
+        thread.put({"a": [number]}, source="fork")
+    other = LandedSaver(root)
+    assert Thread(other).values == {"a": [1]}
+    thread.saver.put(thread.config, checkpoint, metadata, new)
+    assert Thread(other).values == {"a": [1]}
+    found = other.get_tuple(addressed)
+    assert found is not None
+    assert found.pending_writes == [("task", "x", "early")]
+    assert found == thread.saver.get_tuple(addressed)
+
+
 def test_another_process_goes_on_meanwhile(thread: Thread, root: Path) -> None:
     constant = ["constant" * 100]
     thread.put({"a": [0], "constant": constant})

@@ -268,8 +268,8 @@ class History:
 
     def _add_checkpoint(self, sequence: int, place: Position, fields: CheckpointRecord) -> None:
         self.touched = fields.time
-        if fields.ns and not self.complete:
-            return
+        if not self.complete and (fields.ns or not (fields.head or self.find("", fields.id))):
+            return  # of one that is put below the latest, writes may stand before the end
         stored = Stored(sequence, fields, place)
         namespace = self.namespaces.get(fields.ns)
         if namespace is None:
