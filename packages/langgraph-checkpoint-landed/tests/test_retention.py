@@ -208,6 +208,24 @@ def test_copy(thread: Thread, root: Path) -> None:
     assert Thread(LandedSaver(root), "2").values == {"said": [*said, "more"], "n": 11}
 
 
+def test_a_copy_into_a_thread_that_is_further_on(thread: Thread, root: Path) -> None:
+    thread.put({"a": ["source"]})
+    first = thread.ids[0]
+    other = Thread(thread.saver, "2")
+    other.at(first)
+    other.write(("x", "came before"))
+    other.put({"a": ["further on"]}, source="fork")
+    observer = LandedSaver(root)  # knows the end alone, as a new one does
+    assert Thread(observer, "2").values == {"a": ["further on"]}
+    thread.saver.copy_thread("1", "2")
+    other.at(first)
+    for saver in (observer, *savers(thread.saver, root)):
+        assert Thread(saver, "2").values == {"a": ["further on"]}
+        found = saver.get_tuple(other.where)
+        assert found is not None
+        assert found.pending_writes == [("task", "x", "came before")]
+
+
 def renamed(found: Any) -> Any:
     def without(config: Any) -> Any:
         return config and {**config["configurable"], "thread_id": ""}

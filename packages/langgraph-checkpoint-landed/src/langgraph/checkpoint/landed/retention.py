@@ -144,13 +144,19 @@ def paste(history: History, records: list[tuple[int, Fields]]) -> None:
                 history.catch_up()
                 expect = history.seen
             try:
-                history.append(_renumbered(records, expect + 1), expect)
+                history.append(_renumbered(records, expect + 1, alone=not history.namespaces), expect)
             except StaleWrite:
                 continue
             return
 
 
-def _renumbered(records: list[tuple[int, Fields]], first: int) -> list[Fields]:
+def _renumbered(records: list[tuple[int, Fields]], first: int, *, alone: bool) -> list[Fields]:
+    """The records for their new places.
+
+    Args:
+        alone: whether there is nothing else in the thread. If there is, none of them says that it is the head: whoever
+            reads the journal's end would take it for the latest, and for all that there is of it.
+    """
     moved = {sequence: first + index for index, (sequence, _) in enumerate(records)}
     renumbered: list[Fields] = []
     for sequence, fields in records:
@@ -158,7 +164,7 @@ def _renumbered(records: list[tuple[int, Fields]], first: int) -> list[Fields]:
             renumbered.append(fields._replace(base=moved[fields.base], at=[]))
         elif isinstance(fields, CheckpointRecord):
             refs = {channel: ref and moved[ref if ref > 0 else sequence + ref] for channel, ref in fields.refs.items()}
-            renumbered.append(fields._replace(refs=refs, places={}, early={}))
+            renumbered.append(fields._replace(refs=refs, places={}, early={}, head=fields.head and alone))
         else:
             renumbered.append(fields)
     return renumbered
