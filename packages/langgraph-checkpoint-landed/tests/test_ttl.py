@@ -109,3 +109,30 @@ def test_a_put_at_the_last_moment_stays(root: Path, monkeypatch: pytest.MonkeyPa
     let_an_hour_pass(monkeypatch)
     assert Thread(saver).values == {"a": 2}
     assert calls == ["1"]
+
+
+def test_a_thread_counts_from_its_last_put_in_whatever_namespace(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A subgraph may work for longer than the ttl while the graph itself puts nothing."""
+    writer = LandedSaver(root)
+    long_ago = time.time() - HOUR
+    with monkeypatch.context() as patch:
+        patch.setattr(putting.time, "time", lambda: long_ago)
+        Thread(writer).put({"a": 1})
+        Thread(writer, "other").put({"a": 1})
+    Thread(writer, ns="child:1").put({"b": 1})
+    saver = LandedSaver(root, ttl=1800)
+    saver.delete_expired()
+    assert entries(root) == ["1"]
+    assert Thread(saver).values == {"a": 1}
+    assert Thread(saver, ns="child:1").values == {"b": 1}
+
+
+def test_a_copy_makes_no_thread_older(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = LandedSaver(root)
+    long_ago = time.time() - HOUR
+    with monkeypatch.context() as patch:
+        patch.setattr(putting.time, "time", lambda: long_ago)
+        Thread(writer, "old").put({"a": "old"})
+    Thread(writer).put({"a": "young"})
+    writer.copy_thread("old", "1")
+    assert Thread(LandedSaver(root, ttl=1800)).values == {"a": "young"}

@@ -267,7 +267,7 @@ class History:
         self.values[sequence] = Value(fields, place)
 
     def _add_checkpoint(self, sequence: int, place: Position, fields: CheckpointRecord) -> None:
-        self.touched = fields.time
+        self.touched = max(self.touched, fields.time)
         if not self.complete and (fields.ns or not (fields.head or self.find("", fields.id))):
             return  # of one that is put below the latest, writes may stand before the end
         stored = Stored(sequence, fields, place)
