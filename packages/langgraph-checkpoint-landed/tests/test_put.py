@@ -136,6 +136,16 @@ def test_a_version_that_was_not_told_is_stored_all_the_same(thread: Thread) -> N
     assert thread.values == {"a": ["x" * 300], "b": 1}
 
 
+def test_a_channel_without_a_version_is_stored_each_time(saver: LandedSaver) -> None:
+    """Nothing says then that it is unchanged. Checkpoints that are made by hand are such."""
+    config = {"configurable": {"thread_id": "1", "checkpoint_ns": ""}}
+    for value in ("x", "y"):
+        checkpoint = {"v": 4, "id": new_id(), "ts": "", "channel_values": {"a": [value]}, "versions_seen": {}}
+        config = saver.put(config, {**checkpoint, "channel_versions": {}, "updated_channels": None}, {}, {})
+    found = [each.checkpoint["channel_values"]["a"] for each in saver.list({"configurable": {"thread_id": "1"}})]
+    assert found == [["y"], ["x"]]
+
+
 def test_two_children_with_one_version_keep_their_own_values(saver: LandedSaver) -> None:
     """Integer versions are not unique among branches."""
     config = {"configurable": {"thread_id": "1", "checkpoint_ns": ""}}

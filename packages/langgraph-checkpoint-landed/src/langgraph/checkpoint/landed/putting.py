@@ -153,6 +153,8 @@ class Draft:
     def _stored(self, history: History, parent: Stored | None, channel: str) -> int | None:
         """Where the value of an unchanged channel is, if it is stored."""
         version = self._versions.get(channel)
+        if version is None:
+            return None  # nothing says that it is unchanged
         ref = parent.refs.get(channel) if parent is not None else None
         if ref and history.values[ref].version == version:
             return ref
