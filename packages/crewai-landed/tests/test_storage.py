@@ -262,6 +262,15 @@ def test_a_filter_that_json_would_change_matches_nothing(value: Any, three: Land
         ({"embedding": [1e30, 0.0]}, "finite"),
         ({"metadata": {"when": START}}, "datetime cannot be stored"),
         ({"metadata": {"set": {1}}}, "set cannot be stored"),
+        ({"metadata": {"number": 10**5000}}, "digits"),
+        ({"metadata": {"deep": [10**5000]}}, "digits"),
+        ({"metadata": {"far down": reduce(lambda inner, _: [inner], range(100_000), [])}}, "too deep"),
+        ({"metadata": None}, "metadata"),
+        ({"metadata": ["k"]}, "metadata"),
+        ({"categories": None}, "categories"),
+        ({"categories": "abc"}, "categories"),
+        ({"categories": ["a", 1]}, "categories"),
+        ({"categories": [["a"]]}, "categories"),
         ({"id": "x" * 70_000}, "65,535|65535"),
     ],
 )
@@ -269,6 +278,8 @@ def test_what_cannot_be_stored_is_refused(bad: dict[str, Any], what: str, storag
     made = record("bad").model_copy(update=bad)
     with pytest.raises(landed.Refused, match=what):
         storage.save([record("good"), made])
+    with pytest.raises(landed.Refused, match=what):
+        storage.update(made)
     assert storage.count() == 0
     assert journal(storage).tail == 0
 

@@ -42,6 +42,8 @@ COMPACTED: Final = 5
 VECTOR: Final = np.dtype("<f4")
 LONGEST: Final = 1e18
 """The length of an embedding, so that squared distances fit into float32."""
+DIGITS: Final = 4300
+"""The most digits of a whole number that Python reads."""
 _LENGTH: Final = struct.Struct("<I")
 _ORDER: Final = "" if sys.byteorder == "little" else "<"
 """Little-endian; the machine's own order is packed faster when it is not named."""
@@ -167,19 +169,33 @@ def _check(embeddings: list[bytes]) -> None:
 def _as_text(fields: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
     """The JSON of a memory's fields, and what a reader makes of it; faster for plain values, which nearly all hold."""
     categories, metadata = fields.pop("categories"), fields.pop("metadata")
-    if (
-        type(categories) is list
-        and type(metadata) is dict
-        and _PLAIN.issuperset(map(type, (*fields.values(), *categories, *metadata.values())))
-        and _TEXT.issuperset(map(type, metadata))
+    # Pydantic looks at them when a record is made, and not when it is changed; a reader could not go past them.
+    if not isinstance(categories, (list, tuple)) or not all(isinstance(each, str) for each in categories):
+        raise refused(f"categories are a list of texts, not {categories!r:.100}")
+    if not isinstance(metadata, dict):
+        raise refused(f"metadata is a dict, not {metadata!r:.100}")
+    if _PLAIN.issuperset(map(type, (*fields.values(), *metadata.values()))) and _TEXT.issuperset(
+        map(type, (*categories, *metadata))
     ):
         fields["categories"], fields["metadata"] = [*categories], {**metadata}  # the caller may change its own
         try:
-            return to_json(fields, inf_nan_mode="constants"), fields
+            text = to_json(fields, inf_nan_mode="constants")
         except PydanticSerializationError:  # a lone surrogate
             pass
+        else:
+            if len(text) > DIGITS:
+                _check_text(text)
+            return text, fields
     text = as_json({**fields, "categories": categories, "metadata": metadata})
     return text, from_text(text)
+
+
+def _check_text(text: bytes) -> None:
+    """Refuse a number so long that Python reads it no more; pydantic writes it all the same."""
+    try:
+        from_text(text)
+    except ValueError as error:
+        raise refused(str(error)) from error
 
 
 def as_json(value: object) -> bytes:
@@ -192,6 +208,8 @@ def as_json(value: object) -> bytes:
         text = _to_json(value)
     except (TypeError, ValueError) as error:
         raise refused(str(error), "Use text, numbers, lists and dicts.") from error
+    except RecursionError as error:
+        raise refused("it nests too deep", "Use text, numbers, lists and dicts.") from error
     return text.encode(errors="surrogatepass")
 
 
