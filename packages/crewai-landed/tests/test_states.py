@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, field_serializer
+from pydantic import BaseModel, ConfigDict, SecretBytes, SecretStr, field_serializer
 
 from crewai_landed import states
 from landed import Corrupt, Refused
@@ -122,12 +122,64 @@ def test_a_model_that_knows_how_it_is_json_is_asked() -> None:
     assert back({"m": WithCustom(custom=Custom())}) == {"m": {"custom": "custom", "n": 1}}
 
 
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    x: int
+
+
+class FrozenModel(BaseModel, frozen=True):
+    x: int
+
+
+class Number(Enum):
+    ONE = 1
+
+
+class Other(Enum):
+    ONE = 1
+
+
+class WithSecret(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    custom: Custom | None = None
+    deep: list[Any] = []
+    key: SecretStr | None = None
+
+    @field_serializer("custom", when_used="json")
+    def _as_text(self, _: Custom) -> str:
+        return "custom"
+
+
+class WithSet(BaseModel):
+    members: set[FrozenModel]
+
+
+def test_a_model_with_a_set_of_models_comes_back() -> None:
+    """Pydantic cannot give it as it is: a set of dictionaries there is not."""
+    model = WithSet(members={FrozenModel(x=1), FrozenModel(x=2)})
+    assert WithSet.model_validate(back(model)) == model
+
+
+def test_members_of_an_enumeration_may_be_members_of_a_set_and_keys() -> None:
+    assert back({"a": {Colour.RED, "blue"}, "b": {Number.ONE: 1}}) == {"a": {"red", "blue"}, "b": {1: 1}}
+
+
 @pytest.mark.parametrize(
     ("state", "where"),
     [
         ({"a": {"b": [1, object()]}}, r"a\['b'\]\[1\] is a builtins.object"),
         ({"f": print}, r"f is a builtins.builtin_function_or_method"),
         ({"a": {object(): 1}}, r"a key of a is a builtins.object"),
+        ({"a": {Frozen(1)}}, r"a\[...\] .* cannot be a member of a set"),
+        ({"a": [frozenset({(1, FrozenModel(x=1))})]}, r"a\[0\]\[...\] .* cannot be a member of a set"),
+        ({"a": {Frozen(1): 2}}, r"a key of a .* cannot be"),
+        ({"a": {Number.ONE, Other.ONE}}, r"a\[...\].* come back as one"),
+        ({"a": {Number.ONE: 1, Other.ONE: 2}}, r"a key of a.* come back as one"),
+        ({"a": {(Number.ONE,): 1, (1,): 2}}, r"a key of a.* come back as one"),
+        ({"a": WithSecret(key=SecretStr("hunter2"))}, r"a\['key'\] is a secret"),
+        ({"a": WithSecret(deep=[{"key": SecretBytes(b"hunter2")}])}, r"a\['deep'\]\[0\]\['key'\] is a secret"),
+        ({"a": WithSecret(custom=Custom(), key=SecretStr("hunter2"))}, r"a\['key'\] is a secret"),
+        ({"a": 10**5000}, r"digits"),
     ],
 )
 def test_what_cannot_be_stored_is_refused_by_place(state: Any, where: str) -> None:

@@ -13,16 +13,17 @@ from base64 import b64decode, b64encode
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from operator import is_
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from landed import Corrupt, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 STATE, PENDING, RESUMED = 1, 2, 3
 """Kinds of record: a state; a state and the feedback that is waited for; that this feedback came."""
@@ -70,6 +71,8 @@ def encode(value: Any) -> str:  # noqa: ANN401 - whatever a state holds
         return json.dumps(_plain(value, ""), separators=(",", ":"))
     except RecursionError:
         raise Refused("the state refers to itself, or nests too deeply", step="encode", hint=_HINT) from None
+    except ValueError as error:  # a number of more digits than Python reads
+        raise Refused(f"the state is not JSON: {error}", step="encode", hint=_HINT) from error
 
 
 def decode(data: bytes) -> Any:  # noqa: ANN401 - whatever a state holds
@@ -84,6 +87,8 @@ def decode(data: bytes) -> Any:  # noqa: ANN401 - whatever a state holds
         raise Corrupt(f"a stored state cannot be read: {error!r}", step="decode") from error
 
 
+_MASK: Final = str(SecretStr("x"))
+"""What pydantic gives for any secret."""
 _HINT: Final = "Keep what it stands for in the state: text, numbers, dates, lists, dictionaries, models."
 
 
@@ -101,7 +106,10 @@ def _plain(value: Any, where: str) -> Any:  # noqa: ANN401
         return [_plain(item, f"{where}[{number}]") for number, item in enumerate(value)]
     for kind, name in _COLLECTIONS:
         if isinstance(value, kind):
-            return {MARK: name, VALUE: [_plain(item, f"{where}[...]") for item in value]}
+            items = [_plain(item, f"{where}[...]") for item in value]
+            if kind is not tuple:
+                _check_members(value, items, f"{where}[...]")
+            return {MARK: name, VALUE: items}
     for kind, name, write in _SCALARS:
         if isinstance(value, kind):
             return {MARK: name, VALUE: write(value)}
@@ -116,26 +124,53 @@ def _plain(value: Any, where: str) -> Any:  # noqa: ANN401
 
 def _dump(model: BaseModel, where: str) -> dict[str, Any]:
     """The fields of a model, as they are where they have a form here; else in the form that the model has for JSON."""
-    fields = model.model_dump()
     try:
+        fields = model.model_dump()
         _plain(fields, where)
-    except Refused as refused:
+    except (Refused, TypeError) as error:  # pydantic's own for a set of models, as it makes dictionaries of them
         try:
-            return model.model_dump(mode="json")
+            fields = model.model_dump(mode="json")
         except Exception:  # noqa: BLE001 - pydantic's own error does not say where
-            raise refused from None
+            raise error from None
+        _check_unmasked(fields, where)
     return fields
+
+
+def _check_unmasked(fields: Any, where: str) -> None:  # noqa: ANN401 - whatever JSON has
+    """Refuse a secret that pydantic has masked, unless its model says what it is in JSON."""
+    if isinstance(fields, dict):
+        for key, item in fields.items():
+            _check_unmasked(item, f"{where}[{key!r}]" if where else str(key))
+    elif isinstance(fields, list):
+        for number, item in enumerate(fields):
+            _check_unmasked(item, f"{where}[{number}]")
+    elif fields == _MASK:
+        hint = "Keep it elsewhere, or give its model a field_serializer that tells it."
+        raise Refused(f"{where} is a secret, which would be lost", step="encode", hint=hint)
+
+
+def _check_members(given: Iterable[Any], members: list[Any], where: str) -> None:
+    """Refuse what could not be made a set, or the keys of a dictionary, again."""
+    if all(map(is_, given, members)):
+        return  # JSON has them
+    try:
+        made = {json.loads(json.dumps(each), object_hook=_made) for each in members}
+    except TypeError:
+        what = f"{where} comes back as a dictionary, which cannot be a member of a set, or a key"
+        raise Refused(what, step="encode", hint=_HINT) from None
+    if len(made) < len(members):
+        raise Refused(f"{where} would come back as one with another", step="encode", hint=_HINT)
 
 
 def _dictionary(value: dict[Any, Any], where: str) -> dict[str, Any]:
     places = [f"{where}[{key!r}]" if where else str(key) for key in value]
     if MARK not in value and all(type(key) is str for key in value):
         return {key: _plain(item, place) for (key, item), place in zip(value.items(), places, strict=True)}
-    pairs = [
-        [_plain(key, f"a key of {where or 'the state'}"), _plain(item, place)]
-        for (key, item), place in zip(value.items(), places, strict=True)
-    ]
-    return {MARK: "dict", VALUE: pairs}
+    at = f"a key of {where or 'the state'}"
+    keys = [_plain(key, at) for key in value]
+    _check_members(value, keys, at)
+    items = [_plain(item, place) for item, place in zip(value.values(), places, strict=True)]
+    return {MARK: "dict", VALUE: list(zip(keys, items, strict=True))}
 
 
 def _made(found: dict[str, Any]) -> Any:  # noqa: ANN401
