@@ -12,7 +12,7 @@ import pytest
 from drafts import Thread
 
 import landed
-from langgraph.checkpoint.landed import LandedSaver, putting, threads
+from langgraph.checkpoint.landed import LandedSaver, threads
 
 HOUR = 3600
 
@@ -116,7 +116,7 @@ def test_a_thread_counts_from_its_last_put_in_whatever_namespace(root: Path, mon
     writer = LandedSaver(root)
     long_ago = time.time() - HOUR
     with monkeypatch.context() as patch:
-        patch.setattr(putting.time, "time", lambda: long_ago)
+        patch.setattr(time, "time", lambda: long_ago)
         Thread(writer).put({"a": 1})
         Thread(writer, "other").put({"a": 1})
     Thread(writer, ns="child:1").put({"b": 1})
@@ -131,7 +131,7 @@ def test_a_copy_makes_no_thread_older(root: Path, monkeypatch: pytest.MonkeyPatc
     writer = LandedSaver(root)
     long_ago = time.time() - HOUR
     with monkeypatch.context() as patch:
-        patch.setattr(putting.time, "time", lambda: long_ago)
+        patch.setattr(time, "time", lambda: long_ago)
         Thread(writer, "old").put({"a": "old"})
     Thread(writer).put({"a": "young"})
     writer.copy_thread("old", "1")
