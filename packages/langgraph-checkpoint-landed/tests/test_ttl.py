@@ -6,7 +6,6 @@ import asyncio
 import time
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from drafts import Thread
@@ -75,21 +74,6 @@ def test_delete_expired(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(saver.adelete_expired())
     assert entries(root) == []
     assert list(saver.list(None)) == []
-
-
-def test_a_put_to_a_subgraph_keeps_a_thread(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the thread's end is all that is read of it."""
-    writer = LandedSaver(root)
-    Thread(writer).put({"a": 1})
-    let_an_hour_pass(monkeypatch)
-    monkeypatch.setattr(putting, "time", SimpleNamespace(time=threads.time, monotonic=time.monotonic))
-    Thread(writer, ns="sub:1").put({"b": 1})
-    saver = LandedSaver(root, ttl=1800)
-    saver.delete_expired()
-    assert entries(root) == ["1"]
-    found = Thread(saver).load()
-    assert found is not None
-    assert found.checkpoint["channel_values"] == {"a": 1}
 
 
 def test_a_put_at_the_last_moment_stays(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
