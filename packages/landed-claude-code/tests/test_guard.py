@@ -12,7 +12,7 @@ from recorded import PAYLOADS
 
 import landed
 from landed.process import Owner, me, start_token
-from landed_claude_code import guard
+from landed_claude_code import guard, ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -332,12 +332,25 @@ def test_a_write_over_what_came_in_between_is_said(work: Path, actor) -> None:
     assert "This write replaced bytes that agent a2 had written" in one.done(path, {"content": "one"})
 
 
-def test_what_changes_while_it_is_read_was_not_seen(work: Path, actor) -> None:
+@pytest.mark.parametrize("later", [0.0, 0.5, 9.0])
+def test_what_changes_while_it_is_read_was_not_seen(work: Path, actor, monkeypatch, later: float) -> None:
+    """However long it takes until the hook looks: a busy machine starts it late."""
     path = work / "plan.md"
     one = actor()
     path.write_text("new\n")
+    monkeypatch.setattr(ledger, "time_ns", lambda: time.time_ns() + int(later * 1e9))
     assert "changed while it was read" in one.done(path, {"type": "text", "file": {"content": "old\n"}}, "Read")
     assert "have not read it" in one.write(path, "mine")
+
+
+def test_what_is_not_found_in_the_file_counts_as_read_if_it_had_rested(work: Path, actor, monkeypatch) -> None:
+    """What is shown of odd bytes need not be what stands there; it must not shut the agent out for ever."""
+    path = work / "plan.md"
+    one = actor()
+    path.write_bytes(b"\xe9t\xe9\n")
+    monkeypatch.setattr(ledger, "time_ns", lambda: time.time_ns() + guard.RESTED)
+    assert one.done(path, {"type": "text", "file": {"content": "\u00e9t\u00e9\n"}}, "Read") == ""
+    assert one.ask(path) == ""
 
 
 def test_a_part_that_was_read_counts(work: Path, actor) -> None:

@@ -96,12 +96,17 @@ BUGS: dict[str, tuple[Any, list[tuple[object, str, Any]]]] = {
         checks.test_what_changes_while_it_is_read_was_not_seen,
         [(expected, "shows", lambda *_: True)],
     ),
+    "what stands there when the hook is late counts as read": (
+        checks.test_what_changes_while_it_is_read_was_not_seen,
+        [(guard, "RESTED", ledger.LATE)],
+    ),
 }
 CASES = {
     "test_what_changes_before_all_have_run_is_said": {"same_size": True},
     "test_what_was_read_with_the_event_is_not_read_again_unless_it_changed": {"change": "another file"},
     "test_a_write_that_is_not_there_is_said_at_once": {"found": None, "said": "is not there"},
     "test_what_a_formatter_did_is_shown_and_counts_as_seen": {"before": False, "length": 1},
+    "test_what_changes_while_it_is_read_was_not_seen": {"later": 0.5},
 }
 
 

@@ -130,7 +130,7 @@ def test_a_large_write_that_is_not_there_is_said_at_once(work: Path, actor) -> N
 
 @pytest.mark.parametrize("start", [1, 2, 40_000])
 def test_a_part_of_a_large_file_is_read(work: Path, actor, monkeypatch: pytest.MonkeyPatch, start: int) -> None:
-    monkeypatch.setattr(guard, "stat_of", lambda _: "")  # it has just changed, however slow the machine is
+    monkeypatch.setattr(guard, "stat_of", lambda *_: "")  # it has just changed, however slow the machine is
     path = work / "plan.md"
     text = "".join(f"{line}: a line\n" for line in range(50_000))
     path.write_text(text)

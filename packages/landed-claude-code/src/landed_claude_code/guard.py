@@ -68,6 +68,8 @@ WINDOW: Final = 5.0
 """Seconds that it lasts after the tool: until the other hooks are done, which PostToolBatch says sooner."""
 FOUND_IN: Final = 20
 """Files that one message names."""
+RESTED: Final = 10_000_000_000
+"""Nanoseconds for which a file must have been as it is to be what a Read has read, if that cannot be found in it."""
 
 
 def answer(call: Call, ledger: Ledger) -> Answer:
@@ -200,7 +202,9 @@ def _read(call: Call, ledger: Ledger) -> Answer:
         if sight is None:
             return Answer()
         stat = stat_of(sight.status)
-        stands = shown.found or stat != "" or expected.shows(call.response, sight.data) is not False
+        # The hook may start long after the tool read; but no Read is older than what has stood there for so long.
+        rested = stat_of(sight.status, RESTED) != ""
+        stands = shown.found or rested or expected.shows(call.response, sight.data) is not False
     except (Refused, NotLanded):
         return Answer()  # a directory, a device, a file that we may not read, or that changes all the time
     known = ledger.load().of(artifact.path)

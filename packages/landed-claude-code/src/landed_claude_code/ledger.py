@@ -355,9 +355,9 @@ def agents_directory() -> str:
     return f"{user_store().root}/{AGENTS}"
 
 
-def stat_of(status: os.stat_result) -> str:
+def stat_of(status: os.stat_result, late: int = LATE) -> str:
     """The identity of a file that has rested, by which its bytes can be taken as read; "" for one that has not."""
-    return identity(status) if time_ns() - _changed(status) >= LATE else ""
+    return identity(status) if time_ns() - _changed(status) >= late else ""
 
 
 def stat_before(status: os.stat_result, tick: int) -> str:
