@@ -101,11 +101,11 @@ def test_nothing_that_a_call_needs_is_missing_from_it(installed: Installed, file
 
 
 def a_source_that_changed(installed: Installed) -> None:
-    guard = installed.path / "landed_claude_code" / "guard.py"
-    text = guard.read_text().replace("Nothing was written.", "NOTHING WAS WRITTEN.")  # as long as before
-    status = guard.stat()
-    guard.write_text(text)
-    os.utime(guard, ns=(status.st_atime_ns, status.st_mtime_ns + 2 * 10**9))  # of Python's own, seconds count
+    words = installed.path / "landed_claude_code" / "words.py"
+    text = words.read_text().replace("Nothing was written.", "NOTHING WAS WRITTEN.")  # as long as before
+    status = words.stat()
+    words.write_text(text)
+    os.utime(words, ns=(status.st_atime_ns, status.st_mtime_ns + 2 * 10**9))  # of Python's own, seconds count
 
 
 def a_source_that_is_gone(installed: Installed) -> None:

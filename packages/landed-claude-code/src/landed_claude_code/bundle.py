@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 HERE: Final = "landed_claude_code"
 MODULES: Final = (
-    *(f"{HERE}.{name}" for name in ("adapter", "expected", "guard", "ledger", "long_strings", "wire")),
+    *(f"{HERE}.{name}" for name in ("adapter", "expected", "guard", "ledger", "long_strings", "wire", "words")),
     *("_hashlib", "_json", "_sha2", "_sha256", "fcntl", "zlib"),
 )
 """What the calls of a session import; of the first, all that they import of landed as well."""

@@ -6,7 +6,8 @@ say; one that holds anything else is, whoever changed it.
 
 from __future__ import annotations
 
-from time import localtime, strftime, time
+from errno import ENOTDIR
+from time import time
 
 from landed import _fs
 from landed._fs import posix
@@ -49,14 +50,14 @@ from landed_claude_code.ledger import (
     tick,
 )
 from landed_claude_code.wire import standing
+from landed_claude_code.words import NEXT, WRONG, listed, overwrote, unseen, without_time, writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Final
 
     from landed.artifact import Sight
-    from landed.process import Owner
-    from landed.records import Record
 
 PATIENCE: Final = 5.0
 """Seconds to wait for another agent or program before the tool is denied: most writes take a tenth of one."""
@@ -66,8 +67,8 @@ WHILE_ASKING: Final = 600.0
 """Seconds that it lasts while a person is asked."""
 WINDOW: Final = 5.0
 """Seconds that it lasts after the tool: until the other hooks are done, which PostToolBatch says sooner."""
-FOUND_IN: Final = 20
-"""Files that one message names."""
+HELD: Final = 2
+"""Files that one event waits for in vain: its time is short."""
 RESTED: Final = 10_000_000_000
 """Nanoseconds for which a file must have been as it is to be what a Read has read, if that cannot be found in it."""
 
@@ -108,7 +109,7 @@ def _before(call: Call, ledger: Ledger) -> Answer:
             known = _with_digest(ledger.load(), desk)
             digest = desk.sight.digest if desk.sight is not None else ""
             if desk.sight is not None and not _has_seen(known, digest):
-                reason = _unseen(desk, known)
+                reason = unseen(desk, known)
                 ledger.add(Fact(DENIED, desk.path, digest=digest, call=call.id, detail=reason))
                 return Answer(deny=reason)
             version = desk.record.landed.version if desk.record.landed is not None else ""
@@ -119,7 +120,7 @@ def _before(call: Call, ledger: Ledger) -> Answer:
             desk.lend(call.id, ledger.owner, BOUND)
     except LockTimeout as busy:
         reason = (
-            f"Nothing was written. {path} is being written by {_without_time(busy)}. "
+            f"Nothing was written. {path} is being written by {without_time(busy)}. "
             "Wait a moment, read the file, then redo the change on what it holds then."
         )
         ledger.add(Fact(DENIED, resolve(path), call=call.id, detail=reason))
@@ -148,36 +149,6 @@ def _missing(directory: str) -> int:
 
 def _has_seen(known: Known, digest: str) -> bool:
     return known.seen is not None and known.seen.digest == digest
-
-
-def _unseen(desk: Desk, known: Known) -> str:
-    """Why not, in words that are the same when the same call comes again."""
-    who = _writer(desk.record, desk.sight)
-    seen = known.seen
-    if seen is None:
-        since = f"{desk.path} exists, and you have not read it"
-    else:
-        word = "read" if seen.kind == SEEN else "wrote"
-        since = f"{desk.path} has changed since you {word} it at {_clock(seen.at)}"
-    return f"Nothing was written. {since}: it holds what {who}. Read it, then redo the change on what it holds now."
-
-
-def _writer(record: Record, sight: Sight | None) -> str:
-    """Who put there what stands there."""
-    last = record.landed
-    if sight is not None and last is not None and last.digest == sight.digest:
-        return f"{last.owner.program} wrote at {_clock(last.at)} (version {last.version})"
-    if sight is None:
-        return "something outside Claude Code's file tools left: no file"
-    return (
-        f"something outside Claude Code's file tools (a shell command, another program, a person) put there, "
-        f"last at {_clock(sight.status.st_mtime)}"
-    )
-
-
-def _without_time(busy: LockTimeout) -> str:
-    """Who, without for how long: the same words for the same refusal."""
-    return (busy.holder or "a program that does not say who it is").rpartition(", for ")[0] or "another program"
 
 
 def _longer(call: Call, ledger: Ledger) -> Answer:
@@ -254,16 +225,16 @@ def _verdict(call: Call, ledger: Ledger, desk: Desk, known: Known, now: int) -> 
             _landed(ledger, desk, call.id, until=time() + WINDOW)
             ledger.keep_copy(desk.path, sight.data)
         if asked is not None and before is not None and before.version != asked.detail:
-            return Answer(deny=_overwrote(desk.path, before.owner, before.version, before.at))
+            return Answer(deny=overwrote(desk.path, before.owner, before.version, before.at))
         return Answer()
     digest = sight.digest if sight is not None else ""
     if found == expected.OTHER_BYTES:
         ledger.add(Fact(ODD, desk.path, digest=digest, call=call.id))
         return Answer()  # a formatter may be at it: PostToolBatch tells
     desk.give_back()
-    what = f"{desk.path} {_WRONG[found]}"
+    what = f"{desk.path} {WRONG[found]}"
     ledger.add(Fact(LOST, desk.path, digest=digest, call=call.id, detail=what), Fact(ENDED, desk.path, call=call.id))
-    return Answer(deny=f"{what} The tool reported success, but the write is not on the disk. {_NEXT}")
+    return Answer(deny=f"{what} The tool reported success, but the write is not on the disk. {NEXT}")
 
 
 def _landed(ledger: Ledger, desk: Desk, call: str, until: float | None = None) -> None:
@@ -282,21 +253,6 @@ def _with_digest(ledger: Ledger, desk: Desk) -> Known:
     return ledger.of(desk.path)
 
 
-_WRONG: Final = {
-    "missing": "is not there.",
-    "empty": "is empty.",
-    "old": "holds the bytes that it held before.",
-}
-_NEXT: Final = "Read it, and write it again if that is still right."
-
-
-def _overwrote(path: str, owner: Owner, version: str, at: float) -> str:
-    return (
-        f"This write replaced bytes that {owner.program} had written to {path} at {_clock(at)} (version {version}), "
-        "after the write was asked for and before it was done. They are gone from the disk: tell whoever needs them."
-    )
-
-
 def _failed(call: Call, ledger: Ledger) -> Answer:
     return _end(ledger, call.paths)
 
@@ -313,7 +269,7 @@ def _end(ledger: Ledger, paths: list[str]) -> Answer:
                 desk.give_back()
                 ledger.add(Fact(ENDED, desk.path))
                 ledger.drop_copy(desk.path)
-        except LandedError:
+        except (LandedError, OSError):
             continue  # it ends with its time, or with its process
     return Answer()
 
@@ -325,12 +281,40 @@ def _settle(_call: Call, ledger: Ledger) -> Answer:
     with ledger:
         written = {path for path, known in ledger.known.items() if known.open}
         lines = _close_all(ledger) + _changed(ledger, besides=written)
-    return Answer(tell=_listed(lines))
+    return Answer(tell=listed(lines))
 
 
 def _close_all(ledger: Ledger) -> list[str]:
-    opened = [path for path, known in ledger.known.items() if known.open]
-    return [line for path in opened if (line := _close(ledger, path))]
+    return _each(_close, ledger, [path for path, known in ledger.known.items() if known.open])
+
+
+def _each(look: Callable[[Ledger, str], str], ledger: Ledger, paths: list[str]) -> list[str]:
+    """What `look` says of each path. One that cannot be looked at is named, once, and does not hide the others."""
+    lines: list[str] = []
+    held = 0
+    for path in paths:
+        try:
+            line = look(ledger, path)
+        except LockTimeout as busy:  # the next event tries again
+            line = f"{path} is being written by {without_time(busy)}."
+            held += 1
+        except (LandedError, OSError) as error:
+            line = _unknown(ledger, path, error)
+        lines += [line] if line else []
+        if held == HELD:
+            break
+    return lines
+
+
+def _unknown(ledger: Ledger, path: str, error: LandedError | OSError) -> str:
+    known = ledger.of(path)
+    if known.open:
+        ledger.add(Fact(ENDED, path))
+    elif known.told is not None:
+        return ""
+    ledger.add(Fact(TOLD, path))
+    why = error.what if isinstance(error, LandedError) else error.strerror
+    return f"{path} cannot be looked at ({why}), so that nothing says what it holds. Read it before writing it."
 
 
 def _close(ledger: Ledger, path: str) -> str:
@@ -338,7 +322,7 @@ def _close(ledger: Ledger, path: str) -> str:
     with Desk(path, word_of(ledger), timeout=PATIENCE, patient=False, keeps=False) as desk:
         known = _with_digest(ledger, desk)
         said = _aftermath(ledger, desk, known)
-        if known.wrote is not None and known.asked is not None:
+        if known.wrote is not None and known.asked is not None and desk.sight is not None:
             _flush(desk.path, int(known.asked.stat or 0))
         desk.give_back()
         ledger.add(Fact(ENDED, path))
@@ -373,8 +357,8 @@ def _aftermath(ledger: Ledger, desk: Desk, known: Known) -> str:
     ledger.add(Fact(TOLD, desk.path, digest=digest))
     if sight is None:
         ledger.add(Fact(LOST, desk.path, detail=f"{desk.path} is gone"))
-        return f"{desk.path}, which you wrote, is not there any more. {_NEXT}"
-    return f"{desk.path} does not hold what you wrote: it holds what {_writer(desk.record, sight)}. {_NEXT}"
+        return f"{desk.path}, which you wrote, is not there any more. {NEXT}"
+    return f"{desk.path} does not hold what you wrote: it holds what {writer(desk.record, sight)}. {NEXT}"
 
 
 def _unchecked(ledger: Ledger, desk: Desk, asked: Fact | None, digest: str) -> str:
@@ -406,39 +390,50 @@ def _flush(path: str, made: int) -> None:
 
 def _changed(ledger: Ledger, *, besides: set[str]) -> list[str]:
     """Files that hold other bytes than the agent last saw there, each told once; not those looked at just now."""
-    lines = []
-    for path, known in list(ledger.known.items()):
-        seen = known.seen
-        if seen is None or known.open or path in besides:
-            continue
-        try:
-            status = posix.lstat(path)
-            if seen.stat and known.told is None and stat_of(status) == seen.stat:
-                continue
-            sight = Artifact(path).look()
-        except FileNotFoundError:
-            sight = None
-        except (OSError, LandedError):
-            continue  # nothing can be said of it, and nothing is written to it unseen
-        digest = sight.digest if sight is not None else ""
-        if digest == seen.digest:
-            if sight is not None and (known.told is not None or stat_of(sight.status) != seen.stat):
-                kind = WROTE if seen.kind == WROTE else SEEN
-                again = Fact(kind, path, digest=digest, call=seen.call, stat=stat_of(sight.status), detail=seen.detail)
-                again.at = seen.at
-                ledger.add(again)
-            continue
-        if known.told is not None and known.told.digest == digest:
-            continue
-        ledger.add(Fact(TOLD, path, digest=digest))
-        word = "read" if seen.kind == SEEN else "wrote"
-        who = _writer(Artifact(path).shelf.load(), sight)
-        lines.append(
-            f"{path}, which you {word}, is not there any more."
-            if sight is None
-            else f"{path} has changed since you {word} it: it holds what {who}. Read it before writing it."
-        )
-    return lines
+    return _each(_change, ledger, [path for path in ledger.known if path not in besides])
+
+
+def _change(ledger: Ledger, path: str) -> str:
+    known = ledger.of(path)
+    seen = known.seen
+    if seen is None or known.open:
+        return ""
+    if seen.stat and known.told is None and _stat(path) == seen.stat:
+        return ""
+    sight = _stands(path)
+    digest = sight.digest if sight is not None else ""
+    if digest == seen.digest:
+        if sight is not None and (known.told is not None or stat_of(sight.status) != seen.stat):
+            kind = WROTE if seen.kind == WROTE else SEEN
+            again = Fact(kind, path, digest=digest, call=seen.call, stat=stat_of(sight.status), detail=seen.detail)
+            again.at = seen.at
+            ledger.add(again)
+        return ""
+    if known.told is not None and known.told.digest == digest:
+        return ""
+    who = writer(Artifact(path).shelf.load(), sight)
+    ledger.add(Fact(TOLD, path, digest=digest))
+    word = "read" if seen.kind == SEEN else "wrote"
+    if sight is None:
+        return f"{path}, which you {word}, is not there any more."
+    return f"{path} has changed since you {word} it: it holds what {who}. Read it before writing it."
+
+
+def _stat(path: str) -> str:
+    try:
+        return stat_of(posix.lstat(path))
+    except OSError:
+        return ""
+
+
+def _stands(path: str) -> Sight | None:
+    """What stands there now; None where there is no file."""
+    try:
+        return Artifact(path).look()
+    except (NotLanded, Refused) as error:
+        if error.step == "target" or error.errno == ENOTDIR:
+            return None
+        raise
 
 
 def _prompt(_call: Call, ledger: Ledger) -> Answer:
@@ -452,37 +447,35 @@ def _prompt(_call: Call, ledger: Ledger) -> Answer:
 def _stop(call: Call, ledger: Ledger) -> Answer:
     """Every write that this agent was told of is on the disk, or somebody else's acknowledged write is on top of it."""
     with ledger:
-        lost = [f"- {line}" for line in _close_all(ledger)]
+        lost = _close_all(ledger)
         if call.again:
             return Answer()
-        lost += [line for path, known in list(ledger.known.items()) if (line := _loss(ledger, path, known))]
+        lost += _each(_loss, ledger, list(ledger.known))
     if not lost:
         return Answer()
+    lines = listed([f"- {line}" for line in lost])
     return Answer(
         deny=f"{len(lost)} of the files that you wrote in this session do not hold your write any more:\n"
-        f"{_listed(lost)}\nWrite them again if they should, or say in your answer that they do not."
+        f"{lines}\nWrite them again if they should, or say in your answer that they do not."
     )
 
 
-def _loss(ledger: Ledger, path: str, known: Known) -> str:
+def _loss(ledger: Ledger, path: str) -> str:
+    known = ledger.of(path)
     wrote = known.wrote
     if wrote is None or known.lost is not None or known.told is not None:
         return ""  # nothing to hold it to, or the agent knows
     if known.seen is not None and known.seen.digest != wrote.digest:
         return ""  # it has seen other bytes since
-    artifact = Artifact(path)
-    try:
-        sight = artifact.look()
-    except Refused:
-        sight = None
+    sight = _stands(path)
     if sight is not None and sight.digest == wrote.digest:
         return ""
-    record = artifact.shelf.load()
+    record = Artifact(path).shelf.load()
     last = record.landed
     digest = sight.digest if sight is not None else ""
     if last is not None and last.version != wrote.detail and last.digest == digest:
         return ""  # somebody went on from it, or removed it, through landed
-    line = f"- {path}: " + ("it is gone" if sight is None else f"it holds what {_writer(record, sight)}")
+    line = f"{path}: " + ("it is gone" if sight is None else f"it holds what {writer(record, sight)}")
     ledger.add(Fact(LOST, path, digest=digest, detail=line), Fact(TOLD, path, digest=digest))
     return line
 
@@ -491,12 +484,3 @@ def word_of(ledger: Ledger) -> str:
     """The agent as a lease names it: another process of the same session is another agent."""
     agent, owner = ledger.agent, ledger.owner
     return sha256(f"{agent.session}\0{agent.id}\0{owner.pid}\0{owner.started}".encode("utf-8", "surrogatepass"))[:32]
-
-
-def _listed(lines: list[str]) -> str:
-    more = len(lines) - FOUND_IN
-    return "\n".join([*lines[:FOUND_IN], *([f"... and {more} more"] if more > 0 else [])])
-
-
-def _clock(at: float) -> str:
-    return strftime("%H:%M:%S", localtime(at))
