@@ -12,6 +12,7 @@ import pytest
 from recorded import PAYLOADS
 
 import landed
+from landed import _fs
 from landed.artifact import Artifact
 from landed.process import Owner, me, start_token
 from landed_claude_code import guard, ledger
@@ -378,7 +379,39 @@ def test_two_copies_of_the_hook_are_one(work: Path, actor) -> None:
 def test_directories_and_devices_are_the_tools_business(work: Path, actor) -> None:
     assert actor().ask(work) == ""
     os.mkfifo(work / "pipe")
-    assert actor().ask(work / "pipe") == ""
+    for path in (work, work / "pipe"):
+        one = actor()
+        assert one.ask(path) == ""
+        assert one.hook("PermissionRequest", tool_name="Write", tool_input={"file_path": str(path)}) == {}
+
+
+def test_what_a_neighbour_planted_does_not_leave_a_write_unguarded(work: Path, actor, monkeypatch) -> None:
+    work.chmod(0o1777)
+    (work / "plan.md").write_text("unread")
+    (work / "link.md").symlink_to("plan.md")
+    if os.geteuid() == 0:
+        os.lchown(work / "link.md", 4321, -1)  # of root's links all are followed
+    monkeypatch.setattr(_fs, "is_ours", lambda _: False)
+    denied = actor().ask(work / "link.md")
+    assert denied.startswith("Nothing was written.")
+    assert denied.endswith("Name the file that it leads to.")
+    assert actor().ask(work / "link.md") == denied
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make another user's directory")
+def test_a_store_of_another_user_does_not_leave_a_write_unguarded(work: Path, actor) -> None:
+    (work / "plan.md").write_text("unread")
+    (work / ".landed" / "artifacts").mkdir(parents=True)
+    os.chown(work / ".landed", 4321, -1)
+    assert "belongs to user 4321" in actor().ask(work / "plan.md")
+
+
+@pytest.mark.parametrize("name", ["\ud800.md", "a\0b", "loop"])
+def test_what_is_no_files_path_is_denied(work: Path, actor, name: str) -> None:
+    """Half a surrogate pair is another character in the path that Claude Code writes."""
+    (work / "loop").symlink_to("loop")
+    denied = actor().ask(f"{work}/{name}")
+    assert denied.startswith("Nothing was written.")
 
 
 def test_a_new_file_in_a_new_directory(work: Path, actor) -> None:

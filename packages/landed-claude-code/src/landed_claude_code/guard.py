@@ -125,8 +125,11 @@ def _before(call: Call, ledger: Ledger) -> Answer:
         )
         ledger.add(Fact(DENIED, resolve(path), call=call.id, detail=reason))
         return Answer(deny=reason)
-    except Refused:
-        return Answer()  # a directory, a device: the tool itself says what it thinks of that
+    except Refused as refused:
+        if refused.step == "target":
+            return Answer()  # a directory, a device: the tool itself says what it thinks of that
+        # A store, or a link, that a neighbour has planted; a path that is no file's: nobody would watch over the write.
+        return Answer(deny=f"Nothing was written. {path}: {refused.what}. {refused.hint}".rstrip())
     return Answer()
 
 
@@ -152,10 +155,13 @@ def _has_seen(known: Known, digest: str) -> bool:
 
 
 def _longer(call: Call, ledger: Ledger) -> Answer:
-    with Desk(call.paths[0], word_of(ledger), timeout=PATIENCE, patient=False) as desk:
-        lease = desk.lease
-        if lease is not None and lease.agent == word_of(ledger):
-            desk.lend(lease.call, ledger.owner, WHILE_ASKING)
+    try:
+        with Desk(call.paths[0], word_of(ledger), timeout=PATIENCE, patient=False) as desk:
+            lease = desk.lease
+            if lease is not None and lease.agent == word_of(ledger):
+                desk.lend(lease.call, ledger.owner, WHILE_ASKING)
+    except Refused:
+        return Answer()  # there is no lease, as before
     return Answer()
 
 
