@@ -99,6 +99,15 @@ def test_what_is_no_event_is_said(raw: bytes) -> None:
     assert "landed-hook failed" in answer["systemMessage"]
 
 
+@pytest.mark.parametrize("raw", [b'"\xff"}', b'"cut', b'"NaN": NaN}', b'"a": 1}} {"b": 2}', b"[" * 100_000])
+def test_a_write_that_cannot_be_read_is_denied(raw: bytes) -> None:
+    begun = b'{"session_id":"s","hook_event_name":"PreToolUse","tool_name":"Edit","tool_input":{"file_path":"/a","x":'
+    reason = hook(begun + raw)["hookSpecificOutput"]["permissionDecisionReason"]
+    assert "Nothing was written. landed-hook failed" in reason
+    assert set(hook(begun.replace(b"Edit", b"Read") + raw)) == {"systemMessage"}
+    assert set(hook(begun.replace(b"Pre", b"Post") + raw)) == {"systemMessage"}
+
+
 def test_an_error_before_a_write_denies_it_and_says_why(tmp_path: Path, work: Path) -> None:
     artifacts = tmp_path / "state" / "artifacts"
     artifacts.parent.mkdir()

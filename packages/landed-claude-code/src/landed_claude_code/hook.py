@@ -48,6 +48,7 @@ KEPT_MEMORY: Final = 16 << 20
 def main() -> None:
     """Read the event from standard input, answer it on standard output, and end the process."""
     event: dict[str, Any] = {}
+    begun = b""
     sys.argv[0] = "landed-hook"  # what records call this program
     posix.putenv("OPENSSL_CONF", "")  # a digest needs no settings: reading them takes a seventh of loading OpenSSL
     bytes(KEPT_MEMORY)  # given back at once, untouched: glibc then keeps that much rather than ask for fresh pages
@@ -55,10 +56,11 @@ def main() -> None:
     try:
         from landed_claude_code import wire
 
-        event = wire.decode(_input())
+        begun = posix.read(0, PIPE)
+        event = wire.decode(_input(begun))
         output = _answered(event)
     except Exception as error:  # noqa: BLE001 - whatever it is, the tool must not run unguarded, nor without a reason
-        output = _failed(event, error)
+        output = _failed(event or _called(begun), error)
     _print(output)
     posix._exit(0)  # nothing is left to flush, and tearing the interpreter down takes a tenth of the whole
 
@@ -145,6 +147,14 @@ def _elsewhere(directory: str, why: OSError) -> tuple[str, str]:
     return again, notice if made else ""
 
 
+def _called(begun: bytes) -> dict[str, Any]:
+    """What an event that cannot be read says at its beginning: a write that comes after it must not pass for that."""
+    from landed_claude_code.adapter import WRITERS
+
+    names = [name for name in WRITERS if b'"PreToolUse","tool_name":"%b"' % name.encode() in begun]
+    return {"hook_event_name": "PreToolUse", "tool_name": names[0]} if names else {}
+
+
 def _failed(event: dict[str, Any], error: Exception) -> dict[str, object]:
     """Before a write, no; else, say so."""
     from landed_claude_code.adapter import WRITERS, Answer, output_of
@@ -224,9 +234,8 @@ def _importlib() -> Any:  # noqa: ANN401 - a module
     return sys.modules["_frozen_importlib_external"]
 
 
-def _input() -> Iterator[bytes]:
-    """Standard input, a pipe's fill at a time."""
-    part = posix.read(0, PIPE)
+def _input(part: bytes) -> Iterator[bytes]:
+    """Standard input, a pipe's fill at a time, from the one that was read first."""
     if len(part) == PIPE:
         _widen()
         from landed_claude_code import expected, guard  # noqa: F401 - while it fills
