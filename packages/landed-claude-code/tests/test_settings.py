@@ -159,6 +159,19 @@ def test_uninstalling_removes_no_more_than_was_made(project: Path, other: str) -
     assert not list(Path(os.environ["LANDED_STATE_DIR"]).glob("*made*")) or other.startswith("a")
 
 
+def test_settings_that_were_there_and_empty_stay(project: Path) -> None:
+    """They may be a link to where somebody keeps them."""
+    kept, link = project / "kept.json", project / ".claude" / "settings.json"
+    kept.write_text("{}\n")
+    link.parent.mkdir()
+    link.symlink_to(kept)
+    assert main(["install", "--scope", "project"]) == 0
+    assert main(["uninstall"]) == 0
+    assert link.is_symlink()
+    assert kept.read_text() == "{}\n"
+    assert not list(Path(os.environ["LANDED_STATE_DIR"]).glob("*made*"))
+
+
 def test_what_goes_wrong_is_said_in_its_own_name(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report"]) == 1
     said = capsys.readouterr().err

@@ -50,10 +50,10 @@ def install(args: argparse.Namespace) -> int:
     if not args.dry_run:
         _compile(libraries)
     directory = os.path.dirname(path)
-    made = not args.dry_run and not os.path.exists(directory)
+    made = {name for name in (directory, path) if not args.dry_run and not os.path.exists(name)}
     changed = _edit(args, path, lambda text: settings.with_ours(text, path, wanted))
     if made:
-        _note_made(_made() | {directory})
+        _note_made(_made() | made)
     if args.json:
         output.emit({"path": path, "changed": changed, "dry_run": args.dry_run, "entries": wanted})
     elif args.dry_run:
@@ -66,35 +66,42 @@ def install(args: argparse.Namespace) -> int:
 
 
 def _made() -> set[str]:
-    """Directories that an installation made, and no other has removed since."""
+    """Settings, and their directories, that an installation made, and no other has removed since."""
     try:
         with open(_made_path(), encoding="utf-8", errors="surrogateescape") as file:
             return set(json.load(file))
     except (OSError, ValueError):
-        return set()  # they stay, should they be empty one day
+        return set()  # they stay, empty as they may be
 
 
-def _note_made(directories: set[str]) -> None:
+def _note_made(made: set[str]) -> None:
     with contextlib.suppress(OSError):  # likewise
-        if not directories:
+        if not made:
             os.unlink(_made_path())
             return
         os.makedirs(os.path.dirname(_made_path()), 0o700, exist_ok=True)
         with open(_made_path(), "w", encoding="utf-8") as file:
-            json.dump(sorted(directories), file)
+            json.dump(sorted(made), file)
 
 
 def _made_path() -> str:
     return os.path.join(user_store().root, "made-by-landed-hook.json")
 
 
-def _remove_made(directory: str) -> None:
-    """Remove the directory of the settings, if an installation made it and nothing else is in it by now."""
+def _remove_made(path: str) -> None:
+    """Remove the settings, and their directory, if an installation made them and nothing else is in them by now."""
     made = _made()
+    if path in made:
+        if not settings.parse(landed.read(path).text, path):
+            landed.delete(path)
+        made -= {path}
+    directory = os.path.dirname(path)
     if directory in made:
         with contextlib.suppress(OSError):  # something is in it, the settings of another scope maybe
             os.rmdir(directory)
-            _note_made(made - {directory})
+            made -= {directory}
+    if made != _made():
+        _note_made(made)
 
 
 def _compile(libraries: list[str]) -> None:
@@ -131,7 +138,7 @@ def uninstall(args: argparse.Namespace) -> int:
         if os.path.exists(path) and _edit(args, path, lambda text, path=path: settings.without_ours(text, path)):
             changed.append(path)
             if not args.dry_run:
-                _remove_made(os.path.dirname(path))
+                _remove_made(path)
             if not args.json and not args.dry_run:
                 print(f"taken out of {output.shown(path)}")
     if changed and not args.dry_run:
@@ -155,6 +162,4 @@ def _edit(args: argparse.Namespace, path: str, change: Any) -> bool:  # noqa: AN
     with landed.edit(path) as doc:
         before = settings.text_of(doc.data, path)
         doc.text = after = change(before)
-    if after != before and not settings.parse(after, path):
-        landed.delete(path)  # it held nothing but the hook
     return bool(after != before)
