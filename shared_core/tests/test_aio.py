@@ -311,6 +311,23 @@ def test_a_nested_edit_of_one_task_is_refused(work: Path) -> None:
     assert (work / "a").read_text() == "outer"
 
 
+def test_one_edit_may_be_entered_again_and_by_another_task(work: Path) -> None:
+    async def story() -> None:
+        edit = aio.edit(work / "a", timeout=5)
+
+        async def add() -> None:
+            async with edit as doc:
+                await asyncio.sleep(0.01)
+                doc.text += "x"
+
+        await asyncio.gather(*(add() for _ in range(5)))
+        await add()
+        await aio.write(work / "a", (work / "a").read_bytes(), expect=landed.ANY, timeout=0)
+
+    run(story)
+    assert (work / "a").read_text() == "xxxxxx"
+
+
 def test_an_edit_waits_in_vain_for_its_timeout_only(work: Path) -> None:
     async def story() -> None:
         async with aio.edit(work / "a") as doc:

@@ -332,6 +332,17 @@ def test_nested_writes_are_refused_at_once(files: Files, work: Path, nested: Cal
     assert (work / "a").read_bytes() == b"new"
 
 
+def test_one_edit_may_be_entered_again_but_not_in_its_own_block(files: Files, work: Path) -> None:
+    edit = files.edit(work / "a")
+    for line in ("one,", "two,"):
+        with edit as doc:
+            with pytest.raises(Refused, match="would wait for itself"), edit:
+                pass
+            doc.text += line
+    assert (work / "a").read_text() == "one,two,"
+    in_a_thread(lambda: files.write(work / "a", b"free", expect=ANY, timeout=0))
+
+
 def test_edits_of_different_files_nest(files: Files, work: Path) -> None:
     with files.edit(work / "a") as a, files.edit(work / "b") as b:
         a.text, b.text = "a", "b"

@@ -300,28 +300,31 @@ class AsyncEdit:
     def __init__(self, path: Path, verify: str, timeout: float) -> None:
         self._make = partial(FILES._edit, path, verify, timeout)
         self._edit: Edit | RemoteEdit
-        # The loop's own threads may all be waiting for the lock that this edit holds; leaving needs one that is not.
-        self._leaver = ThreadPoolExecutor(1, "landed-edit")
 
     async def __aenter__(self) -> Draft:
-        self._edit = self._make(_task())
+        edit = self._make(_task())
         try:
-            return await finish(self._edit.__enter__)
+            draft = await finish(edit.__enter__)
         except asyncio.CancelledError as cancelled:
             ended = outcome(cancelled)
             if ended is not None and ended.error is None:
                 # The lock was taken for a task that will never run the block: give it back.
-                await self._leave(asyncio.CancelledError, cancelled)
+                await _leave(edit, asyncio.CancelledError, cancelled)
             raise
+        self._edit = edit  # now, and not before: whoever is in the block of this same edit still needs its own
+        return draft
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        await self._leave(kind, error)
+        await _leave(self._edit, kind, error)
 
-    async def _leave(self, kind: type[BaseException] | None, error: BaseException | None) -> None:
-        try:
-            await finish(partial(self._edit.__exit__, kind, error, None), self._leaver)
-        finally:
-            self._leaver.shutdown(wait=False)
+
+async def _leave(edit: Edit | RemoteEdit, kind: type[BaseException] | None, error: BaseException | None) -> None:
+    # The loop's own threads may all be waiting for the lock that this edit holds; leaving needs one that is not.
+    leaver = ThreadPoolExecutor(1, "landed-edit")
+    try:
+        await finish(partial(edit.__exit__, kind, error, None), leaver)
+    finally:
+        leaver.shutdown(wait=False)
 
 
 _tokens: weakref.WeakKeyDictionary[asyncio.Task[Any], object] = weakref.WeakKeyDictionary()

@@ -31,31 +31,34 @@ class Edit:
         self._actor = actor
 
     def __enter__(self) -> Draft:
-        self._artifact = artifact = Artifact(self._path, self._files._fs)
+        artifact = Artifact(self._path, self._files._fs)
         check_arguments(artifact.path, SEEN, self._verify)
         self._files.memory.refuse_doubted(artifact.path)
-        self._locked = Locked(artifact, self._timeout, self._actor, make=True)
-        directory = self._locked.__enter__()
+        locked = Locked(artifact, self._timeout, self._actor, make=True)
+        directory = locked.__enter__()
         try:
             record, sight, settled = settle(self._files, artifact, directory)
             if sight is not None:
                 refuse_hard_link(artifact.path, sight.status)
             verdict = artifact.judge(record, sight)
         except BaseException as error:
-            self._locked.__exit__(type(error), error, None)
+            locked.__exit__(type(error), error, None)
             raise
+        # Now, and not before: whoever is in the block of this same edit still needs its own.
+        self._artifact, self._locked = artifact, locked
         self._state = (directory, record, sight, verdict, settled, monotonic())
         self._draft = Draft(sight.data if sight is not None else b"", verdict.version, artifact.path, verdict.origin)
         return self._draft
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        locked = self._locked
         try:
             if kind is None:
                 self._write()
         except BaseException as failed:
-            self._locked.__exit__(type(failed), failed, None)
+            locked.__exit__(type(failed), failed, None)
             raise
-        self._locked.__exit__(kind, error, trace)
+        locked.__exit__(kind, error, trace)
 
     def _write(self) -> None:
         directory, record, sight, verdict, settled, started = self._state
