@@ -356,6 +356,17 @@ def test_what_is_not_found_in_the_file_counts_as_read_if_it_had_rested(work: Pat
     assert one.ask(path) == ""
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-8"])
+def test_utf16_was_read_however_it_is_shown(work: Path, actor, encoding: str) -> None:
+    """The latest Claude Code decodes it; others show its bytes."""
+    path = work / "plan.md"
+    path.write_bytes("\ufeffone\ntwo\n".encode("utf-16-le"))
+    shown = {"content": path.read_bytes().decode(encoding, "replace").removeprefix("\ufeff"), "startLine": 1}
+    one = actor()
+    assert one.done(path, {"type": "text", "file": shown}, "Read") == ""
+    assert one.ask(path, "Edit") == ""
+
+
 def test_a_part_that_was_read_counts(work: Path, actor) -> None:
     path = work / "plan.md"
     path.write_text("".join(f"line {number}\n" for number in range(100)))

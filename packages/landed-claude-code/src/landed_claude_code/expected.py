@@ -199,8 +199,12 @@ def shows(response: dict[str, Any], data: bytes) -> bool | None:
     looked.take(data)
     if looked.found:
         return True  # as nearly always
-    text = _lines(_decode(data)).removeprefix(_BOM)
     shown = _lines(looked.content.decode("utf-8", "surrogatepass")).removeprefix(_BOM)
+    # Claude Code 2.1.295 and older show UTF-16 as if it were UTF-8.
+    return any(_shows(shown, _lines(text).removeprefix(_BOM), first) for text in {_decode(data), _utf8(data)})
+
+
+def _shows(shown: str, text: str, first: int) -> bool:
     if shown == text:
         return True
     lines = text.split("\n")[first:]
@@ -218,6 +222,10 @@ def _text(value: object) -> str | None:
 def _decode(data: bytes) -> str:
     if data.startswith(_UTF16):
         return data.decode("utf-16-le", "replace")
+    return _utf8(data)
+
+
+def _utf8(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
