@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ from recorded import PAYLOADS
 
 import landed
 from landed import _fs
-from landed.artifact import Artifact
 from landed.process import Owner, me, start_token
 from landed_claude_code import guard, ledger
 
@@ -434,77 +432,3 @@ def test_a_new_file_in_a_new_directory(work: Path, actor) -> None:
     assert one.done(path, {"content": "one"}) == ""
     one.settle()
     assert "have not read it" in two.ask(path)
-
-
-def a_directory(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def a_loop(path: Path) -> None:
-    path.unlink()
-    path.symlink_to(path.name)
-
-
-def below_a_file(path: Path) -> None:
-    path.unlink()
-    path.parent.rmdir()
-    path.parent.write_text("a file")
-
-
-def without_its_directory(path: Path) -> None:
-    path.unlink()
-    path.parent.rmdir()
-
-
-def another_files_record(path: Path) -> None:
-    path.unlink()
-    other = path.parent.with_name("other.md")
-    landed.write(other, "other")
-    shutil.copy(Artifact(str(other)).shelf.record_path, Artifact(str(path)).shelf.record_path)
-
-
-ODDITIES = (a_directory, a_loop, below_a_file, without_its_directory, another_files_record)
-
-
-@pytest.mark.parametrize("becomes", ODDITIES)
-@pytest.mark.parametrize("settled", [False, True])
-def test_a_file_that_cannot_be_looked_at_hides_no_other(
-    work: Path, actor, becomes: Callable[[Path], None], settled: bool
-) -> None:
-    odd, lost = work / "sub" / "odd.md", work / "lost.md"
-    odd.parent.mkdir()
-    one, two = actor(), actor(id="a2")
-    assert one.write(odd, "odd") == one.write(lost, "lost") == ""
-    if settled:
-        assert one.settle() == ""
-    becomes(odd)
-    lost.unlink()
-    said = one.stop() if settled else one.settle()
-    assert str(odd) in said
-    assert str(lost) in said
-    assert two.ask(lost) == ""  # nobody holds it any more
-    assert one.stop(again=settled) == one.settle() == one.stop() == ""
-
-
-def test_a_file_that_becomes_a_directory_is_named_once(work: Path, actor) -> None:
-    path = work / "plan.md"
-    path.write_text("x")
-    one = actor()
-    one.read(path)
-    a_directory(path)
-    assert f"{path}, which you read, is not there any more." in one.settle()
-    assert one.settle() == ""
-
-
-def test_files_that_others_hold_hide_nothing_and_are_tried_again(work: Path, actor, impatient: None) -> None:
-    held, lost = work / "held.md", work / "lost.md"
-    one = actor()
-    assert one.write(held, "held") == one.write(lost, "lost") == ""
-    lost.unlink()
-    with landed.edit(held):
-        said = one.settle()
-    assert f"{held} is being written by" in said
-    assert f"{lost}, which you wrote, is not there any more" in said
-    assert one.settle() == ""
-    assert not any(known.open for known in one.ledger().known.values())

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import test_guard as checks
 import test_large_files as large
+import test_odd_files as odd
 
 from landed import artifact
 from landed.desk import Desk
@@ -89,7 +90,7 @@ BUGS: dict[str, tuple[Any, list[tuple[object, str, Any]]]] = {
         [(guard, "_loss", lambda *_: "")],
     ),
     "what cannot be looked at is passed over": (
-        checks.test_a_file_that_cannot_be_looked_at_hides_no_other,
+        odd.test_a_file_that_cannot_be_looked_at_hides_no_other,
         [(guard, "_unknown", lambda *_: "")],
     ),
     "what was overwritten in between is not said": (
@@ -110,7 +111,7 @@ CASES = {
     "test_what_was_read_with_the_event_is_not_read_again_unless_it_changed": {"change": "another file"},
     "test_a_write_that_is_not_there_is_said_at_once": {"found": None, "said": "is not there"},
     "test_what_a_formatter_did_is_shown_and_counts_as_seen": {"before": False, "length": 1},
-    "test_a_file_that_cannot_be_looked_at_hides_no_other": {"becomes": checks.a_directory, "settled": False},
+    "test_a_file_that_cannot_be_looked_at_hides_no_other": {"becomes": odd.a_directory, "settled": False},
     "test_what_changes_while_it_is_read_was_not_seen": {"later": 0.5},
 }
 
