@@ -62,6 +62,23 @@ def test_a_lost_answer_in_a_race_doubles_nothing(postgres_url: str, postgres_wir
     assert [payload for payload in held(other) if payload != b"other"] == [b"mine %d" % number for number in range(30)]
 
 
+@pytest.mark.parametrize("turn", [False, True])
+def test_a_lost_answer_is_unknown_when_the_next_connection_is_refused(
+    postgres_url: str, postgres_wired: str, postgres_wire: Wire, sql: psycopg.Connection, risky: str, turn: bool
+) -> None:
+    """As after a failover: what the name leads to now carries no journal, and what it led to took the append."""
+    log, other = PostgresLog(postgres_wired.replace("landed@", f"{risky}@")), PostgresLog(postgres_url)
+    append(log, b"one")
+    if turn:
+        append(other, b"two")  # so that the log queues, with a transaction of five answers; and the first is in vain
+    before = held(other)
+    postgres_wire.lose_answers = 5 if turn else 0
+    postgres_wire.meanwhile = lambda: sql.execute(f"ALTER ROLE {risky} SET synchronous_commit = off")
+    (commit,) = append(log, b"mine")
+    assert held(other) == [*before, b"mine"]
+    assert isinstance(commit.error, OutcomeUnknown)
+
+
 def test_a_server_out_of_reach_is_unknown_or_not_landed_in_time(
     postgres_url: str, postgres_wired: str, postgres_wire: Wire
 ) -> None:

@@ -16,7 +16,7 @@ from time import monotonic
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
 from landed.engine import claimed, full, stale
-from landed.errors import LandedError, LockTimeout, NotLanded, OutcomeUnknown
+from landed.errors import LandedError, LockTimeout, NotLanded, OutcomeUnknown, Refused
 from landed.lock import DEFAULT_TIMEOUT
 from landed.postgres import claims, compaction, reading
 from landed.postgres.address import Address
@@ -176,6 +176,10 @@ class PostgresLog:
                 if unknown is not None:
                     raise self.unknown(error) from error
                 raise self._not_landed(error) from error
+            except Refused as error:  # where the next connection leads; what the one before has taken stays taken
+                if unknown is None:
+                    raise
+                raise self.unknown(error) from error
             if proof is None:
                 proof = self._ask_for(group, deadline)
             if not landed and not group.is_in(proof):
