@@ -11,6 +11,7 @@ import pytest
 from logs import TIMEOUT, append, held
 
 from landed.errors import (
+    Claimed,
     Corrupt,
     LandedError,
     NotLanded,
@@ -145,6 +146,21 @@ def test_a_server_that_does_not_flush_is_refused(postgres: PostgresServer, sql: 
         PostgresLog(postgres.url("unsafe").replace("landed@", f"{risky}@"))
     assert "unsafe=yes" in refused.value.hint
     append(PostgresLog(postgres.url("unsafe", unsafe="yes").replace("landed@", f"{risky}@")), b"one")
+
+
+def test_a_database_without_an_encoding_is_one_as_any(postgres: PostgresServer, sql: psycopg.Connection) -> None:
+    """As `initdb` makes them where no locale is set."""
+    sql.execute("CREATE DATABASE plain ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    url = postgres.url("\u00e4").replace("/postgres/", "/plain/")
+    log = PostgresLog(url)
+    append(log, b"one")
+    log.claim()
+    with pytest.raises(Claimed, match=r"alone: (?!b')"):
+        PostgresLog(url)
+    log.close()
+    sql.execute("ALTER DATABASE plain SET synchronous_commit = off")
+    with pytest.raises(Refused, match="synchronous_commit=off"):
+        PostgresLog(f"{url}?application_name=another")
 
 
 def test_a_server_that_stops_flushing_is_refused_on_the_next_connection_and_open(

@@ -153,6 +153,8 @@ class Server:
             )
             self._settings: dict[str, Any] = {
                 "autocommit": True,
+                # Without one, as in a database without an encoding, psycopg gives texts as bytes, equal to no text.
+                "client_encoding": "UTF8",
                 "connect_timeout": CONNECT,
                 "tcp_user_timeout": SILENCE,
                 "keepalives_idle": idle,
