@@ -367,8 +367,12 @@ def test_options_of_the_address_hold_on_every_connection(postgres: PostgresServe
 
 
 @pytest.mark.parametrize(
-    "userinfo", ["u:hun%ter2word", "u:hunter2word/1", "u:1/hunter2word", "u:1#hunter2word", "u:1?hunter2word"]
-)
+    "userinfo",
+    [
+        "u:hun%ter2word", "u:hunter2word/1", "u:1/hunter2word", "u:1#hunter2word", "u:1?hunter2word",
+        "u:1@hunter2word", "u:1 hunter2word", "u:hunter2word%00",
+    ],
+)  # fmt: skip
 def test_a_password_that_breaks_the_address_is_not_repeated(userinfo: str) -> None:
     with pytest.raises(LandedError) as error:
         PostgresLog(f"postgresql://{userinfo}@127.0.0.1:1/db/j", timeout=0.2)

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from typing import Final
 
 UNSAFE: Final = "unsafe"
-_SPELL: Final = "In a user and a password, write each of @ : / ? # % as % and two digits"
-_BROKEN: Final = re.compile("%(?![0-9A-Fa-f]{2})")
+_SPELL: Final = "In a user and a password, write each of @ : / ? # % and a space as % and two digits"
+_BROKEN: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%00|\s|@.*@")
+"""What libpq would read otherwise than `urlsplit`, or complain of and repeat: to it the first @ ends a password."""
 _SECRETS: Final = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"})
 """Options of libpq that hold one."""
 NAME_LIMIT: Final = 1024
