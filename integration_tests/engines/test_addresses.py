@@ -52,6 +52,7 @@ def test_what_is_below_no_database_would_name_one(place: str) -> None:
         ("postgresql://me:s3cret@host:1/database/a?unsafe=yes", "postgresql://me@host:1/database/a?unsafe=yes"),
         ("postgresql://host/database?user=me&password=s3cret", "postgresql://host/database?user=me"),
         ("postgresql://host/d?sslpassword=s3cret", "postgresql://host/d"),
+        ("postgresql://h/d?options=-c%20x%3Da+b&password=s3cret", "postgresql://h/d?options=-c%20x%3Da%2Bb"),
         ("postgresql://:s3cret@host/d", "postgresql://@host/d"),
         *((place, place) for place in [*PLACES, "/crew"]),
     ],

@@ -329,6 +329,7 @@ def test_credentials_are_nowhere_to_be_seen(postgres: PostgresServer, caplog: py
         url.replace("landed:", "nobody:"),
         url.replace("/postgres/", "/nowhere/"),
         url + "?unsafe=perhaps",
+        url + f"?password={secret}%00",
         url.replace("postgresql", "mysql"),
         url.replace(str(postgres.port), "port"),
     ):
@@ -359,11 +360,10 @@ def test_address(url: str, name: str, shown: str) -> None:
 
 def test_options_of_the_address_hold_on_every_connection(postgres: PostgresServer, sql: psycopg.Connection) -> None:
     sql.execute("CREATE SCHEMA agents")
-    log = PostgresLog(postgres.url("j", options="-csearch_path%3Dagents"))
+    log = PostgresLog(postgres.url("j", options="-c%20search_path%3Dagents"))
     append(log, b"one")
     row = sql.execute("SELECT count(*) FROM agents.landed_batch").fetchone()
-    assert row is not None
-    assert row[0] == 1
+    assert row == (1,)
 
 
 @pytest.mark.parametrize(

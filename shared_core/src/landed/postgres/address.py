@@ -51,9 +51,15 @@ class Address:
         if parts.scheme not in POSTGRES:
             raise _refused("it does not begin with postgresql://")
         database, _, name = parts.path.lstrip("/").partition("/")
-        if parts.fragment or "@" in database or "@" in parts.query.partition("=")[0] or _BROKEN.search(parts.netloc):
+        if (
+            parts.fragment
+            or "@" in database
+            or "@" in parts.query.partition("=")[0]
+            or "%00" in parts.query
+            or _BROKEN.search(parts.netloc)
+        ):
             raise _refused(f"it cannot be taken apart. {_SPELL}")
-        options = parse_qsl(parts.query, keep_blank_values=True)
+        options = _options(parts.query)
         answer = dict(options).get(UNSAFE, "no")
         if answer not in {"yes", "no"}:
             raise _refused(f"{UNSAFE} is yes or no")
@@ -61,7 +67,7 @@ class Address:
         self.name = unquote(name).strip("/")
         if len(self.name.encode()) > NAME_LIMIT or "\0" in self.name:
             raise _refused(f"a journal's name has at most {NAME_LIMIT} bytes and no NUL")
-        rest = urlencode([(key, value) for key, value in options if key != UNSAFE])
+        rest = urlencode([(key, value) for key, value in options if key != UNSAFE], quote_via=quote)
         self.conninfo = urlunsplit(("postgresql", parts.netloc, f"/{database}", rest, ""))
         host = parts.hostname or ""
         where = f"[{host}]" if ":" in host else host
@@ -91,8 +97,13 @@ def without_password(url: str) -> str:
     Address(url)
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
-    options = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key not in _SECRETS]
-    return urlunsplit(parts._replace(netloc=user.partition(":")[0] + at + host, query=urlencode(options)))
+    options = urlencode([each for each in _options(parts.query) if each[0] not in _SECRETS], quote_via=quote)
+    return urlunsplit(parts._replace(netloc=user.partition(":")[0] + at + host, query=options))
+
+
+def _options(query: str) -> list[tuple[str, str]]:
+    """As libpq reads them, to which a plus is a plus and no space."""
+    return parse_qsl(query.replace("+", "%2B"), keep_blank_values=True)
 
 
 def _refused(what: str) -> Refused:
