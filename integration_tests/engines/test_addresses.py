@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import PurePosixPath
 
 import pytest
 
+import landed
 from landed.engines import absolute, below, is_address, without_password
 from landed.errors import Refused
 
@@ -24,6 +26,27 @@ def test_a_directory_becomes_absolute_and_an_address_stays() -> None:
 def test_a_scheme_that_no_engine_has_is_refused(ask) -> None:
     with pytest.raises(Refused, match="no engine keeps journals at ftp://"):
         ask("ftp://host/crew")
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+psycopg", " postgresql", "x-y.z"])
+def test_what_is_nearly_an_address_is_no_directory(scheme: str) -> None:
+    """It would be made, with the password in its name."""
+    with pytest.raises(Refused, match="no engine keeps journals at") as refused:
+        absolute(f"{scheme}://me:s3cret@host/database")
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_address_that_was_made_a_path_is_refused(place: str) -> None:
+    with pytest.raises(Refused, match="one slash is missing"):
+        is_address(PurePosixPath(place))
+    with pytest.raises(Refused, match="one slash is missing"):
+        landed.write(PurePosixPath(place), b"")
+
+
+@pytest.mark.parametrize("place", ["a:/b", "/a:/b", "./s3:/a", "/x/s3://b", "C:/crew", "://a", "+://a"])
+def test_other_paths_stay_paths(place: str) -> None:
+    assert not is_address(place)
 
 
 @pytest.mark.parametrize(

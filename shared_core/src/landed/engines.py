@@ -21,6 +21,9 @@ POSTGRES: Final = ("postgresql", "postgres")
 OBJECTS: Final = ("s3", "gs", "az")
 CELLS: Final = 1024
 """Addresses of whole files of which a process remembers that they can be written to."""
+_MARKS: Final = str.maketrans("", "", "+-.")
+"""What a scheme has beside letters and digits, as in ``postgresql+psycopg``. Taken for a directory it would be made,
+with the password in its name."""
 JOURNAL: Final = "journal"
 COLLECTION: Final = "collection"
 
@@ -207,11 +210,18 @@ def _scheme(place: str) -> str:
     """
     if not place:  # it would be the working directory: of a variable that is not set
         raise Refused("a place is not empty", path="''", step="path", hint="Name a directory or an address.")
-    scheme, separator, _ = place.partition("://")
-    if not separator or not scheme.isalnum():
-        return ""
-    if scheme in (*POSTGRES, *OBJECTS):
+    scheme, separator, rest = place.partition(":/")
+    known = scheme in (*POSTGRES, *OBJECTS) and separator
+    if known and rest.startswith("/"):
         return scheme
+    if known:
+        raise Refused(
+            f"of an address of {scheme}:// one slash is missing",
+            step="open",
+            hint="Give it as a str: pathlib takes one away.",
+        )
+    if not rest.startswith("/") or not scheme.strip().translate(_MARKS).isalnum():
+        return ""
     raise Refused(
         f"no engine keeps journals at {scheme}://",
         step="open",

@@ -157,7 +157,7 @@ def _is_address(path: Path) -> bool:
     Raises:
         Refused: no engine has that scheme.
     """
-    if "://" not in str(path):
+    if ":/" not in str(path):
         return False
     from landed.engines import is_address
 
