@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
@@ -22,6 +23,7 @@ from clients import Faulty, lose_one_reply
 
 from landed.engines import _cells, open_cell
 from landed.objects.cell import ObjectCell
+from landed.objects.store import Object, Store
 from landed.remote import LINEAGE
 
 if TYPE_CHECKING:
@@ -172,6 +174,18 @@ def test_bytes_that_something_else_put_there(plan: str, engine: str, request: py
     doc = files.read(plan)
     assert (doc.data, doc.origin) == (b"edited", "outside")
     assert "+" in doc.version
+
+
+@pytest.mark.parametrize("name", ["a b", "\u00e4", "100%", "a+b", "a=b"])
+def test_an_object_bears_the_name_that_the_address_spells(s3_url: str, name: str) -> None:
+    store = Store(s3_url)
+    store.put(name, b"from outside", None)
+    for place in (f"{s3_url}/{name}", f"{s3_url}/{quote(name)}"):
+        assert landed.read(place).data == b"from outside"
+    landed.write(f"{s3_url}/{name}", b"mine")
+    held = store.get(name)
+    assert isinstance(held, Object)
+    assert held.data.endswith(b"\nmine")
 
 
 # Answers that are lost.

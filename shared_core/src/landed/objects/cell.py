@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 from landed.cell import Held, Unsure
 from landed.errors import NotLanded, Refused
 from landed.objects.address import canonical
@@ -25,11 +27,12 @@ class ObjectCell:
     """
 
     def __init__(self, url: str, timeout: float) -> None:
-        folder, _, self._key = canonical(url).rpartition("/")
+        folder, _, last = canonical(url).rpartition("/")
         if folder.endswith("/"):  # what is left is the scheme, and the key the bucket
             raise Refused("the address names a bucket", path=url, step="path", hint="Name an object in it.")
+        self._key = unquote(last)
         self._store = Store(folder)
-        self.name = f"{self._store.shown}/{self._key}"
+        self.name = f"{self._store.shown}/{last}"
         prove(self._store, timeout)
 
     def get(self, deadline: float) -> Held | None:
