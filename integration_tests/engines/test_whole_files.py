@@ -328,7 +328,7 @@ def test_what_an_engine_cannot_do_is_refused(plan: str, capsys: pytest.CaptureFi
         assert "directory" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("url", ["s3://bucket", "s3://bucket/", "s3://key:word@bucket/plan.md"])
+@pytest.mark.parametrize("url", ["s3://bucket", "s3://bucket/", "s3://key:word@bucket/plan.md", "s3://bucket/landed-store"])
 def test_an_address_that_is_no_files(s3: object, url: str) -> None:
     with pytest.raises(Refused) as refused:
         landed.write(url, b"x")

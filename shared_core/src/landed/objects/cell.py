@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from landed.cell import Held, Unsure
 from landed.errors import NotLanded, Refused
 from landed.objects.address import canonical
-from landed.objects.probe import prove
+from landed.objects.probe import PROOF, prove
 from landed.objects.store import CONFLICT, ERRORS, FINAL, Object, Store, words
 
 TYPE_CHECKING = False
@@ -31,6 +31,8 @@ class ObjectCell:
         if folder.endswith("/"):  # what is left is the scheme, and the key the bucket
             raise Refused("the address names a bucket", path=url, step="path", hint="Name an object in it.")
         self._key = unquote(last)
+        if self._key == PROOF:
+            raise Refused("landed keeps its proof of the store there", path=url, step="path", hint="Use another name.")
         self._store = Store(folder)
         self.name = f"{self._store.shown}/{last}"
         prove(self._store, timeout)
