@@ -239,6 +239,24 @@ def test_a_write_that_more_others_followed_than_are_named_is_unknown(s3_url: str
     mine.write(plan, b"three")
 
 
+@pytest.mark.parametrize("expect", ["seen", landed.ANY])
+def test_a_put_that_something_on_the_way_tried_twice_has_landed(s3_url: str, expect: Any) -> None:
+    """A proxy that lost the store's answer, put again, and passes on that the condition is not met any more."""
+    plan = f"{s3_url}/plan.md"
+    files = Files()
+    first = files.write(plan, b"one")
+
+    def twice(put: Callable[[], Any], _: str) -> Any:
+        put()
+        return put()
+
+    client = faulty(plan, twice)
+    receipt = files.write(plan, b"two", expect=first.version if expect == "seen" else expect)
+    client.mend()
+    assert receipt.replaced == first.version
+    assert files.read(plan).version == receipt.version
+
+
 def faulty(plan: str, fault: Callable[[Callable[[], Any], str], Any]) -> Faulty:
     cell = open_cell(plan)
     assert isinstance(cell, ObjectCell)
@@ -328,7 +346,9 @@ def test_what_an_engine_cannot_do_is_refused(plan: str, capsys: pytest.CaptureFi
         assert "directory" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("url", ["s3://bucket", "s3://bucket/", "s3://key:word@bucket/plan.md", "s3://bucket/landed-store"])
+@pytest.mark.parametrize(
+    "url", ["s3://bucket", "s3://bucket/", "s3://key:word@bucket/plan.md", "s3://bucket/landed-store"]
+)
 def test_an_address_that_is_no_files(s3: object, url: str) -> None:
     with pytest.raises(Refused) as refused:
         landed.write(url, b"x")

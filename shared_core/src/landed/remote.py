@@ -233,7 +233,8 @@ def _put(cell: Cell, body: bytes, new: Write, sight: Sight, deadline: float) -> 
     """Put a body in the place of what was seen, and read it back; False when another was first.
 
     An answer that was lost is told by the nonce: the same body is put again, under the same condition, as long as what
-    was seen is still there. When another write is there by now, its lineage says whether it was built on this one.
+    was seen is still there. When another write is there by now, its lineage says whether it was built on this one. A
+    conflict is looked into likewise: what passes a put on may try it twice, and give the second answer.
 
     Raises:
         OutcomeUnknown: the engine does not say; or more than `LINEAGE` others wrote meanwhile.
@@ -251,8 +252,6 @@ def _put(cell: Cell, body: bytes, new: Write, sight: Sight, deadline: float) -> 
             if lost is None:
                 raise
             raise _unknown(cell, lost) from error
-        if not done and lost is None:
-            return False
         try:
             now = Sight(cell.get(max(deadline, monotonic() + LAST_LOOK)))
         except NotLanded as error:
@@ -265,8 +264,9 @@ def _put(cell: Cell, body: bytes, new: Write, sight: Sight, deadline: float) -> 
             raise _lied(cell, new, now)
         if _changed(now, sight) or pause is None:
             break
-        wait(pause, cell.name, str(lost))
-    assert lost is not None  # noqa: S101 - else it was decided
+        wait(pause, cell.name, str(lost or "another was faster"))
+    if lost is None:
+        return False
     raise _unknown(cell, lost)
 
 
