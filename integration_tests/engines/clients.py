@@ -69,6 +69,18 @@ def lose_one_reply() -> Callable[[Callable[[], Any], str], Any]:
     return fault
 
 
+def put_twice_once() -> Callable[[Callable[[], Any], str], Any]:
+    """As a proxy does that lost the store's answer: the second says that the condition is not met any more."""
+    tries = itertools.count()
+
+    def fault(put: Callable[[], Any], _: str) -> Any:
+        if next(tries) == 0:
+            put()
+        return put()
+
+    return fault
+
+
 class IgnoresConditions:
     """What servers do that take a header which they do not know.
 

@@ -15,7 +15,7 @@ from landed.errors import NotLanded, OutcomeUnknown
 
 pytest.importorskip("obstore", reason="obstore is not installed")
 
-from clients import Faulty, counted, lose_one_reply
+from clients import Faulty, counted, lose_one_reply, put_twice_once
 from google_server import GoogleServer
 from obstore.exceptions import GenericError, PermissionDeniedError
 from s3_server import S3Server, environment
@@ -227,13 +227,16 @@ def test_a_refusal_after_a_lost_reply_is_no_refusal_of_the_first(s3_url: str) ->
     assert held(ObjectLog(s3_url)) == [payload]
 
 
+@pytest.mark.parametrize("fault", [lose_one_reply, put_twice_once])
 @pytest.mark.parametrize("what", ["claim", "compact", "close"])
-def test_a_lost_reply_to_another_step_is_no_conflict(s3_url: str, what: str) -> None:
+def test_a_lost_reply_to_another_step_is_no_conflict(
+    s3_url: str, what: str, fault: Callable[[], Callable[[Callable[[], Any], str], Any]]
+) -> None:
     log = ObjectLog(s3_url)
     append(log, b"one", b"two")
     if what == "close":
         log.claim()
-    only_the_head = lose_one_reply()
+    only_the_head = fault()
     client = Faulty(log, lambda put, key: only_the_head(put, key) if key == log.objects.key else put())
     if what == "claim":
         log.claim()

@@ -19,7 +19,7 @@ from landed.files import Files
 
 pytest.importorskip("obstore", reason="obstore is not installed")
 
-from clients import Faulty, lose_one_reply
+from clients import Faulty, lose_one_reply, put_twice_once
 
 from landed.engines import _cells, open_cell
 from landed.objects.cell import ObjectCell
@@ -241,16 +241,10 @@ def test_a_write_that_more_others_followed_than_are_named_is_unknown(s3_url: str
 
 @pytest.mark.parametrize("expect", ["seen", landed.ANY])
 def test_a_put_that_something_on_the_way_tried_twice_has_landed(s3_url: str, expect: Any) -> None:
-    """A proxy that lost the store's answer, put again, and passes on that the condition is not met any more."""
     plan = f"{s3_url}/plan.md"
     files = Files()
     first = files.write(plan, b"one")
-
-    def twice(put: Callable[[], Any], _: str) -> Any:
-        put()
-        return put()
-
-    client = faulty(plan, twice)
+    client = faulty(plan, put_twice_once())
     receipt = files.write(plan, b"two", expect=first.version if expect == "seen" else expect)
     client.mend()
     assert receipt.replaced == first.version

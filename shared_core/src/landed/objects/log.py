@@ -372,6 +372,7 @@ class ObjectLog:
                     ) from error
                 raise
             head.change = os.urandom(8).hex()
+            sent.add(head.change)  # whatever the answer is: what passes the put on may try it twice
             try:
                 tag = self.objects.store.put(self.objects.key, b"" if step == REMOVE else head.encode(), known.tag)
             except CONFLICT as error:  # another was faster
@@ -381,7 +382,6 @@ class ObjectLog:
                 if lost is None and isinstance(error, FINAL):
                     raise self._failed(NotLanded, error, f"the step '{step}' was not taken") from error
                 lost = lost or error
-                sent.add(head.change)
             else:
                 now = Known(head, tag, time())
                 self._remember(now)
