@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from logs import TIMEOUT, append, held
+from logs import TIMEOUT, append, appended_to, held
 
 from landed.errors import (
     Claimed,
@@ -146,6 +146,18 @@ def test_a_server_that_does_not_flush_is_refused(postgres: PostgresServer, sql: 
         PostgresLog(postgres.url("unsafe").replace("landed@", f"{risky}@"))
     assert "unsafe=yes" in refused.value.hint
     append(PostgresLog(postgres.url("unsafe", unsafe="yes").replace("landed@", f"{risky}@")), b"one")
+
+
+def test_a_compaction_beside_appends_lands_whatever_isolation_the_role_has(
+    postgres_url: str, sql: psycopg.Connection, risky: str
+) -> None:
+    sql.execute(f"ALTER ROLE {risky} SET default_transaction_isolation = 'repeatable read'")
+    url = postgres_url.replace("landed@", f"{risky}@") + "?application_name=isolated"  # for connections of its own
+    log, other = PostgresLog(url), PostgresLog(postgres_url)
+    append(log, b"one")
+    with appended_to(other, b"other"):
+        for _ in range(20):
+            log.rewrite(lambda batch: batch.payload, TIMEOUT)
 
 
 def test_a_database_without_an_encoding_is_one_as_any(postgres: PostgresServer, sql: psycopg.Connection) -> None:

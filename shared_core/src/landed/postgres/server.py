@@ -146,6 +146,7 @@ class Server:
         try:
             given = conninfo_to_dict(address.conninfo).get("options") or os.environ.get("PGOPTIONS", "")
             limits = f"-c statement_timeout={STATEMENT} -c idle_in_transaction_session_timeout={STATEMENT}"
+            limits += r" -c default_transaction_isolation=read\ committed"  # who queues for a row goes on behind it
             # The server looks as well: a host that is gone, or paused, holds nothing for longer than that.
             idle, interval = SILENCE // 1000, SILENCE // 4000
             limits += (
