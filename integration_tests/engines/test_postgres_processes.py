@@ -63,6 +63,25 @@ def test_an_owner_that_was_cut_off_is_refused_when_it_is_back(
     other.close()
 
 
+def test_who_holds_something_alone_keeps_it_while_idle(postgres_url: str, sql: psycopg.Connection, risky: str) -> None:
+    """However short the role's sessions may be idle."""
+    row = sql.execute("SELECT current_setting('idle_session_timeout', true)").fetchone()
+    if row == (None,):
+        pytest.skip("this server ends no sessions for being idle")
+    sql.execute(f"ALTER ROLE {risky} SET idle_session_timeout = '100ms'")
+    url = postgres_url.replace("landed@", f"{risky}@") + "?application_name=idle"  # for connections of its own
+    owner, lock = PostgresLog(url), PostgresCollection(url).lock("a")
+    owner.claim()
+    lock.acquire()
+    time.sleep(0.5)
+    with pytest.raises(LockTimeout):
+        PostgresCollection(postgres_url).lock("a").acquire(0.0, owner="another")
+    with pytest.raises(Claimed):
+        append(PostgresLog(postgres_url), b"no")
+    lock.release()
+    owner.close()
+
+
 def test_an_append_that_was_on_its_way_while_the_claim_changed_does_nothing(
     postgres_url: str, sql: psycopg.Connection
 ) -> None:

@@ -49,6 +49,8 @@ stopped between two statements would keep everybody else waiting."""
 ANSWER: Final = 40.0
 """Seconds after which an answer is waited for no longer: more than a statement may take. A server that is stopped, or
 waits for a standby, falls silent while its system still acknowledges every packet."""
+IDLE_LIMIT: Final = 140_000
+"""The first version of the server that can end sessions for being idle."""
 
 DRIVER_ERRORS: Final = (psycopg.Error,)
 """What the driver raises."""
@@ -214,9 +216,12 @@ class Server:
             NotLanded: the server cannot be reached.
         """
         try:
-            return self._connect("landed owner")
+            connection = self._connect("landed owner")
+            if connection.info.server_version >= IDLE_LIMIT:  # a role's limit would end the lock while its owner lives
+                connection.execute("SET idle_session_timeout = 0")
         except psycopg.Error as error:
             raise self.failed(NotLanded, error, "the server cannot be reached", "claim") from error
+        return connection
 
     def forked(self) -> None:
         """In a forked child: have connections of its own.
