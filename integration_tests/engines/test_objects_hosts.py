@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import signal
 import subprocess
@@ -17,7 +18,7 @@ pytest.importorskip("obstore", reason="obstore is not installed")
 from clients import Faulty, lose_one_reply
 from logs import TIMEOUT, append, held
 
-from landed.errors import Claimed, Corrupt, LandedError, NotLanded, Refused
+from landed.errors import Claimed, Corrupt, LandedError, NotLanded, Refused, StaleWrite
 from landed.objects import leases
 from landed.objects.collection import ObjectCollection
 from landed.objects.log import ObjectLog
@@ -252,6 +253,32 @@ def test_a_compaction_whose_first_reply_is_lost_deletes_nothing_that_is_named(
     Faulty(compactor, fault)
     compactor.rewrite(lambda batch: batch.payload, TIMEOUT)
     assert held(ObjectLog(s3_url)) == expected
+
+
+def test_a_compaction_that_another_came_between_names_nothing_that_the_other_has_swept(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that slept for longer than its turn holds, and than a segment may be named by no head."""
+    monkeypatch.setattr("landed.objects.compaction.MERGED_BYTES", 1)  # a segment that nothing changes in stays
+    monkeypatch.setattr("landed.objects.compaction.ORPHANED", -1.0)
+    monkeypatch.setattr("landed.objects.leases.LEASE", -1.0)
+    sleeper, other = ObjectLog(s3_url), ObjectLog(s3_url)
+    append(sleeper, b"one", b"two", b"drop")
+    other.rewrite(lambda batch: batch.payload, TIMEOUT)  # a segment for each
+    put_heads = itertools.count()
+
+    def slept(put: Callable[[], Any], key: str) -> Any:
+        if key == "head" and next(put_heads) == 1:
+            thread = threading.Thread(target=other.rewrite, args=(lambda batch: batch.payload, TIMEOUT))
+            thread.start()
+            thread.join()
+        return put()
+
+    client = Faulty(sleeper, slept)
+    with pytest.raises(StaleWrite):
+        sleeper.rewrite(lambda batch: b"changed" if batch.payload == b"two" else batch.payload, TIMEOUT)
+    client.mend()
+    assert held(ObjectLog(s3_url)) == [b"one", b"two", b"drop"]
 
 
 def test_an_object_that_is_no_journals_is_corrupt_and_named(s3_url: str) -> None:

@@ -85,9 +85,13 @@ def compact(log: ObjectLog, rewrite: Rewrite, timeout: float) -> tuple[int, int]
         new = _rewritten(objects, head, rewrite)
 
         def change(latest: Head) -> None:
-            if [each.id for each in latest.segments[: len(old)]] != [each.id for each in old]:
+            same = [each.id for each in latest.segments[: len(old)]] == [each.id for each in old]
+            if not same or latest.revision != head.revision:  # another compaction has swept what no head names yet
                 raise StaleWrite(
-                    "another process merged segments meanwhile", path=log.name, step="compact", hint="Compact it again."
+                    "another process compacted it or merged segments meanwhile",
+                    path=log.name,
+                    step="compact",
+                    hint="Compact it again.",
                 )
             kept = {each.id for each in new}
             latest.segments[: len(old)] = new
