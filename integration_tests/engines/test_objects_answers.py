@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from math import inf
@@ -22,7 +23,9 @@ from s3_server import S3Server, environment
 from wire import Wire
 
 from landed.objects.collection import ObjectCollection
+from landed.objects.head import Head, Listed
 from landed.objects.log import INLINE_BATCHES, INLINE_BYTES, ObjectLog
+from landed.objects.segments import Objects
 
 # What an append costs.
 
@@ -225,6 +228,38 @@ def test_a_refusal_after_a_lost_reply_is_no_refusal_of_the_first(s3_url: str) ->
     client.mend()
     late[0]()
     assert held(ObjectLog(s3_url)) == [payload]
+
+
+def test_a_lost_reply_that_is_looked_into_too_late_is_unknown(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer slept between the head and the segment that it names: the batch is in another by now."""
+    monkeypatch.setattr("landed.objects.compaction.GRACE", -1.0)
+    log, other = ObjectLog(s3_url), ObjectLog(s3_url)
+    append(log, b"one")
+    lose, slept = lose_one_reply(), threading.Event()
+    frames = Objects.frames
+
+    def followed(put: Callable[[], Any], key: str) -> Any:
+        try:
+            return lose(put, key)
+        finally:
+            for number in range(INLINE_BATCHES):
+                append(other, b"%d" % number)  # until the batch is in a segment
+
+    def sleeping(self: Objects, head: Head, listed: Listed) -> Any:
+        if not slept.is_set():
+            slept.set()
+            other.rewrite(lambda batch: batch.payload, TIMEOUT)
+            for number in range(2 * INLINE_BATCHES):
+                append(other, b"%d" % number)  # until the segment is swept
+        return frames(self, head, listed)
+
+    client = Faulty(log, followed)
+    monkeypatch.setattr(log.objects, "frames", sleeping.__get__(log.objects))
+    (commit,) = append(log, b"mine")
+    client.mend()
+    assert slept.is_set()
+    assert held(ObjectLog(s3_url)).count(b"mine") == 1
+    assert isinstance(commit.error, OutcomeUnknown)
 
 
 @pytest.mark.parametrize("fault", [lose_one_reply, put_twice_once])

@@ -26,7 +26,7 @@ from landed.objects.group import Group
 from landed.objects.head import FRAME, Head, Listed
 from landed.objects.leases import LEASE, Renewal
 from landed.objects.probe import prove
-from landed.objects.segments import Known, Objects
+from landed.objects.segments import Gone, Known, Objects
 from landed.objects.store import CONFLICT, ERRORS, FINAL, Store
 from landed.process import me
 from landed.retries import pauses
@@ -329,7 +329,10 @@ class ObjectLog:
         return now
 
     def fetch(self, position: Position) -> Batch | None:
-        frame = self.objects.find(self._known.head, position[0])
+        try:
+            frame = self.objects.find(self._known.head, position[0])
+        except Gone:
+            frame = None
         if frame is None or frame.position != position:
             frame = self.objects.find(self._look().head, position[0])  # it may have moved since
         return frame.batch() if frame is not None and frame.position == position else None

@@ -38,6 +38,10 @@ class Known:
         self.modified = modified
 
 
+class Gone(NotLanded):
+    """A segment that a head named is there no more. What was in it may be in another."""
+
+
 class Objects:
     """One journal's objects.
 
@@ -131,12 +135,22 @@ class Objects:
         return frames
 
     def find(self, head: Head, sequence: int) -> Frame | None:
-        """The batch with that first number, as a head says; None when there is none, or its segment is gone."""
-        frames: list[Frame] | None = head.frames
+        """The batch with that first number, as a head says; None when there is none.
+
+        Raises:
+            Gone: its segment is there no more; the head is an old one.
+            Corrupt, NotLanded: as `frames`.
+        """
+        frames = head.frames
         if not frames or sequence < frames[0].sequence:
             listed = next((each for each in head.segments if each.first <= sequence <= each.last), None)
-            frames = self.frames(head, listed) if listed is not None else None
-        return next((frame for frame in frames or () if frame.sequence == sequence), None)
+            if listed is None:
+                return None
+            kept = self.frames(head, listed)
+            if kept is None:
+                raise Gone("the segment was merged since, and deleted", path=self.name, step="read")
+            frames = kept
+        return next((frame for frame in frames if frame.sequence == sequence), None)
 
     def _keep(self, id: str, frames: list[Frame]) -> None:  # noqa: A002 - its name
         with self._guard:
