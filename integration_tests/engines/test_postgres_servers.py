@@ -160,6 +160,21 @@ def test_a_compaction_beside_appends_lands_whatever_isolation_the_role_has(
             log.rewrite(lambda batch: batch.payload, TIMEOUT)
 
 
+def test_nothing_is_prepared_where_a_pooler_may_change_the_session(
+    postgres: PostgresServer, sql: psycopg.Connection
+) -> None:
+    """It shows a process of its own; here it is the server that says so."""
+    sql.execute("CREATE SCHEMA pooled")
+    sql.execute("CREATE FUNCTION pooled.pg_backend_pid() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
+    log = PostgresLog(postgres.url("j", options="-c%20search_path%3Dpooled,pg_catalog"))
+    for number in range(10):
+        append(log, b"%d" % number)
+        assert len(held(log)) == number + 1
+    append(log, b"many", b"at once")
+    with log._server.connection(time.monotonic() + TIMEOUT) as connection:
+        assert connection.execute("SELECT name FROM pg_prepared_statements").fetchall() == []
+
+
 def test_a_database_without_an_encoding_is_one_as_any(postgres: PostgresServer, sql: psycopg.Connection) -> None:
     """As `initdb` makes them where no locale is set."""
     sql.execute("CREATE DATABASE plain ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")

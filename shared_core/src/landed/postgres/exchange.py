@@ -103,6 +103,11 @@ def _send(connection: Patient, change: Asked, question: Asked, end: float) -> No
     pgconn = connection.pgconn
     pgconn.enter_pipeline_mode()
     (first, values), (second, keys) = change, question
+    if not connection.direct:  # up to the end it is one session; what was prepared may be in another
+        for statement, given in ((BEGIN, ()), change, (COMMIT, ()), question):
+            pgconn.send_query_params(statement.text, given, None, [_BINARY] * len(given), _BINARY)
+        pgconn.pipeline_sync()
+        return
     if not (first.name in connection.prepared and second.name in connection.prepared):
         _prepare(connection, (BEGIN, first, COMMIT, second), end)
     send = pgconn.send_query_prepared

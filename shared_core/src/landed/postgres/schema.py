@@ -66,11 +66,15 @@ ALTER TABLE landed_file ALTER data SET STORAGE EXTERNAL;
 """
 
 
-def check(connection: Connection[Any], shown: str, *, unsafe: bool) -> None:
+def check(connection: Connection[Any], shown: str, *, unsafe: bool) -> bool:
     """Refuse what a connection leads to when it cannot carry a journal.
 
     Args:
         unsafe: whether a server that does not flush what it acknowledges is good enough.
+
+    Returns:
+        Whether it leads there straight. A pooler between shows a process of its own, and may give each transaction
+        another session.
 
     Raises:
         Refused: the server does not flush what it acknowledges, takes no writes, or is too old.
@@ -88,6 +92,7 @@ def check(connection: Connection[Any], shown: str, *, unsafe: bool) -> None:
             f"with {', '.join(risky)} it acknowledges what a crash takes back",
             "Turn it on, or say that this will do with the option unsafe=yes in the address.",
         )
+    return bool(row[-2] == connection.info.backend_pid)
 
 
 def make(connection: Connection[Any], shown: str) -> None:
@@ -110,7 +115,7 @@ def make(connection: Connection[Any], shown: str) -> None:
 
 _MUST_BE_ON: Final = ("fsync", "full_page_writes", "synchronous_commit")
 _CHECK: Final = f"""
-SELECT {", ".join(f"current_setting({name!r})" for name in _MUST_BE_ON)}, pg_is_in_recovery()
+SELECT {", ".join(f"current_setting({name!r})" for name in _MUST_BE_ON)}, pg_backend_pid(), pg_is_in_recovery()
 """.encode()
 
 

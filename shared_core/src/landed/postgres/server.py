@@ -75,6 +75,8 @@ class Patient(psycopg.Connection["tuple[Any, ...]"]):
 
     more = 0.0
     """Seconds to wait beyond `ANSWER`."""
+    direct = True
+    """Whether it leads to one session, in which what was prepared stays."""
 
     def __init__(self, pgconn: PGconn, row_factory: RowFactory[Any] = tuple_row) -> None:
         super().__init__(pgconn, row_factory)
@@ -182,7 +184,9 @@ class Server:
         One that is refused is closed, so that the next may find it mended.
         """
         try:
-            schema.check(connection, self.shown, unsafe=self._address.unsafe)
+            connection.direct = schema.check(connection, self.shown, unsafe=self._address.unsafe)
+            if not connection.direct:  # another session may have another statement under the name of one of ours
+                connection.prepare_threshold = None
         except BaseException:
             connection.close()
             raise
