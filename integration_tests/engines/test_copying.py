@@ -40,6 +40,19 @@ def test_a_journal_around_all_engines(
 
 
 @pytest.mark.parametrize("engine", ["postgres", "s3"])
+def test_of_an_address_that_is_a_journal_and_a_root_both_are_copied(
+    request: pytest.FixtureRequest, engine: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url: str = request.getfixturevalue(f"{engine}_url")
+    both = f"{url}-copied"
+    Journal(url).append([b"alone"])
+    Journals(url).open("a").append([b"of many"])
+    assert copy(url, both, capsys)["journals"] == 2
+    assert [data for _, data in records(both)] == [b"alone"]
+    assert [entry.data for entry in Journals(both).open("a").read()] == [b"of many"]
+
+
+@pytest.mark.parametrize("engine", ["postgres", "s3"])
 def test_threads_go_on_where_they_were_copied_to(
     tmp_path: Path, request: pytest.FixtureRequest, engine: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,8 +24,6 @@ CELLS: Final = 1024
 _MARKS: Final = str.maketrans("", "", "+-.")
 """What a scheme has beside letters and digits, as in ``postgresql+psycopg``. Taken for a directory it would be made,
 with the password in its name."""
-JOURNAL: Final = "journal"
-COLLECTION: Final = "collection"
 
 
 def open_log(place: str | os.PathLike[str], *, max_bytes: int | None = None, timeout: float = DEFAULT_TIMEOUT) -> Log:
@@ -97,8 +95,8 @@ def _keep(key: tuple[str, str], cell: Cell) -> Cell:
     return _cells.setdefault(key, cell)
 
 
-def kind_of(place: str) -> str:
-    """What is at a place: `JOURNAL`, `COLLECTION`, or "" when it is neither; makes nothing.
+def kinds_of(place: str) -> tuple[bool, bool]:
+    """Whether there is a journal at a place, and whether there are journals below it; makes nothing.
 
     Raises:
         Refused, NotLanded: as `open_log`.
@@ -110,8 +108,7 @@ def kind_of(place: str) -> str:
         from landed.objects.collection import kind_of as kind
     else:
         from landed.local.collection import kind_of as kind
-    journal, collection = kind(place)
-    return JOURNAL if journal else COLLECTION if collection else ""
+    return kind(place)
 
 
 def same_place(one: str, other: str) -> bool:

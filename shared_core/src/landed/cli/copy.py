@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from landed.cli import output
 from landed.copying import copy_collection, copy_log
-from landed.engines import COLLECTION, JOURNAL, below, kind_of, open_collection, open_log, same_place, without_password
+from landed.engines import below, kinds_of, open_collection, open_log, same_place, without_password
 from landed.errors import NotLanded, Refused
 
 TYPE_CHECKING = False
@@ -19,7 +19,8 @@ BELOW: Final = "flows"
 DESCRIPTION = """\
 Copy a journal, or a root with many (LangGraph threads, CrewAI's memory and its flows), to another
 place: a directory, postgresql://..., s3://..., gs://... or az://... Every record keeps its number,
-and what was copied is compared with its source at the end.
+and what was copied is compared with its source at the end. Of an address
+that is both, both are copied.
 
 It can be broken off and called again, and goes on from there. Nobody may append to the target
 meanwhile; what is appended to the source after the start is left for the next call.
@@ -40,18 +41,25 @@ def run(args: argparse.Namespace) -> int:
     if same_place(args.source, args.target):
         hint = "Name another place for the copy."
         raise Refused("it would be copied onto itself", path=without_password(args.target), step="copy", hint=hint)
-    kind = kind_of(args.source)
+    journal, collection = kinds_of(args.source)
+    roots = _roots(args.source, args.target, collection=collection) if collection or not journal else []
+    if not journal and not roots:
+        raise NotLanded(
+            "there is no journal, and no root of journals",
+            path=without_password(args.source),
+            step="copy",
+            hint="Give the place that was given to Journal, Journals, a saver, or CrewAI's stores.",
+        )
     copied: dict[str, Copied] = {}
-    if kind == JOURNAL:
+    if journal:
         one, other = open_log(args.source), open_log(args.target)
         with output.Meter("copy") as meter:
             copied[""] = copy_log(one, other, meter.at, timeout=args.timeout)
         one.close()
         other.close()
-    elif roots := _roots(args.source, args.target, kind):
-        kind = COLLECTION
+    if roots:
         pairs = [(open_collection(source), open_collection(target)) for source, target in roots]
-        total = sum(1 for journals, _ in pairs for _ in journals.names())
+        total = len(copied) + sum(1 for journals, _ in pairs for _ in journals.names())
         with output.Meter("copy") as meter:
             for journals, others in pairs:
 
@@ -60,16 +68,10 @@ def run(args: argparse.Namespace) -> int:
                     meter.at(len(copied), total)
 
                 copy_collection(journals, others, progress, timeout=args.timeout)
-    else:
-        raise NotLanded(
-            "there is no journal, and no root of journals",
-            path=without_password(args.source),
-            step="copy",
-            hint="Give the place that was given to Journal, Journals, a saver, or CrewAI's stores.",
-        )
     batches = sum(each.batches for each in copied.values())
     present = sum(1 for each in copied.values() if each.present)
     if args.json:
+        kind = "collection" if roots else "journal"
         output.emit({"kind": kind, "journals": len(copied), "batches": batches, "resumed": present, "verified": True})
         return output.OK
     went_on = f", {present} of which an earlier copy began" if present else ""
@@ -82,11 +84,11 @@ def run(args: argparse.Namespace) -> int:
     return output.OK
 
 
-def _roots(source: str, target: str, kind: str) -> list[tuple[str, str]]:
+def _roots(source: str, target: str, *, collection: bool) -> list[tuple[str, str]]:
     """What there is of a root, and of the one that a program keeps below it, each with its place in the target."""
-    roots = [(source, target)] if kind == COLLECTION else []
+    roots = [(source, target)] if collection else []
     try:
         parts = below(source, BELOW), below(target, BELOW)
     except Refused:  # an address without a database has nothing below it
         return roots
-    return [*roots, parts] if kind_of(parts[0]) == COLLECTION else roots
+    return [*roots, parts] if kinds_of(parts[0])[1] else roots
