@@ -73,7 +73,7 @@ def copy_log(source: Log, target: Log, progress: Progress = _quiet, *, timeout: 
             "it holds records that the source does not",
             path=target.name,
             step="copy",
-            hint="Copy to a place that is empty, or that an earlier copy of the same source began.",
+            hint="Copy to a place that is empty, or that a copy began of the same source, not compacted since.",
         )
     copied = 0
     group: list[Commit] = []
