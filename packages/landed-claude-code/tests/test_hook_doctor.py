@@ -105,3 +105,11 @@ def test_records_that_others_can_read(project: Path, state_dir: Path) -> None:
 def test_malformed_settings(project: Path, data: bytes) -> None:
     Path(path_of("project", str(project))).write_bytes(data)
     assert checks(project)["settings"] == "fail"
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no FIFOs")
+def test_settings_that_nobody_writes(project: Path) -> None:
+    path = Path(path_of("project", str(project)))
+    os.mkfifo(path)
+    assert checks(project)["settings"] == "fail"

@@ -63,6 +63,7 @@ def test_ours_among_others_goes_alone() -> None:
         '{"hooks": {"Stop": [1]}}',
         '{"hooks": {"Stop": [{"hooks": 1}]}}',
         '"x"',
+        '{"x": ' + "[" * 100_000 + "]" * 100_000 + "}",
     ],
 )
 def test_what_is_malformed_is_refused(text: str) -> None:

@@ -90,7 +90,7 @@ def parse(text: str, path: str) -> dict[str, Any]:
     """
     try:
         settings = json.loads(text) if text.strip() else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # nested too deep
         raise Refused(f"the settings are not JSON: {error}", path=path, step="settings", hint=_REPAIR) from error
     hooks = settings.get("hooks", {}) if isinstance(settings, dict) else None
     lists = list(hooks.values()) if isinstance(hooks, dict) else [None]

@@ -278,10 +278,10 @@ class LocalLog:
         """For a roll before a compaction, which keeps no more than there are frames now."""
         if self._max_bytes is None:
             return sizes.REST_SIZE
-        return sizes.rest_size(self._max_bytes - self._sealed_size() - segment.end)
+        return sizes.rest_size(self._max_bytes - self._size_of(self.follower.spans[:-1]) - segment.end)
 
     def _next_size(self, segment: Segment, needed: int) -> int:
-        used = self._sealed_size() + segment.header.size  # its hole as well: a copy may fill it
+        used = self._size_of(self.follower.spans[:-1]) + segment.header.size  # its hole as well: a copy may fill it
         if self._max_bytes is None:
             return sizes.next_size(used, needed, sizes.LARGE_LIMIT)
         size = sizes.next_size(used, needed, self._max_bytes - used)
@@ -328,13 +328,12 @@ class LocalLog:
 
     def size(self) -> int:
         """Bytes in use: of the live segments, of the newest as far as there are frames."""
-        end = self.follower.view()[1].end
-        return self._sealed_size() + end
+        spans, newest = self.follower.view()
+        return self._size_of(spans[:-1]) + newest.end
 
-    def _sealed_size(self) -> int:
-        """Bytes of all live segments but the newest."""
+    def _size_of(self, spans: Sequence[Range]) -> int:
         total = 0
-        for span in self.follower.spans[:-1]:
+        for span in spans:
             try:
                 total += self.fs.stat(os.path.join(self.name, segments.name_of(span))).st_size
             except FileNotFoundError:

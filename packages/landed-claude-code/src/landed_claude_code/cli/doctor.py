@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import tempfile
 from importlib.util import cache_from_source
@@ -53,14 +54,20 @@ def run(args: argparse.Namespace) -> int:
     return tell(args, examined, "the hook works", "writes are not guarded as they should be")
 
 
+def _bytes_of(path: str) -> bytes:
+    if not stat.S_ISREG(os.stat(path).st_mode):  # of a FIFO nobody may ever write anything
+        raise Refused("the settings are no regular file", path=path, step="settings")
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def examine(project: str, claude: str) -> Iterator[Check]:
     """Every check, in the order in which they make sense."""
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for scope in settings.SCOPES:
         path = settings.path_of(scope, project)
         try:
-            with open(path, "rb") as file:
-                parsed = settings.parse(settings.text_of(file.read(), path), path)
+            parsed = settings.parse(settings.text_of(_bytes_of(path), path), path)
         except FileNotFoundError:
             continue
         except (Refused, OSError) as error:
