@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import pytest
 
 import landed
-from landed.engines import absolute, below, is_address, without_password
+from landed.engines import absolute, below, is_address, same_place, without_password
 from landed.errors import Refused
 
 PLACES = ["postgresql://me@host/database", "postgres://host/database/name", "s3://bucket", "gs://bucket/a", "az://c/a"]
@@ -82,3 +82,19 @@ def test_what_is_below_no_database_would_name_one(place: str) -> None:
 )
 def test_no_password_is_written_down(place: str, shown: str) -> None:
     assert without_password(place) == shown
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("s3://bucket/x", "s3://bucket/x/", True),
+        ("s3://bucket/x", "s3://bucket/y", False),
+        ("s3://bucket/x", "gs://bucket/x", False),
+        ("postgresql://me@db/work/x", "postgres://me@db/work/x/", True),
+        ("postgresql://me@db/work/x", "postgresql://me@db/work/y", False),
+        ("postgresql:///work/x?host=a", "postgresql:///work/x?host=b", False),
+        ("postgresql://me@db/work/x", "work/x", False),
+    ],
+)
+def test_which_addresses_are_one_place(one: str, other: str, same: bool) -> None:
+    assert same_place(one, other) is same

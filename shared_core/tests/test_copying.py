@@ -12,7 +12,6 @@ from memory_log import MemoryLog, MemoryStore
 from landed.cli import main
 from landed.copying import copy_collection, copy_log
 from landed.engine import Commit
-from landed.engines import same_place
 from landed.entries import Record
 from landed.errors import Refused, StaleWrite, VerifyFailed
 from landed.journal import Journal
@@ -202,19 +201,3 @@ def test_the_command_does_not_copy_onto_itself(
 
 def contents(directory: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("s3://bucket/x", "s3://bucket/x/", True),
-        ("s3://bucket/x", "s3://bucket/y", False),
-        ("s3://bucket/x", "gs://bucket/x", False),
-        ("postgresql://me@db/work/x", "postgres://me@db/work/x/", True),
-        ("postgresql://me@db/work/x", "postgresql://me@db/work/y", False),
-        ("postgresql:///work/x?host=a", "postgresql:///work/x?host=b", False),
-        ("postgresql://me@db/work/x", "work/x", False),
-    ],
-)
-def test_which_addresses_are_one_place(one: str, other: str, same: bool) -> None:
-    assert same_place(one, other) is same
