@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from lab.workloads import Mark, Workload
 
 STEPS = 8
+MANY = 64
+"""Steps on a disk that is full: more than find place in the zeros that were written ahead."""
 GUARD = 600
 """Seconds after which a series hangs."""
 TIMES = (1, -1)
@@ -110,9 +112,9 @@ class Series:
         os.environ["LANDED_STATE_DIR"] = str(bench.mountpoint / "state")
         return bench
 
-    def _workload(self, bench: disk.Bench, seed: int = 0) -> list[Mark]:
+    def _workload(self, bench: disk.Bench, seed: int = 0, steps: int = STEPS) -> list[Mark]:
         marks: list[Mark] = []
-        self._work().endure(bench.mountpoint, marks.append, Random(seed), STEPS)
+        self._work().endure(bench.mountpoint, marks.append, Random(seed), steps)
         return marks
 
     def _work(self) -> Workload:
@@ -139,7 +141,7 @@ class Series:
             marks: list[Any] = in_a_child(lambda: self._workload(bench, seed=1))
             ballast = bench.mountpoint / BALLAST
             use_up_bytes(ballast, left) if self.request == "bytes" else use_up_inodes(ballast, left)
-            marks += in_a_child(lambda: self._workload(bench, seed=2 + left))
+            marks += in_a_child(lambda: self._workload(bench, seed=2 + left, steps=MANY))
             shutil.rmtree(ballast)
             self._count(f"{left} {self.request} left", 1, marks, self._after(bench, marks))
 
