@@ -239,7 +239,10 @@ class LogConformance:
             assert held.payload == batch.payload
 
     def test_fetch_after_a_second_compaction_gives_the_same_batch_or_none(self, open_log: OpenLog) -> None:
-        """Without an append in between, which would give what is compacted another name."""
+        """Without an append in between, which would give what is compacted another name.
+
+        Who has not looked since may still find what was dropped, as it was.
+        """
         log, other = open_log(), open_log()
         land(log, *(b"%d" % number * 500 for number in range(10, 30)))
         log.rewrite(keep(lambda _: True), TIMEOUT)
@@ -248,7 +251,7 @@ class LogConformance:
         other.rewrite(lambda batch: batch.payload[: -1 if batch.sequence == 7 else None], TIMEOUT)
         for batch in batches:
             held = log.fetch(batch.position)
-            assert held is None or held.sequence == batch.sequence != 5
+            assert held is None or held.sequence == batch.sequence
 
     def test_appends_during_compaction_stay(self, open_log: OpenLog) -> None:
         log, other = open_log(), open_log()
