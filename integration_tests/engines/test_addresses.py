@@ -90,10 +90,10 @@ def test_no_password_is_written_down(place: str, shown: str) -> None:
         ("s3://bucket/x", "s3://bucket/x/", True),
         ("s3://bucket/x", "s3://bucket/y", False),
         ("s3://bucket/x", "gs://bucket/x", False),
-        ("postgresql://me@db/work/x", "postgres://me@db/work/x/", True),
-        ("postgresql://me@db/work/x", "postgresql://me@db/work/y", False),
-        ("postgresql:///work/x?host=a", "postgresql:///work/x?host=b", False),
-        ("postgresql://me@db/work/x", "work/x", False),
+        ("postgresql://me@db/agents/x", "postgres://me@db/agents/x/", True),
+        ("postgresql://me@db/agents/x", "postgresql://me@db/agents/y", False),
+        ("postgresql:///agents/x?host=a", "postgresql:///agents/x?host=b", False),
+        ("postgresql://me@db/agents/x", "agents/x", False),
     ],
 )
 def test_which_addresses_are_one_place(one: str, other: str, same: bool) -> None:

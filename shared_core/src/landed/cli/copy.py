@@ -19,8 +19,8 @@ BELOW: Final = "flows"
 DESCRIPTION = """\
 Copy a journal, or a root with many (LangGraph threads, CrewAI's memory and its flows), to another
 place: a directory, postgresql://..., s3://..., gs://... or az://... Every record keeps its number,
-and what was copied is compared with its source at the end. Of an address
-that is both, both are copied.
+and what was copied is compared with its source at the end. Of an address that is both, both are
+copied.
 
 It can be broken off and called again, and goes on from there. Nobody may append to the target
 meanwhile; what is appended to the source after the start is left for the next call.

@@ -33,10 +33,8 @@ FEW: Final = 8
 """So many large appends must find place in them; still larger ones cost less than their zeros would."""
 LARGE_PIECE: Final = 256 << 10
 """As `PIECE`, ahead of large appends: fewer calls, and no cost yet for a small append between them."""
-
-
 NO_PLACE: Final = (errno.ENOSPC, errno.EDQUOT)
-"""What a disk that is full says."""
+"""What a disk that is full says, or a quota."""
 
 
 class Ahead:
@@ -80,7 +78,7 @@ class Ahead:
             for at in range(end, stop if ahead else end, piece):
                 _fs.pwrite_all(self._fs, fd, bytes(min(piece, stop - at)), at)
         except OSError as error:
-            if error.errno not in NO_PLACE:
+            if error.errno not in NO_PLACE:  # they only spare later appends a flush
                 raise
         else:
             self.filled = stop

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 OPTION: Final = ormsgpack.OPT_NON_STR_KEYS
 PACKED: Final = "msgpack"
 ENCRYPTED: Final = "Copy it in a program that has the key: list the threads of one saver and put them into the other."
-
 DAMAGED: Final = "Threads before it are copied. `sqlite3 DATABASE .recover` may bring back the others."
 
 
