@@ -7,18 +7,18 @@ import json
 import os
 import re
 import shutil
-import stat
 import subprocess
 import tempfile
 from importlib.util import cache_from_source
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+import landed
 from landed.cli import output
 from landed.cli.doctor import tell
 from landed.digest import sha256
 from landed.doctor import FAIL, OK, WARN, Check
-from landed.errors import Refused
+from landed.errors import LandedError
 from landed_claude_code import guard, settings
 from landed_claude_code import ledger as ledgers
 
@@ -54,25 +54,18 @@ def run(args: argparse.Namespace) -> int:
     return tell(args, examined, "the hook works", "writes are not guarded as they should be")
 
 
-def _bytes_of(path: str) -> bytes:
-    if not stat.S_ISREG(os.stat(path).st_mode):  # of a FIFO nobody may ever write anything
-        raise Refused("the settings are no regular file", path=path, step="settings")
-    with open(path, "rb") as file:
-        return file.read()
-
-
 def examine(project: str, claude: str) -> Iterator[Check]:
     """Every check, in the order in which they make sense."""
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for scope in settings.SCOPES:
         path = settings.path_of(scope, project)
         try:
-            parsed = settings.parse(settings.text_of(_bytes_of(path), path), path)
+            parsed = settings.parse(settings.text_of(landed.read(path).data, path), path)
         except FileNotFoundError:
             continue
-        except (Refused, OSError) as error:
-            why = error.what if isinstance(error, Refused) else error.strerror
-            yield Check("settings", FAIL, f"{path}: {why}", "Repair the file; Claude Code cannot read it either.")
+        except LandedError as error:
+            hint = "Repair the file; Claude Code cannot read it either."
+            yield Check("settings", FAIL, f"{path}: {error.what}", hint)
             continue
         if parsed.get("disableAllHooks"):
             yield Check("hooks", FAIL, f"{path} has disableAllHooks", "Take it out: it turns off this hook as well.")

@@ -90,7 +90,8 @@ def _made_path() -> str:
 
 def _remove_made(path: str) -> None:
     """Remove the settings, and their directory, if an installation made them and nothing else is in them by now."""
-    made = _made()
+    known = _made()
+    made = set(known)
     if path in made:
         if not settings.parse(landed.read(path).text, path):
             landed.delete(path)
@@ -100,7 +101,7 @@ def _remove_made(path: str) -> None:
         with contextlib.suppress(OSError):  # something is in it, the settings of another scope maybe
             os.rmdir(directory)
             made -= {directory}
-    if made != _made():
+    if made != known:
         _note_made(made)
 
 
