@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EVERY = [*workloads.CORE, *workloads.PACKAGES]
 STRIDES = {"ext4": 3, "xfs": 12, "btrfs": 12}
 """Every so many requests of files and journals are made to fail; `python -m lab.bad_disk` fails each."""
-STRIDE_OF_A_PACKAGE = 5
+STRIDE_OF_A_PACKAGE = 10
 BORNE = {"read", "inodes", "slow flush"}
 """Faults that a workload may do its work in spite of."""
 LYING = {"files": 40, "journal": 40}

@@ -38,7 +38,7 @@ def survivor(disk: Disk) -> Disk:
     def copy(node: Node) -> Node:
         known = copies.get(id(node))
         if known is None:
-            known = copies[id(node)] = Node(node.kind, node.number, node.now.copy(), node.target)
+            known = copies[id(node)] = Node(node.kind, node.number, node.now, node.target)
             fill(node, known)
         return known
 
@@ -48,7 +48,7 @@ def survivor(disk: Disk) -> Disk:
         return Entries(*((name, copy(node) if node is not None else None) for name, node in operation.changes))
 
     def fill(node: Node, made: Node) -> None:
-        made.now, made.saved = node.now.copy(), node.saved.copy()
+        made.now, made.saved = node.now, node.saved
         made.mtime, made.ctime = node.mtime, node.ctime
         made.entries = {name: copy(child) for name, child in node.entries.items()}
         made.saved_entries = {name: copy(child) for name, child in node.saved_entries.items()}
@@ -60,32 +60,42 @@ def survivor(disk: Disk) -> Disk:
     return twin
 
 
-def crash_states(disk: Disk, limit: int, rng: Random, *, ordered: bool = False) -> list[Disk]:
+def crash_states(
+    disk: Disk, limit: int, rng: Random, *, ordered: bool = False, known: set[object] | None = None
+) -> list[Disk]:
     """The disks that a power cut now may leave; a sample when there are more than about `limit`.
 
     Args:
         ordered: directories keep the order of their changes, as a journal does.
+        known: fingerprints of disks that need not come again; those that are returned are added.
     """
     nodes = _reachable(disk)
     variants = {id(node): _variants(node, rng, ordered=ordered) for node in nodes if node.pending or node.lost}
-    unique: dict[object, Disk] = {}
+    if known is None:
+        known = set()
+    states = []
     for choice in _choices(variants, limit, rng):
-        state = _boot(disk, choice)
-        unique.setdefault(fingerprint(state), state)
-    return list(unique.values())
+        held = fingerprint(disk.root, choice)
+        if held not in known:
+            known.add(held)
+            states.append(_boot(disk, choice))
+    return states
 
 
-def fingerprint(disk: Disk) -> object:
-    """Equal for disks that hold the same."""
+def fingerprint(root: Node, choice: Choice) -> object:
+    """Equal for disks that boot with the same below this directory."""
     names: dict[int, int] = {}
 
     def key(node: Node) -> object:
+        held = choice.get(id(node))
         again = names.setdefault(id(node), len(names))
-        if node.kind == stat.S_IFDIR:
-            return tuple((name, key(child)) for name, child in sorted(node.entries.items()))
-        return (again, node.kind, node.target, node.now.key())
+        if node.kind != stat.S_IFDIR:
+            return (again, node.kind, node.target, node.saved if held is None else held)
+        entries = node.saved_entries if held is None else held
+        assert isinstance(entries, dict)
+        return tuple([(name, key(entries[name])) for name in sorted(entries)])
 
-    return key(disk.root)
+    return key(root)
 
 
 def _like(disk: Disk) -> Disk:
@@ -135,7 +145,7 @@ def _variants(node: Node, rng: Random, *, ordered: bool) -> list[Variant]:
     if len(datas) > FILE_VARIANTS:
         datas = [datas[0], *rng.sample(datas[1:-1], FILE_VARIANTS - 2), datas[-1]]
     metas = list(_meta_variants(node))
-    return [Saved(data, meta.mode, meta.uid, meta.gid, meta.xattrs) for data, meta in itertools.product(datas, metas)]
+    return [meta._replace(data=data) for data, meta in itertools.product(datas, metas)]
 
 
 def _subsets(count: int, *, ordered: bool) -> Iterator[tuple[int, ...]]:
@@ -162,16 +172,16 @@ def _directory_variants(node: Node, *, ordered: bool) -> Iterator[dict[str, Node
 def _data_variants(node: Node) -> Iterator[bytes]:
     operations = [operation for operation in node.lost + node.pending if isinstance(operation, (Data, Size))]
     seen: set[bytes] = set()
-    whole = node.saved.copy()
+    whole = node.saved
     for operation in operations:
-        operation.apply(whole)
+        whole = operation.apply(whole)
     for subset in _subsets(len(operations), ordered=False):
-        held = node.saved.copy()
+        held = node.saved
         for position, index in enumerate(subset):
             operation = operations[index]
             if position == len(subset) - 1 and isinstance(operation, Data):
                 yield from (torn for torn in _torn(held, operation) if not (torn in seen or seen.add(torn)))
-            operation.apply(held)
+            held = operation.apply(held)
         if held.data not in seen and held.data != whole.data:
             seen.add(held.data)
             yield held.data
@@ -187,18 +197,16 @@ def _torn(held: Saved, write: Data) -> Iterator[bytes]:
         fresh = max(write.offset, len(held.data))
         pieces.append(Data(fresh, bytes(write.offset + length - fresh)))
     for piece in pieces:
-        torn = held.copy()
-        piece.apply(torn)
-        yield torn.data
+        yield piece.apply(held).data
 
 
 def _meta_variants(node: Node) -> Iterator[Saved]:
-    held = node.saved.copy()
-    yield held.copy()
+    held = node.saved
+    yield held
     for operation in node.lost + node.pending:
         if isinstance(operation, Meta):
-            operation.apply(held)
-            yield held.copy()
+            held = operation.apply(held)
+            yield held
 
 
 def _boot(disk: Disk, choice: Choice) -> Disk:
@@ -210,7 +218,7 @@ def _boot(disk: Disk, choice: Choice) -> Disk:
         held = choice.get(id(node))
         saved = held if isinstance(held, Saved) else node.saved
         entries = held if isinstance(held, dict) else node.saved_entries
-        made.now, made.saved = saved.copy(), saved.copy()
+        made.now = made.saved = saved
         made.mtime, made.ctime = node.mtime, node.ctime
         for name, child in entries.items():
             known = copies.get(id(child))

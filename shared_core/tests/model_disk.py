@@ -15,29 +15,20 @@ import os
 import stat
 import threading
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 EPOCH_NS = 1_700_000_000_000_000_000
 CLOCK_STEP_NS = 1_000
 
 
-class Saved:
-    """What the device holds of one file."""
+class Saved(NamedTuple):
+    """What the device holds of one file; never changed, so that disks share it."""
 
-    __slots__ = ("data", "gid", "mode", "uid", "xattrs")
-
-    def __init__(self, data: bytes, mode: int, uid: int, gid: int, xattrs: dict[str, bytes]) -> None:
-        self.data = data
-        self.mode = mode
-        self.uid = uid
-        self.gid = gid
-        self.xattrs = xattrs
-
-    def copy(self) -> Saved:
-        return Saved(self.data, self.mode, self.uid, self.gid, self.xattrs.copy())
-
-    def key(self) -> tuple[object, ...]:
-        return (self.data, self.mode, self.uid, self.gid, tuple(sorted(self.xattrs.items())))
+    data: bytes
+    mode: int
+    uid: int
+    gid: int
+    xattrs: frozenset[tuple[str, bytes]] = frozenset()
 
 
 class Data:
@@ -49,9 +40,9 @@ class Data:
         self.offset = offset
         self.data = data
 
-    def apply(self, saved: Saved) -> None:
+    def apply(self, saved: Saved) -> Saved:
         held = saved.data.ljust(self.offset, b"\0")
-        saved.data = held[: self.offset] + self.data + held[self.offset + len(self.data) :]
+        return saved._replace(data=held[: self.offset] + self.data + held[self.offset + len(self.data) :])
 
 
 class Size:
@@ -62,8 +53,8 @@ class Size:
     def __init__(self, size: int) -> None:
         self.size = size
 
-    def apply(self, saved: Saved) -> None:
-        saved.data = saved.data[: self.size].ljust(self.size, b"\0")
+    def apply(self, saved: Saved) -> Saved:
+        return saved._replace(data=saved.data[: self.size].ljust(self.size, b"\0"))
 
 
 class Meta:
@@ -71,11 +62,11 @@ class Meta:
 
     __slots__ = ("change",)
 
-    def __init__(self, change: Callable[[Saved], None]) -> None:
+    def __init__(self, change: Callable[[Saved], Saved]) -> None:
         self.change = change
 
-    def apply(self, saved: Saved) -> None:
-        self.change(saved)
+    def apply(self, saved: Saved) -> Saved:
+        return self.change(saved)
 
 
 class Entries:
@@ -100,12 +91,17 @@ Operation: TypeAlias = "Data | Size | Meta | Entries"
 class Node:
     """An inode: `now` and `entries` are what programs see, `saved` and `saved_entries` what the device holds."""
 
+    __slots__ = (
+        *("ctime", "entries", "flush_failures", "kind", "links", "locked_by", "lost", "mtime", "now", "number"),
+        *("opens", "pending", "saved", "saved_entries", "shared_by", "target", "written"),
+    )
+
     def __init__(self, kind: int, number: int, saved: Saved, target: str = "") -> None:
         self.kind = kind
         self.number = number
         self.target = target
         self.now = saved
-        self.saved = saved.copy()
+        self.saved = saved
         self.entries: dict[str, Node] = {}
         self.saved_entries: dict[str, Node] = {}
         self.pending: list[Operation] = []
@@ -116,6 +112,8 @@ class Node:
         self.links = 0
         self.opens = 0
         self.mtime = self.ctime = EPOCH_NS
+        self.flush_failures = 0
+        """How often a program was told that a flush failed."""
         self.locked_by: object = None
         self.shared_by: set[object] = set()
 
@@ -124,7 +122,7 @@ class Node:
         if isinstance(operation, Entries):
             operation.apply(self.entries)
         else:
-            operation.apply(self.now)
+            self.now = operation.apply(self.now)
         self.pending.append(operation)
 
     def persist(self, *, metadata: bool = True) -> None:
@@ -135,7 +133,7 @@ class Node:
                 operation.apply(self.saved_entries)
                 self._settle({name for name, _ in operation.changes})
             elif metadata or not isinstance(operation, Meta):
-                operation.apply(self.saved)
+                self.saved = operation.apply(self.saved)
             else:
                 kept.append(operation)
         self.pending = kept
@@ -158,11 +156,11 @@ class Node:
     def evict(self) -> None:
         """What dropping the clean pages of a file shows: bytes that a failed flush dropped are gone."""
         if self.lost and self.kind == stat.S_IFREG:
-            held = self.saved.copy()
+            held = self.saved
             for operation in self.pending:
                 if not isinstance(operation, Entries):
-                    operation.apply(held)
-            self.now.data = held.data
+                    held = operation.apply(held)
+            self.now = self.now._replace(data=held.data)
 
 
 class Disk:
@@ -185,7 +183,7 @@ class Disk:
         # The lowest free number, as ext4 does: a file that replaces another soon has its number.
         number = next(n for n in range(2, len(self.numbers) + 3) if n not in self.numbers)
         self.numbers.add(number)
-        node = Node(kind, number, Saved(b"", mode, os.geteuid(), os.getegid(), {}), target)
+        node = Node(kind, number, Saved(b"", mode, os.geteuid(), os.getegid()), target)
         self.touch(node, data=True)
         return node
 

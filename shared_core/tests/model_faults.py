@@ -9,8 +9,8 @@ from random import Random
 from typing import Any, NamedTuple, TypeAlias
 
 from model_calls import Call, Fault
-from model_crash import crash_states, fingerprint, survivor
-from model_disk import Disk
+from model_crash import crash_states, survivor
+from model_disk import Disk, Node
 from model_fs import oserror
 from model_world import PATH, WORK, Killed, Program, content, litter, new_disk
 
@@ -161,6 +161,13 @@ def faults(call: Call) -> Iterator[Fault]:
         yield Fault(short=0)
 
 
+def _tree(node: Node) -> object:
+    """What programs see here and below."""
+    if node.kind != stat.S_IFDIR:
+        return (node.target, node.now)
+    return {name: _tree(child) for name, child in node.entries.items()}
+
+
 class Trial:
     """One run of a case with faults, and what is wrong after it."""
 
@@ -180,10 +187,8 @@ class Trial:
         node = self.disk.root.entries["model"].entries["work"]
         if not self.single or self.case.prepare is not old_file:
             name = self.case.path.rpartition("/")[2]
-            return node.entries[name].now.key() if name in node.entries else None
-        work = Disk()
-        work.root = node
-        return fingerprint(work)
+            return node.entries[name].now if name in node.entries else None
+        return _tree(node)
 
     def run(self) -> list[tuple[str, str]]:
         """Run it; the problems, each with where."""
@@ -227,7 +232,7 @@ class Trial:
 
     def _handed_on(self) -> bool:
         held = self.disk.root.entries["model"].entries["work"].entries["plan.md"].now
-        return held.mode == MODE and held.xattrs.get(COLOUR) == (b"blue" if self.disk.xattrs else None)
+        return held.mode == MODE and dict(held.xattrs).get(COLOUR) == (b"blue" if self.disk.xattrs else None)
 
     def _told(self) -> bool:
         """Whether the error says that a temp file is left; it may be when removing it failed as well."""

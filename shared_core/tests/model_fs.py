@@ -341,20 +341,19 @@ class ModelFS(FileOps):
 
     # Metadata.
 
-    def _change(self, fd: int, change: Callable[[Saved], None]) -> None:
+    def _change(self, fd: int, change: Callable[[Saved], Saved]) -> None:
         node = self._description(fd).node
         node.do(Meta(change))
         self.disk.touch(node, data=False)
 
     @system_call
     def fchmod(self, fd: int, mode: int) -> None:
-        self._change(fd, lambda saved: setattr(saved, "mode", mode))
+        self._change(fd, lambda saved: saved._replace(mode=mode))
 
     @system_call
     def fchown(self, fd: int, uid: int, gid: int) -> None:
-        def change(saved: Saved) -> None:
-            saved.uid = uid if uid != -1 else saved.uid
-            saved.gid = gid if gid != -1 else saved.gid
+        def change(saved: Saved) -> Saved:
+            return saved._replace(uid=uid if uid != -1 else saved.uid, gid=gid if gid != -1 else saved.gid)
 
         self._change(fd, change)
 
@@ -372,19 +371,19 @@ class ModelFS(FileOps):
     @system_call
     def setxattr(self, fd: int, name: str, value: bytes) -> None:
         self._xattrs(fd)
-        self._change(fd, lambda saved: saved.xattrs.__setitem__(name, value))
+        self._change(fd, lambda saved: saved._replace(xattrs=_without(name, saved.xattrs) | {(name, value)}))
 
     @system_call
     def removexattr(self, fd: int, name: str) -> None:
         if name not in self._xattrs(fd):
             raise oserror(errno.ENODATA, name)
-        self._change(fd, lambda saved: saved.xattrs.__delitem__(name))
+        self._change(fd, lambda saved: saved._replace(xattrs=_without(name, saved.xattrs)))
 
     def _xattrs(self, fd: int) -> dict[str, bytes]:
         node = self._description(fd).node
         if not self.disk.xattrs:
             raise oserror(errno.ENOTSUP)
-        return node.now.xattrs
+        return dict(node.now.xattrs)
 
     # Locks.
 
@@ -410,6 +409,10 @@ class ModelFS(FileOps):
             description.node.locked_by = None
             description.node.shared_by.discard(description)
             self.disk.unlocked.notify_all()
+
+
+def _without(name: str, xattrs: frozenset[tuple[str, bytes]]) -> frozenset[tuple[str, bytes]]:
+    return frozenset(each for each in xattrs if each[0] != name)
 
 
 def _status(node: Node) -> os.stat_result:

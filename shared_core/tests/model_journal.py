@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from model_crash import survivor
-from model_disk import Disk, Node
+from model_disk import Disk
 from model_fs import ModelFS
 from model_world import Killed, Program, new_disk
 
@@ -72,7 +72,7 @@ class JournalFS(ModelFS):
 
     def open(self, path: str, flags: int, mode: int = 0o600, *, dir_fd: int | None = None) -> int:
         fd = super().open(path, flags, mode, dir_fd=dir_fd)
-        self._told[fd] = failures(self._description(fd).node)
+        self._told[fd] = self._description(fd).node.flush_failures
         return fd
 
     def fdatasync(self, fd: int) -> None:
@@ -88,19 +88,15 @@ class JournalFS(ModelFS):
 
     def _flush(self, flush: Callable[[int], None], fd: int) -> None:
         node = self._description(fd).node
-        before = failures(node)
+        before = node.flush_failures
         try:
             flush(fd)
         except OSError:
-            node.flush_failures = self._told[fd] = before + 1  # type: ignore[attr-defined]
+            node.flush_failures = self._told[fd] = before + 1
             raise
         if self._told[fd] < before:
             self._told[fd] = before
             raise OSError(5, "Input/output error")
-
-
-def failures(node: Node) -> int:
-    return getattr(node, "flush_failures", 0)
 
 
 class Process(Program):

@@ -8,7 +8,7 @@ from random import Random
 from typing import NamedTuple
 
 from model_calls import Call
-from model_crash import crash_states, fingerprint, survivor
+from model_crash import crash_states, survivor
 from model_disk import Disk
 from model_journal import BOOT, DIFFERENT, Expectation, Process, batch_of, commit_of, examine, fresh_disk, keep_odd
 from model_world import LOOKS
@@ -84,7 +84,8 @@ class JournalHistory:
         during.possible |= set(numbers)
         if step.how == "compact":
             during.compacting = max(self.expected.acknowledged, default=0)
-        cut: dict[object, tuple[str, Disk]] = {}
+        states: list[tuple[str, Disk]] = []
+        known: set[object] = set()
         died: list[tuple[str, Disk]] = []
 
         def gather(call: Call | None = None) -> None:
@@ -93,8 +94,8 @@ class JournalHistory:
             at = f"{where}, after {call}"
             if deaths:
                 died.append((at, survivor(self.disk)))
-            for state in crash_states(self.disk, self.limit, self.rng) if cuts else ():
-                cut.setdefault(fingerprint(state), (at, state))
+            if cuts:
+                states.extend((at, disk) for disk in crash_states(self.disk, self.limit, self.rng, known=known))
 
         gather()
         self.process.fs.boundary = gather
@@ -102,7 +103,6 @@ class JournalHistory:
         self.process.fs.boundary = None
         for at, disk in died:
             self._after_death(disk, during, at)
-        states = list(cut.values())
         for at, disk in self.rng.sample(states, min(len(states), DEEP_SAMPLE)) if deep else states:
             self._after_cut(disk, during, at, deep=deep)
         self._settle(step, receipts, during)

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from model_calls import Call, Fault
-from model_crash import crash_states, fingerprint, survivor
+from model_crash import crash_states, survivor
 from model_disk import Disk
 from model_fs import ModelFS
 
@@ -142,13 +142,12 @@ def power_cuts(program: Program, operation: Callable[[Files], Any], limit: int, 
     Returns:
         What the operation returned, and the disks, each once.
     """
-    disks: dict[object, Disk] = {}
+    disks: list[Disk] = []
+    known: set[object] = set()
 
     def gather(call: Call | None = None) -> None:
-        if call is not None and call.name in LOOKS:
-            return
-        for disk in crash_states(program.fs.disk, limit, rng):
-            disks.setdefault(fingerprint(disk), disk)
+        if call is None or call.name not in LOOKS:
+            disks.extend(crash_states(program.fs.disk, limit, rng, known=known))
 
     gather()
     program.fs.boundary = gather
@@ -156,7 +155,7 @@ def power_cuts(program: Program, operation: Callable[[Files], Any], limit: int, 
         result = program.call(operation)
     finally:
         program.fs.boundary = None
-    return result, list(disks.values())
+    return result, disks
 
 
 def deaths(program: Program, operation: Callable[[Files], Any]) -> tuple[Any, list[Disk]]:

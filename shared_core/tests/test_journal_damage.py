@@ -56,11 +56,11 @@ class Victim:
     @contextmanager
     def damaged(self, name: str, data: bytes) -> Iterator[None]:
         node = self.directory.entries[name]
-        before, node.now.data = node.now.data, data
+        before, node.now = node.now, node.now._replace(data=data)
         try:
             yield
         finally:
-            node.now.data = before
+            node.now = before
 
     def outcome(self) -> str:
         """What a new process makes of the journal: RIGHT, TOLD, SHORT, or what is wrong."""

@@ -22,7 +22,9 @@ __all__ = ["journal", "path"]
 # Owning alone.
 
 
-def test_claim(journal: Journal, path: Path, programs: Programs) -> None:
+def test_claim(journal: Journal, path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("landed.local.claim.TIMEOUT", 0.1)
+    monkeypatch.setattr("landed.local.claim.GLANCE", 0.02)
     journal.append([b"one"])
     owner = programs.start(CLAIM, path)
     assert owner.hear() == "claimed"

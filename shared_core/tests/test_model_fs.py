@@ -112,7 +112,7 @@ class TestPowerCut:
         fs.setxattr(fd, "user.a", b"1")
         fs.fdatasync(fd)
         found = {
-            (node.now.data, node.now.xattrs.get("user.a"))
+            (node.now.data, dict(node.now.xattrs).get("user.a"))
             for node in (s.root.entries["d"].entries["old"] for s in crash_states(fs.disk, 99, RNG))
         }
         assert found == {(b"new", None), (b"new", b"1")}

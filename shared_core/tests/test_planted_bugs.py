@@ -142,10 +142,10 @@ def inheritance() -> set[str]:
     program = Program(new_disk())
     program.call(lambda _: old_file(program))
     node = program.fs.disk.root.entries["model"].entries["work"].entries["plan.md"]
-    node.now.uid = node.saved.uid = 4321
+    node.now = node.saved = node.now._replace(uid=4321)
     program.call(lambda files: files.write(PATH, NEW))
     new = program.fs.disk.root.entries["model"].entries["work"].entries["plan.md"].now
-    kept = (stat.S_IMODE(new.mode), new.uid, new.xattrs.get("user.colour")) == (0o640, 4321, b"blue")
+    kept = (stat.S_IMODE(new.mode), new.uid, dict(new.xattrs).get("user.colour")) == (0o640, 4321, b"blue")
     return NONE if kept else {"mode, owner or attributes are lost"}
 
 

@@ -25,12 +25,18 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "PATIENCE", 0.2)
 
 
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who wrote is done soon, also without a PostToolBatch."""
+    monkeypatch.setattr(guard, "WINDOW", 0.2)
+
+
 def dead() -> Owner:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as program:  # which ends with its input
         return Owner(program.pid, start_token(program.pid), me().host, "agent dead")
 
 
-def test_who_has_seen_the_bytes_may_write(work: Path, actor) -> None:
+def test_who_has_seen_the_bytes_may_write(work: Path, actor, brief) -> None:
     path = work / "plan.md"
     one, two = actor(), actor(id="a2")
     assert one.write(path, "one") == ""
@@ -48,7 +54,7 @@ def test_who_has_seen_the_bytes_may_write(work: Path, actor) -> None:
     assert "has changed since you wrote it" in one.write(path, "three")
 
 
-def test_agents_of_other_sessions_with_the_same_id_are_others(work: Path, actor) -> None:
+def test_agents_of_other_sessions_with_the_same_id_are_others(work: Path, actor, brief) -> None:
     path = work / "plan.md"
     assert actor("left", "a1").write(path, "one") == ""
     assert "have not read it" in actor("right", "a1").write(path, "two")

@@ -79,6 +79,7 @@ def test_a_file_that_becomes_a_directory_is_named_once(work: Path, actor) -> Non
 
 def test_files_that_others_hold_hide_nothing_and_are_tried_again(work: Path, actor, monkeypatch) -> None:
     monkeypatch.setattr(guard, "PATIENCE", 0.2)
+    monkeypatch.setattr(guard, "WINDOW", 0.2)
     held, lost = work / "held.md", work / "lost.md"
     one = actor()
     assert one.write(held, "held") == one.write(lost, "lost") == ""
