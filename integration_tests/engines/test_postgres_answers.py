@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable
 from math import inf
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from logs import TIMEOUT, append, appended_to, held
 
+import landed
 from landed.engine import Commit
 from landed.errors import (
     Claimed,
@@ -60,6 +63,24 @@ def test_a_lost_answer_in_a_race_doubles_nothing(postgres_url: str, postgres_wir
             assert commit.error is None
     assert postgres_wire.lost > 10
     assert [payload for payload in held(other) if payload != b"other"] == [b"mine %d" % number for number in range(30)]
+
+
+def test_who_is_overtaken_when_the_connection_breaks_appends_behind(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, other = PostgresLog(postgres_url), PostgresLog(postgres_url)
+    append(other, b"one")  # so that the log queues for the row
+
+    def break_off(_: Group, connection: Any, *__: object) -> bool:
+        monkeypatch.undo()
+        connection.close()
+        append(other, b"two")
+        raise psycopg.OperationalError("cut off")
+
+    monkeypatch.setattr("landed.postgres.group.Group.append", break_off)
+    (commit,) = append(log, b"three")
+    assert commit.error is None
+    assert held(log) == [b"one", b"two", b"three"]
 
 
 @pytest.mark.parametrize("turn", [False, True])
@@ -113,7 +134,8 @@ def test_a_server_that_falls_silent_is_not_waited_for_for_ever(
 ) -> None:
     """Its system still acknowledges each packet, so that no timeout of TCP helps."""
     monkeypatch.setattr("landed.postgres.server.ANSWER", 1.0)
-    log = PostgresLog(postgres_wired)
+    monkeypatch.setattr("landed.postgres.server.CONNECT", 2)
+    log = PostgresLog(postgres_wired, timeout=1.0)
     append(log, b"one")
     postgres_wire.delay = 60.0
     started = time.monotonic()
@@ -153,6 +175,50 @@ def test_a_commit_that_no_standby_confirms_is_not_acknowledged(
         sql.execute("SELECT pg_reload_conf()")
     assert isinstance(commit.error, OutcomeUnknown)
     assert held(log)[: len(sent) - 1] == sent[:-1]
+
+
+@pytest.mark.parametrize("end", ["pg_cancel_backend", "pg_terminate_backend"])
+@pytest.mark.parametrize("what", ["append", "append behind another", "write"])
+def test_a_commit_whose_wait_for_a_standby_was_ended_is_not_acknowledged(
+    postgres_url: str, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, what: str, end: str
+) -> None:
+    """It can be seen, as after a crash: cancelled, it even succeeds, with a warning. A failover may lose it yet."""
+    monkeypatch.setattr("landed.postgres.server.ANSWER", 0.5)
+    log, other = PostgresLog(postgres_url), PostgresLog(postgres_url)
+    done = threading.Event()
+
+    def end_waits() -> None:
+        while not done.wait(0.01):
+            sql.execute(f"SELECT {end}(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+
+    def step() -> None:
+        if what == "write":
+            landed.write(f"{postgres_url}.txt", os.urandom(8), timeout=0.2)
+            return
+        if what == "append behind another":
+            append(other, b"other", timeout=0.2)
+        (commit,) = append(log, b"mine", timeout=0.2)
+        if commit.error is not None:
+            raise commit.error
+
+    ending = threading.Thread(target=end_waits)
+    sql.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    try:
+        sql.execute("SELECT pg_reload_conf()")
+        ending.start()
+        with pytest.raises(OutcomeUnknown):  # the server takes its time to begin with it
+            repeat(step, time.monotonic() + TIMEOUT)
+    finally:
+        done.set()
+        ending.join()
+        sql.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        sql.execute("SELECT pg_reload_conf()")
+    assert append(log, b"last")[0].error is None
+
+
+def repeat(step: Callable[[], None], deadline: float) -> None:
+    while time.monotonic() < deadline:
+        step()
 
 
 # Groups whose fate is shared, and threads that look meanwhile.

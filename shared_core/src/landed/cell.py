@@ -56,3 +56,11 @@ if TYPE_CHECKING:
                 NotLanded: it did not happen, and will not.
             """
             ...
+
+        def confirm(self, deadline: float) -> None:
+            """See that what `get` gave is kept as what `put` acknowledges: for a put that was `Unsure`, and is there.
+
+            Raises:
+                NotLanded: it may not be.
+            """
+            ...

@@ -256,9 +256,10 @@ def _put(cell: Cell, body: bytes, new: Write, sight: Sight, deadline: float) -> 
             now = Sight(cell.get(max(deadline, monotonic() + LAST_LOOK)))
         except NotLanded as error:
             raise _unknown(cell, lost or error) from error
-        if now.held is not None and now.held.data == body:
-            return True
-        if overtaken(now, new):
+            landed = (now.held is not None and now.held.data == body) or overtaken(now, new)
+            if landed and lost is not None:
+                cell.confirm(max(deadline, monotonic() + LAST_LOOK))
+        if landed:
             return True
         if done:
             raise _lied(cell, new, now)

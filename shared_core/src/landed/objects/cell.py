@@ -52,3 +52,6 @@ class ObjectCell:
         except ERRORS as error:
             raise Unsure(words(error)) from error
         return True
+
+    def confirm(self, deadline: float) -> None:
+        """Nothing: what a store gives back it has taken."""

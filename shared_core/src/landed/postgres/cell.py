@@ -70,3 +70,6 @@ class PostgresCell:
         except DRIVER_ERRORS as error:
             kind = LockTimeout if isinstance(error, LockNotAvailable) else NotLanded
             raise self._server.failed(kind, error, "the file cannot be written", "write") from error
+
+    def confirm(self, deadline: float) -> None:
+        self._server.confirm(deadline)

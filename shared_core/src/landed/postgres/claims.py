@@ -61,14 +61,14 @@ class Claim:
             self._connection.close()
 
 
-def take(server: Server, journal: int, name: str) -> Claim:
+def take(server: Server, journal: int, name: str, deadline: float) -> Claim:
     """Claim the journal, if nobody has.
 
     Raises:
         Claimed: another process owns it.
         NotLanded: the server cannot be reached, or the journal was removed.
     """
-    connection = server.alone()
+    connection = server.alone(deadline)
     keys = {"journal": journal, "owner": str(me())}
     try:
         with connection.transaction():

@@ -50,7 +50,7 @@ def compact(server: Server, journal: int, name: str, rewrite: Rewrite, timeout: 
         Corrupt: a batch does not check. Nothing was changed.
     """
     deadline = monotonic() + timeout
-    holder = server.alone()
+    holder = server.alone(deadline)
     try:
         _take_turn(server, holder, journal, name, deadline)
         seen = _revision(server, journal, name, deadline)

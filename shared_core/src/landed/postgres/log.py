@@ -186,6 +186,8 @@ class PostgresLog:
                 if unknown is not None:
                     self._refuse_unless_overtaken(group, deadline, unknown)
                 return False
+            if not landed:
+                self._confirm(deadline)
             self._acknowledge(group, proof, deadline)
             return True
         raise AssertionError  # the last pause is None
@@ -205,6 +207,17 @@ class PostgresLog:
             raise self.unknown(lost) from error
         if state.tail == group.tail or state.revision != group.revision:  # or a compaction has dropped what landed
             raise self.unknown(lost)
+
+    def _confirm(self, deadline: float) -> None:
+        """An earlier sending landed, and nobody said so: it may be seen before it is confirmed.
+
+        Raises:
+            OutcomeUnknown: it is not confirmed.
+        """
+        try:
+            self._server.confirm(deadline)
+        except NotLanded as error:
+            raise self.unknown(error) from error
 
     def _ask_for(self, group: Group, deadline: float) -> Proof:
         """Which batches of a group are there, when it is not known or not shown yet that they landed.
@@ -260,10 +273,13 @@ class PostgresLog:
                     if not group.append(connection, self.journal, self._limit):
                         raise self._gone()  # noqa: TRY301 - the transaction ends with it
             except Lost as error:
-                if group is not None and group.landing:
-                    return self._append_again(group, decided, deadline, error)
+                # The same group, with the same nonces, until it is known. Where the tail that it moves from is gone, it
+                # has not happened and cannot happen any more, and is laid out anew.
+                if group is not None and group.landing and self._append(group, deadline, error):
+                    return decided
                 if pause is None:
                     raise self._not_landed(error) from error
+                self._forget(commits)
                 self._server.wait(pause, error)
             except DRIVER_ERRORS as error:
                 if isinstance(error, LockNotAvailable):
@@ -292,13 +308,6 @@ class PostgresLog:
         except BaseException as error:
             if not self._shared(group, error):
                 raise
-
-    def _append_again(self, group: Group, decided: int, deadline: float, lost: Exception) -> int:
-        """The connection broke with a group under way: the same group, with the same nonces, until it is known."""
-        if self._append(group, deadline, lost):
-            return decided
-        # It has not happened, and cannot happen any more: the tail that it moves from is gone.
-        raise self._server.failed(NotLanded, lost, "the append was overtaken after its connection broke", "append")
 
     def _look_alone_once(self, connection: Connection) -> None:
         with connection.transaction():
@@ -367,9 +376,10 @@ class PostgresLog:
     # Owning.
 
     def claim(self) -> None:
+        deadline = monotonic() + self._timeout
         if self._claim is None:
-            self._claim = claims.take(self._server, self.journal, self.name)
-        if self._claim.epoch != self._look(monotonic() + self._timeout).epoch:
+            self._claim = claims.take(self._server, self.journal, self.name, deadline)
+        if self._claim.epoch != self._look(deadline).epoch:
             raise claimed(self.name, self._state.owner)
 
     def _allowed(self, state: State) -> bool:

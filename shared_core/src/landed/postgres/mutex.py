@@ -66,7 +66,7 @@ class PostgresMutex:
         owner = threading.get_ident() if owner is None else owner
         _holders.check(self.path, owner)
         deadline = monotonic() + timeout
-        connection = self._server.alone()
+        connection = self._server.alone(deadline)
         try:
             row = connection.execute("SELECT pg_try_advisory_lock(%s)", (self._key,)).fetchone()
             if row is None or not row[0]:

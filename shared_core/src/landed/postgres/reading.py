@@ -6,7 +6,7 @@ import zlib
 
 from landed.engine import Batch
 from landed.errors import Corrupt, NotLanded
-from landed.postgres.server import DRIVER_ERRORS, Lost
+from landed.postgres.server import DRIVER_ERRORS, PASSING, Lost
 from landed.retries import pauses
 
 TYPE_CHECKING = False
@@ -84,7 +84,7 @@ def _walk(
             for batch in _walk_once(server, journal, name, deadline, start=start, newest_first=newest_first):
                 given += 1
                 yield batch
-        except Lost as error:
+        except (Lost, *PASSING) as error:
             if given or pause is None:  # another snapshot may not go on where this one ended
                 raise server.failed(NotLanded, error, "the journal cannot be read", "read") from error
             server.wait(pause, error)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any, Final, TypeAlias, TypeVar
 
     from psycopg.abc import PQGen
+    from psycopg.errors import Diagnostic
     from psycopg.pq.abc import PGconn
     from psycopg.rows import RowFactory
 
@@ -56,7 +57,7 @@ DRIVER_ERRORS: Final = (psycopg.Error,)
 """What the driver raises."""
 
 # In these states of the server a statement has not happened and may do so a moment later.
-_PASSING: Final = (
+PASSING: Final = (
     NoConnection,
     sqlstate.LockNotAvailable,
     sqlstate.CannotConnectNow,
@@ -65,6 +66,10 @@ _PASSING: Final = (
     sqlstate.DeadlockDetected,
 )
 
+
+_WAITS_FOR_STANDBYS: Final = "SyncRepWaitForLSN"
+"""The server's function that does so; the words of its warning are in the server's language."""
+_CONFIRM: Final = b"SELECT pg_logical_emit_message(true, 'landed', '')"
 
 _ENDED: Final = (sqlstate.AdminShutdown, sqlstate.CrashShutdown)
 """The server has ended the session; what was under way may have happened before."""
@@ -77,15 +82,23 @@ class Patient(psycopg.Connection["tuple[Any, ...]"]):
     """Seconds to wait beyond `ANSWER`."""
     direct = True
     """Whether it leads to one session, in which what was prepared stays."""
+    unconfirmed = False
+    """Whether the server has answered a commit before a standby did, as it was told to wait no longer."""
 
     def __init__(self, pgconn: PGconn, row_factory: RowFactory[Any] = tuple_row) -> None:
         super().__init__(pgconn, row_factory)
         self.prepared: set[bytes] = set()
         self.readable = select.poll()
         self.readable.register(pgconn.socket, select.POLLIN)
+        self.add_notice_handler(self._heed)
 
     def __del__(self, *_: object) -> None:
         """One that lies idle ends with its process; the driver would warn."""
+
+    def _heed(self, notice: Diagnostic) -> None:
+        """A commit whose wait for a standby was cancelled succeeds, with a warning."""
+        if notice.source_function == _WAITS_FOR_STANDBYS:
+            self.unconfirmed = True
 
     @property
     def ended(self) -> bool:
@@ -131,6 +144,10 @@ class Lent:
         connection, lost = self._connection, None
         if isinstance(error, psycopg.Error) and (connection.closed or connection.broken or isinstance(error, _ENDED)):
             lost = Lost(_words(error))
+        elif connection.unconfirmed:
+            connection.unconfirmed = False
+            if error is None:
+                lost = Lost("the wait for a standby was cancelled")
         self._pool.give_back(connection)
         if lost is not None:
             raise lost from error
@@ -213,19 +230,24 @@ class Server:
         """
         self.ask(self._trust, "the server cannot be used", deadline)
 
-    def alone(self) -> Patient:
+    def alone(self, deadline: float) -> Patient:
         """A connection that is in no pool, for locks that live as long as it does; the caller closes it.
 
         Raises:
             NotLanded: the server cannot be reached.
         """
-        try:
-            connection = self._connect("landed owner")
-            if connection.info.server_version >= IDLE_LIMIT:  # a role's limit would end the lock while its owner lives
-                connection.execute("SET idle_session_timeout = 0")
-        except psycopg.Error as error:
-            raise self.failed(NotLanded, error, "the server cannot be reached", "claim") from error
-        return connection
+        for pause in pauses(deadline):
+            try:
+                connection = self._connect("landed owner")
+                if connection.info.server_version >= IDLE_LIMIT:  # a role's limit would end the lock of who lives
+                    connection.execute("SET idle_session_timeout = 0")
+            except psycopg.Error as error:
+                if pause is None:
+                    raise self.failed(NotLanded, error, "the server cannot be reached", "lock") from error
+                self.wait(pause, error)
+            else:
+                return connection
+        raise AssertionError  # the last pause is None
 
     def forked(self) -> None:
         """In a forked child: have connections of its own.
@@ -246,13 +268,24 @@ class Server:
             try:
                 with self.connection(deadline) as connection:
                     return question(connection)
-            except (Lost, *_PASSING) as error:
+            except (Lost, *PASSING) as error:
                 if pause is None:
                     raise self.failed(NotLanded, error, what, "read") from error
                 self.wait(pause, error)
             except DRIVER_ERRORS as error:
                 raise self.failed(NotLanded, error, what, "read") from error
         raise AssertionError  # the last pause is None
+
+    def confirm(self, deadline: float) -> None:
+        """Have what is there confirmed as a commit is: flushed, and by the standbys that the server waits for.
+
+        Whoever is answered has that already. But what a crash or a cancelled wait has left behind can be seen before a
+        standby has it; a commit that writes something, whatever it is, waits for all that was written before.
+
+        Raises:
+            NotLanded: it is not confirmed.
+        """
+        self.ask(lambda connection: connection.execute(_CONFIRM), "no standby confirms it", deadline)
 
     def wait(self, pause: float, error: BaseException) -> None:
         """Pause until the next try; `error` is what stood in the way of the last."""
@@ -287,7 +320,7 @@ def wait_for_rows(connection: Connection, deadline: float) -> None:
 
 def passing(error: BaseException) -> bool:
     """Whether the statement has not happened, and may a moment later."""
-    return isinstance(error, _PASSING)
+    return isinstance(error, PASSING)
 
 
 def _words(error: BaseException) -> str:
