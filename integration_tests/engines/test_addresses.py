@@ -44,6 +44,12 @@ def test_an_address_that_was_made_a_path_is_refused(place: str) -> None:
         landed.write(PurePosixPath(place), b"")
 
 
+@pytest.mark.parametrize("place", ["s3://buc\tket/a", "postgresql://host/database/a\nb", "az://c/a\r"])
+def test_an_address_of_which_something_would_be_dropped_is_refused(place: str) -> None:
+    with pytest.raises(Refused, match="a tab or a line break"):
+        landed.read(place)
+
+
 @pytest.mark.parametrize("place", ["a:/b", "/a:/b", "./s3:/a", "/x/s3://b", "C:/crew", "://a", "+://a"])
 def test_other_paths_stay_paths(place: str) -> None:
     assert not is_address(place)

@@ -12,7 +12,7 @@ import pytest
 from logs import TIMEOUT, append, appended_to, held
 
 from landed.engine import Commit
-from landed.errors import NotLanded, OutcomeUnknown
+from landed.errors import Claimed, NotLanded, OutcomeUnknown
 
 pytest.importorskip("obstore", reason="obstore is not installed")
 
@@ -286,10 +286,42 @@ def test_a_lost_reply_to_another_step_is_no_conflict(
     log.close()
 
 
-def test_a_removal_whose_reply_was_lost_is_a_removal(s3_url: str) -> None:
+@pytest.mark.parametrize("what", ["append", "claim"])
+def test_a_conflict_that_cannot_be_looked_into_is_unknown(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """What passes the put on may have tried it twice, and give the second answer."""
+    log = ObjectLog(s3_url, timeout=0.1)
+
+    def fault(put: Callable[[], Any], _: str) -> Any:
+        put()
+        monkeypatch.setattr(log.objects.store, "get", unreadable)
+        return put()
+
+    client = Faulty(log, fault)
+    if what == "append":
+        assert isinstance(append(log, b"one", timeout=0.1)[0].error, OutcomeUnknown)
+    else:
+        with pytest.raises(OutcomeUnknown):
+            log.claim()
+    monkeypatch.undo()
+    client.mend()
+    if what == "append":
+        assert held(log) == [b"one"]
+    else:
+        with pytest.raises(Claimed):
+            ObjectLog(s3_url)
+
+
+def unreadable(*_: object) -> None:
+    raise OSError("it cannot be read")
+
+
+@pytest.mark.parametrize("fault", [lose_one_reply, put_twice_once])
+def test_a_removal_whose_reply_was_lost_is_a_removal(s3_url: str, fault: Callable[[], Any]) -> None:
     collection = ObjectCollection(s3_url)
     assert collection.open("a", create=True) is not None
-    Faulty(collection._store, lose_one_reply())
+    Faulty(collection._store, fault())
     assert collection.remove("a", TIMEOUT)
     assert collection.open("a", create=False) is None
 

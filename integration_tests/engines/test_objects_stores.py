@@ -153,6 +153,9 @@ def test_credentials_are_nowhere_to_be_seen(s3_url: str, caplog: pytest.LogCaptu
     with environment("http://127.0.0.1:1"), pytest.raises(NotLanded) as error:
         ObjectLog("s3://elsewhere/j", timeout=0.5)
     errors.append(error.value)
+    with environment("http://key:word@127.0.0.1:1"), pytest.raises(Refused) as error:
+        ObjectLog("s3://elsewhere/j", timeout=0.5)
+    errors.append(error.value)
     for broken in ("s3://key:word@bucket/j", "s3://bucket/j?secret=word", "s3:///j", "s3://bucket/a/../b", "az://"):
         with pytest.raises(Refused) as refused:
             ObjectLog(broken)

@@ -109,11 +109,16 @@ def test_editing(plan: str) -> None:
         pass
     assert doc.receipt is None
     with pytest.raises(ZeroDivisionError), files.edit(plan) as doc:
-        doc.text = str(1 / 0)
+        break_off(doc)
     editing = files.edit(plan)
     with pytest.raises(StaleWrite), editing as doc:
         overtaken(doc, plan)
     assert Files().read(plan).text == "meanwhile"
+
+
+def break_off(doc: Any) -> None:
+    doc.data = None
+    raise ZeroDivisionError
 
 
 def overtaken(doc: landed.Draft, plan: str) -> None:

@@ -24,6 +24,8 @@ CELLS: Final = 1024
 _MARKS: Final = str.maketrans("", "", "+-.")
 """What a scheme has beside letters and digits, as in ``postgresql+psycopg``. Taken for a directory it would be made,
 with the password in its name."""
+_DROPPED: Final = frozenset("\t\n\r")
+"""What `urllib.parse` drops: two names would be one."""
 
 
 def open_log(place: str | os.PathLike[str], *, max_bytes: int | None = None, timeout: float = DEFAULT_TIMEOUT) -> Log:
@@ -203,13 +205,19 @@ def _scheme(place: str) -> str:
     """The scheme of an address, "" for a path.
 
     Raises:
-        Refused: no engine has it, or there is neither.
+        Refused: no engine has it, there is neither, or the address has what would be dropped from it unsaid.
     """
     if not place:  # it would be the working directory: of a variable that is not set
         raise Refused("a place is not empty", path="''", step="path", hint="Name a directory or an address.")
     scheme, separator, rest = place.partition(":/")
     known = scheme in (*POSTGRES, *OBJECTS) and separator
     if known and rest.startswith("/"):
+        if not _DROPPED.isdisjoint(rest):
+            raise Refused(
+                f"an address of {scheme}:// has a tab or a line break in it",
+                step="open",
+                hint="Write %09, %0A or %0D, or see where the address comes from.",
+            )
         return scheme
     if known:
         raise Refused(

@@ -160,9 +160,11 @@ class RemoteEdit:
         return self._draft
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is not None:
+            return
         draft = self._draft
         content = to_bytes(draft.data, draft.path)
-        if kind is not None or content == (self._data or b""):
+        if content == (self._data or b""):
             return
         draft.receipt = write(self._files, self._path, content, draft.version, self._verify, self._timeout, self._actor)
 
@@ -254,11 +256,11 @@ def _put(cell: Cell, body: bytes, new: Write, sight: Sight, deadline: float) -> 
             raise _unknown(cell, lost) from error
         try:
             now = Sight(cell.get(max(deadline, monotonic() + LAST_LOOK)))
-        except NotLanded as error:
-            raise _unknown(cell, lost or error) from error
             landed = (now.held is not None and now.held.data == body) or overtaken(now, new)
             if landed and lost is not None:
                 cell.confirm(max(deadline, monotonic() + LAST_LOOK))
+        except NotLanded as error:
+            raise _unknown(cell, lost or error) from error
         if landed:
             return True
         if done:

@@ -174,7 +174,7 @@ class ObjectLog:
             except ERRORS as error:  # it may have landed, or land later
                 lost = error
                 tag = None
-            now, found = self._prove(group, deadline, lost, sure=tag is None and lost is None)
+            now, found = self._prove(group, deadline, lost)
             if found is not None:
                 self._acknowledge(group, found, now)
                 return True
@@ -209,24 +209,18 @@ class ObjectLog:
         if segment is not None:
             self.objects.discard(head, [segment])
 
-    def _prove(
-        self, group: Group, deadline: float, lost: Exception | None, *, sure: bool
-    ) -> tuple[Known, list[Frame] | None]:
+    def _prove(self, group: Group, deadline: float, lost: Exception | None) -> tuple[Known, list[Frame] | None]:
         """The head as the store gives it now, and the group's batches in it, or None when it does not have them.
 
-        Args:
-            sure: whether nothing was put, so that a failure to read it leaves nothing unknown.
-
         Raises:
-            OutcomeUnknown: it cannot be read, and what was put may be there.
+            OutcomeUnknown: it cannot be read, and what was put may be there, whatever the answer was: what passes it on
+                may have tried it twice, and given the second.
         """
         try:
             now = self.objects.load(deadline=max(deadline, monotonic() + 1.0))
             if now is not None and now.head.incarnation == self._incarnation:
                 return now, group.found(now.head, self.objects)
         except (NotLanded, Corrupt) as error:
-            if sure:
-                raise
             raise self._failed(OutcomeUnknown, lost or error, "whether the append landed is unknown") from error
         raise self._removed()
 
@@ -367,11 +361,11 @@ class ObjectLog:
                 head = known.head.copy()
                 change(head)
             except NotLanded as error:
-                if lost is not None and step == REMOVE and self.gone:
+                if sent and step == REMOVE and self.gone:
                     return Known(head, {}, 0.0)
-                if lost is not None:
+                if lost is not None or (sent and type(error) is NotLanded and not self.gone):
                     raise self._failed(
-                        OutcomeUnknown, lost, f"whether the step '{step}' was taken is unknown"
+                        OutcomeUnknown, lost or error, f"whether the step '{step}' was taken is unknown"
                     ) from error
                 raise
             head.change = os.urandom(8).hex()

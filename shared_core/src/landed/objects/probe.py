@@ -8,6 +8,7 @@ instead of trying again.
 from __future__ import annotations
 
 import os
+import re
 from time import monotonic
 
 from landed.digest import sha256
@@ -28,6 +29,9 @@ ENDPOINTS: Final = (
 )  # fmt: skip
 """Where the environment names a server other than the provider's own."""
 
+_NOT_SHOWN: Final = re.compile(r"@|\s")
+"""What is in no address of a server that may stand in an error."""
+
 _proved: set[tuple[str, str]] = set()
 
 
@@ -35,10 +39,17 @@ def prove(store: Store, timeout: float) -> None:
     """Show that the store honours conditional puts, once for each address and endpoint.
 
     Raises:
-        Refused: it does not.
+        Refused: it does not, or credentials stand in the address of its server.
         NotLanded: the store cannot be reached or written to.
     """
     server = endpoint()
+    if _NOT_SHOWN.search(server):
+        raise Refused(
+            "the server that the environment names has credentials in its address, or a space",
+            path=store.shown,
+            step="open",
+            hint="Set them apart, as in AWS_ACCESS_KEY_ID: the store's client shows the address in its errors.",
+        )
     if (store.shown, server) in _proved:
         return
     deadline = monotonic() + timeout
