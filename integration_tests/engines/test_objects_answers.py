@@ -104,6 +104,23 @@ def test_a_lost_reply_is_told_from_a_conflict(
     assert held(log) == [b"one", *(b"%d" % number for number in range(8))]
 
 
+def test_a_head_from_a_cache_does_not_say_that_a_put_was_overtaken(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = ObjectLog(s3_url)
+    append(log, b"one")
+    store, get = log.objects.store, log.objects.store.get
+    cached = [get(log.objects.key)]
+    append(log, b"two")
+    client = Faulty(log, lose_one_reply())
+    monkeypatch.setattr(store, "get", lambda key, *known: cached.pop() if cached else get(key, *known))
+    (commit,) = append(log, b"three")
+    client.mend()
+    assert not cached
+    assert commit.error is None
+    assert held(log) == [b"one", b"two", b"three"]
+
+
 def test_lost_replies_in_a_race_double_nothing(s3: S3Server, s3_url: str, s3_wire: Wire) -> None:
     other = ObjectLog(s3_url)
     with environment(f"http://127.0.0.1:{s3_wire.port}"):
@@ -324,6 +341,14 @@ def test_a_removal_whose_reply_was_lost_is_a_removal(s3_url: str, fault: Callabl
     Faulty(collection._store, fault())
     assert collection.remove("a", TIMEOUT)
     assert collection.open("a", create=False) is None
+
+
+def test_a_removal_that_another_was_faster_with_removes_nothing(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    collection = ObjectCollection(s3_url)
+    found = [collection.open("a", create=True) for _ in range(2)]
+    monkeypatch.setattr(collection, "open", lambda *_, **__: found.pop())
+    assert collection.remove("a", TIMEOUT)
+    assert not collection.remove("a", TIMEOUT)
 
 
 def test_a_lock_whose_reply_was_lost_is_held(s3_url: str) -> None:

@@ -109,7 +109,12 @@ class ObjectCollection:
             if expect is not None and head.tail != expect:
                 raise stale(log.name, expect, head.tail)
 
-        head = log.replace(check, monotonic() + timeout, REMOVE).head
+        try:
+            head = log.replace(check, monotonic() + timeout, REMOVE).head
+        except NotLanded:
+            if log.gone:
+                return False  # another process was first
+            raise
         # From here on nobody can append to it, and what is left of it costs space and nothing else.
         folder = log.objects.folder(head)
         try:

@@ -139,6 +139,10 @@ class Head:
         other.segments, other.garbage, other.frames = [*self.segments], [*self.garbage], [*self.frames]
         return other
 
+    def behind(self, other: Head) -> bool:
+        """Whether it is older than another, as a cache on the way may give it: what it lacks may have landed."""
+        return self.tail < other.tail or self.revision < other.revision or self.epoch < other.epoch
+
     @property
     def size(self) -> int:
         """Bytes in use: of all frames."""

@@ -180,7 +180,7 @@ class ObjectLog:
                 return True
             if tag is not None:
                 raise self._unproved(compacted=now.head.revision > known.head.revision)
-            if now.tag != known.tag:
+            if now.tag != known.tag and not now.head.behind(known.head):
                 if lost is not None and now.head.revision != known.head.revision:
                     break  # a compaction may have dropped what landed
                 self._discard(group.head, segment)
