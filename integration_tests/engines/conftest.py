@@ -88,6 +88,7 @@ def risky(postgres: PostgresServer, sql: psycopg.Connection) -> Iterator[str]:
     open_log(postgres.url("first"))  # which makes the tables, and owns them
     sql.execute("CREATE ROLE risky LOGIN SUPERUSER")
     yield "risky"
+    sql.execute("DROP OWNED BY risky")
     sql.execute("DROP ROLE risky")
 
 

@@ -160,6 +160,33 @@ def test_a_compaction_beside_appends_lands_whatever_isolation_the_role_has(
             log.rewrite(lambda batch: batch.payload, TIMEOUT)
 
 
+def test_groups_land_whatever_a_backslash_means_to_the_role(
+    postgres_url: str, sql: psycopg.Connection, risky: str
+) -> None:
+    sql.execute(f"ALTER ROLE {risky} SET standard_conforming_strings = off")
+    log = PostgresLog(postgres_url.replace("landed@", f"{risky}@") + "?application_name=backslash")
+    assert [commit.error for commit in append(log, b"one", b"two")] == [None, None]
+
+
+def test_a_journal_stays_where_it_was_found_when_the_role_s_search_path_changes(
+    postgres_url: str, sql: psycopg.Connection, risky: str
+) -> None:
+    """Else the next connection would append to the journal that has the same number there."""
+    url = postgres_url.replace("landed@", f"{risky}@")
+    logs = []
+    for schema in ("one", '"a \\ schema"'):
+        sql.execute(f"CREATE SCHEMA {schema}")
+        sql.execute(f"ALTER ROLE {risky} SET search_path = {schema}, pg_temp")
+        logs.append(PostgresLog(f"{url}{len(logs)}?application_name=schema-{len(logs)}"))
+        append(logs[-1], b"%d" % len(logs))
+        logs[-1]._server.close()
+    assert logs[0].journal == logs[1].journal
+    sql.execute(f"ALTER ROLE {risky} SET search_path = one")
+    for log in logs:
+        append(log, b"more")
+    assert [held(log) for log in logs] == [[b"1", b"more"], [b"2", b"more"]]
+
+
 def test_nothing_is_prepared_where_a_pooler_may_change_the_session(
     postgres: PostgresServer, sql: psycopg.Connection
 ) -> None:

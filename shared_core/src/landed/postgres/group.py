@@ -43,7 +43,7 @@ WITH moved AS (
 """
 _MANY: Final = """
     SELECT moved.id, new.sequence, new.tail, moved.revision, new.nonce, new.crc, new.payload
-    FROM moved, unnest(%(sequences)s::bigint[], %(tails)s::bigint[], %(nonces)s::bytea[], %(crcs)s::bigint[],
+    FROM moved, unnest(%(sequences)s::bigint[], %(tails)s::bigint[], %(nonces)b::bytea[], %(crcs)s::bigint[],
                        %(payloads)b::bytea[]) AS new (sequence, tail, nonce, crc, payload)
 )
 SELECT revision FROM moved

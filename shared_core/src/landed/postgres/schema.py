@@ -95,8 +95,11 @@ def check(connection: Connection[Any], shown: str, *, unsafe: bool) -> bool:
     return bool(row[-2] == connection.info.backend_pid)
 
 
-def make(connection: Connection[Any], shown: str) -> None:
+def make(connection: Connection[Any], shown: str) -> str:
     """Make the tables where they are missing.
+
+    Returns:
+        The search path on which they are.
 
     Raises:
         Refused: there are tables of another format.
@@ -108,9 +111,10 @@ def make(connection: Connection[Any], shown: str) -> None:
             for statement in TABLES.split(";\n"):
                 if statement.strip():
                     connection.execute(statement, {"format": FORMAT})
-    held = connection.execute("SELECT version FROM landed_format").fetchone()
+    held = connection.execute("SELECT version, current_setting('search_path') FROM landed_format").fetchone()
     if held is None or held[0] != FORMAT:
         raise _refused(shown, f"its tables are of format {held and held[0]}, this landed reads {FORMAT}")
+    return str(held[1])
 
 
 _MUST_BE_ON: Final = ("fsync", "full_page_writes", "synchronous_commit")

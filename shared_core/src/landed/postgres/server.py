@@ -6,6 +6,7 @@ Nothing waits without a limit: connecting, waiting for a connection, each statem
 from __future__ import annotations
 
 import os
+import re
 import select
 import threading
 from time import monotonic
@@ -184,7 +185,9 @@ class Server:
                 "options": f"{given} {limits}",
             }
             with self._connect("landed") as connection:
-                schema.make(connection, self.shown)
+                path = schema.make(connection, self.shown)
+            # In another schema there may be such tables too, and another journal under the same number.
+            self._settings["options"] += " -c search_path=" + re.sub(r"([\\\s])", r"\\\1", path)
         except psycopg.Error as error:
             raise self.failed(NotLanded, error, "the server cannot be used", "open") from error
         self._pool = self._new_pool()
