@@ -18,7 +18,7 @@ pytest.importorskip("obstore", reason="obstore is not installed")
 
 from clients import Faulty, counted, lose_one_reply, put_twice_once
 from google_server import GoogleServer
-from obstore.exceptions import GenericError, PermissionDeniedError
+from obstore.exceptions import AlreadyExistsError, GenericError, PermissionDeniedError
 from s3_server import S3Server, environment
 from wire import Wire
 
@@ -102,6 +102,26 @@ def test_a_lost_reply_is_told_from_a_conflict(
         assert commit.error is None
     assert s3_wire.lost == 1
     assert held(log) == [b"one", *(b"%d" % number for number in range(8))]
+
+
+def test_a_segment_that_conflicts_with_nothing_is_put_again(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As S3 answers (409) where what passes it on tries a put again while the first is still under way."""
+    monkeypatch.setattr("landed.objects.log.INLINE_BATCHES", 0)
+    log = ObjectLog(s3_url)
+    refused: list[str] = []
+
+    def fault(put: Callable[[], Any], key: str) -> Any:
+        if not refused:
+            refused.append(key)
+            raise AlreadyExistsError("a conflict")
+        return put()
+
+    client = Faulty(log, fault)
+    (commit,) = append(log, b"one")
+    client.mend()
+    assert refused[0].startswith("segments/")
+    assert commit.error is None
+    assert held(ObjectLog(s3_url)) == [b"one"]
 
 
 def test_a_head_from_a_cache_does_not_say_that_a_put_was_overtaken(

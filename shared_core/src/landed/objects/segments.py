@@ -168,16 +168,22 @@ class Objects:
         key, data = self.folder(head) + segment, encode_segment(head.incarnation, frames)
         what = "a segment could not be put"
         for pause in pauses(deadline):
+            conflict: Exception | None = None
             try:
                 self.store.put(key, data, None)
-            except CONFLICT:
-                pass  # the reply to an earlier try was lost: the name is random
+            except CONFLICT as error:  # the reply to an earlier try was lost: the name is random
+                conflict = error
             except ERRORS as error:
                 if pause is None or isinstance(error, FINAL):
                     raise self.store.failed(NotLanded, error, what, "append", path=self.name) from error
                 self.store.wait(pause, error)
                 continue
             held = self.store.ask(lambda: self.store.get(key), what, max(deadline, monotonic() + 1.0))
+            if held is None and conflict is not None:  # so S3 answers as well where two tries of a put meet
+                if pause is None:
+                    raise self.store.failed(NotLanded, conflict, what, "append", path=self.name) from conflict
+                self.store.wait(pause, conflict)
+                continue
             if not isinstance(held, Object) or held.data != data:
                 raise NotLanded(
                     "the store acknowledged a segment, and reads it back otherwise",
