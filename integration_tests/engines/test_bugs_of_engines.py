@@ -21,6 +21,7 @@ import test_postgres_servers
 import test_whole_files
 
 from landed import remote
+from landed.errors import NotLanded
 from landed.objects import compaction, probe, segments, store
 from landed.objects import group as puts
 from landed.objects import log as heads
@@ -140,7 +141,7 @@ TABLE: list[tuple[str, Plant, Callable[..., Any], dict[str, Any]]] = [
     ),
     (
         "objects: a lost reply",
-        replaced(heads, "CONFLICT", (*heads.CONFLICT, *heads.ERRORS)),
+        replaced(heads, "OutcomeUnknown", NotLanded),
         replies.test_a_store_out_of_reach_is_unknown_or_not_landed_in_time,
         {},
     ),
