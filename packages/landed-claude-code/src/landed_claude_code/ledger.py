@@ -28,6 +28,8 @@ SUFFIX: Final = ".log"
 HEAD: Final = "agent"
 PROCESS: Final = "process"
 """A process that runs the agent; facts name it by its number. A resumed session has another one."""
+CUT: Final = "cut"
+"""How many bytes were left when the ledger was rewritten."""
 SEEN: Final = "seen"
 """The agent has seen these bytes."""
 WROTE: Final = "wrote"
@@ -49,7 +51,7 @@ LOST: Final = "lost"
 NAME_DIGITS: Final = 24
 """Hexadecimal digits of a hashed name."""
 LONG: Final = 128 * 1024
-"""Bytes of a ledger before it is rewritten."""
+"""Bytes of a ledger before it is rewritten, if it has doubled since it last was: what counts may be as long."""
 KEPT_STORIES: Final = 50
 """Denials and losses that rewriting keeps, for people."""
 COPIED_FROM: Final = 2_000
@@ -165,7 +167,9 @@ class Ledger:
         self.processes: list[Owner] = []
         self._foreign: dict[int, bool] = {}
         self._lock = Lock(self.path.removesuffix(SUFFIX) + ".lock")
-        self._size = 0
+        self._raw = b""
+        """The whole lines that were read, or added."""
+        self._cut = 0
 
     def __enter__(self) -> Ledger:
         """Nobody else reads and then adds meanwhile."""
@@ -188,17 +192,22 @@ class Ledger:
         self._lock.acquire()
 
     def load(self) -> Ledger:
-        """Read it. What another live process of the same session has seen, this one has not."""
-        self.known, self.stories, self.processes = {}, [], []
+        """Read it, or what came since. What another live process of the same session has seen, this one has not."""
         try:
             fd = posix.open(self.path, posix.O_RDONLY | NOFOLLOW)
         except FileNotFoundError:
-            return self
-        with open(fd, "rb") as file:
-            raw = file.read()
-        self._size = len(raw)
-        for line in raw.decode("utf-8", "surrogateescape").split("\n"):
+            raw = b""
+        else:
+            with open(fd, "rb") as file:
+                raw = file.read()
+        if not raw.startswith(self._raw):
+            self._raw, self._cut = b"", 0  # it was rewritten, or removed
+        if not self._raw:
+            self.known, self.stories, self.processes, self._foreign = {}, [], [], {}
+        raw = raw[: raw.rfind(b"\n") + 1]  # a full disk cuts a line short, and then its path may be another's
+        for line in raw[len(self._raw) :].decode("utf-8", "surrogateescape").split("\n"):
             self._take(line)
+        self._raw = raw
         return self
 
     def _take(self, line: str) -> None:
@@ -207,6 +216,8 @@ class Ledger:
             self.processes.append(owner)
         elif kind == HEAD:
             self.agent = agent_of(rest) or self.agent
+        elif kind == CUT:
+            self._cut = int(rest) if rest.isdecimal() else 0
         elif (fact := Fact.decode(line)) is not None and self._ours(fact):
             self._note(fact)
 
@@ -286,30 +297,33 @@ class Ledger:
 
     def _append(self, facts: tuple[Fact, ...]) -> None:
         lines = []
-        if not self._size:
+        if not self._raw:
             agent = self.agent
             words = (agent.session, agent.id, agent.kind, agent.directory, agent.transcript)
             lines.append("\t".join((HEAD, *map(_escape, words))))
         number = next((at for at, owner in enumerate(self.processes) if self._same(owner)), len(self.processes))
         if number == len(self.processes):
-            self.processes.append(self.owner)
             lines.append(f"{PROCESS}\t{self.owner.encode()}")
         for fact in facts:
             fact.process = number
             lines.append(fact.encode())
-            self._note(fact)
         text = "".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape")
-        if self._size > LONG:
+        if len(self._raw) > max(LONG, 2 * self._cut):
             self._rewrite()
         fd = posix.open(self.path, posix.O_WRONLY | posix.O_CREAT | posix.O_APPEND | NOFOLLOW, 0o600)
         with open(fd, "wb") as file:
+            if posix.fstat(fd).st_size > len(self._raw):
+                posix.ftruncate(fd, len(self._raw))  # a line that was cut short
             file.write(text)
-        self._size += len(text)
+        self._raw += text
+        if number == len(self.processes):
+            self.processes.append(self.owner)
+        for fact in facts:
+            self._note(fact)
 
     def _rewrite(self) -> None:
         """Keep the head and what counts."""
-        with open(self.path, "rb") as file:
-            lines = file.read().decode("utf-8", "surrogateescape").split("\n")
+        lines = self._raw.decode("utf-8", "surrogateescape").split("\n")
         last: dict[tuple[str, str, str], str] = {}
         stories = 0
         for line in reversed(lines):
@@ -324,11 +338,15 @@ class Ledger:
                 last.setdefault((fact.kind, fact.path, str(fact.process)), line)
         heads = [line for line in lines if line.partition("\t")[0] in {HEAD, PROCESS}]
         kept = set(last.values())
+        text = "".join(line + "\n" for line in (*heads, *(line for line in lines if line in kept)))
+        raw = text.encode("utf-8", "surrogateescape")
+        cut = len(raw)
+        raw += f"{CUT}\t{cut}\n".encode()
         temp = self.path + ".new"
         with open(temp, "wb") as file:
-            for line in (*heads, *(line for line in lines if line in kept)):
-                file.write((line + "\n").encode("utf-8", "surrogateescape"))
+            file.write(raw)
         posix.replace(temp, self.path)
+        self._raw, self._cut = raw, cut
 
 
 def agent_of(words: str) -> Agent | None:
