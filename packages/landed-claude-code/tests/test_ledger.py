@@ -111,3 +111,16 @@ def test_old_sessions_go(state_dir: Path) -> None:
     sweep(agents_directory())
     assert not os.path.exists(directory)
     assert os.path.exists(make().path)
+
+
+def test_what_another_start_removes_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    make().add(Fact(SEEN, "/a"))
+    monkeypatch.setattr("landed_claude_code.garbage.KEPT", -60)
+    unlink = os.unlink
+
+    def twice(path: str) -> None:
+        unlink(path)
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", twice)
+    sweep(agents_directory())

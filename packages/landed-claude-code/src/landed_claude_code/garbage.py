@@ -20,14 +20,19 @@ def sweep(directory: str) -> None:
     before = time() - KEPT
     removed = 0
     for session in os.scandir(directory):
-        if removed >= AT_ONCE or not session.is_dir(follow_symlinks=False):
-            continue
-        entries = list(os.scandir(session.path))
-        if any(entry.stat(follow_symlinks=False).st_mtime > before for entry in entries):
-            continue
-        if session.stat(follow_symlinks=False).st_mtime > before:
-            continue
-        for entry in entries:
-            os.unlink(entry.path)
-        os.rmdir(session.path)
-        removed += 1
+        if removed >= AT_ONCE:
+            return
+        try:
+            removed += session.is_dir(follow_symlinks=False) and _removed(session, before)
+        except OSError:
+            continue  # another session that starts removes it as well, or it is not to be removed
+
+
+def _removed(session: os.DirEntry[str], before: float) -> bool:
+    entries = list(os.scandir(session.path))
+    if any(entry.stat(follow_symlinks=False).st_mtime > before for entry in (session, *entries)):
+        return False
+    for entry in entries:
+        os.unlink(entry.path)
+    os.rmdir(session.path)
+    return True
