@@ -261,6 +261,7 @@ def test_a_write_whose_check_never_came_is_not_taken_for_seen(work: Path, actor)
     one = actor()
     assert one.ask(path) == ""
     path.write_text("one")
+    assert one.write(work / "another.md", "of the same batch") == ""
     assert "did not run, so that nothing says whether these are your bytes" in one.settle()
     assert one.settle() == "", "once"
     assert "Nothing was written" in one.write(path, "two")

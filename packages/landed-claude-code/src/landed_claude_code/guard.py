@@ -103,7 +103,7 @@ def _before(call: Call, ledger: Ledger) -> Answer:
     path = call.paths[0]
     if ledger.owner.alive() is False:
         return Answer(deny="Claude Code has ended; nothing was written.")  # a hook that outlived it
-    _end(ledger, [path for path, known in ledger.load().known.items() if _is_over(known, call.id)])
+    _end(ledger, [path for path, known in ledger.load().known.items() if _is_over(known, call.id)], heard=False)
     try:
         with Desk(path, word_of(ledger), timeout=PATIENCE, keeps=False) as desk:
             known = _with_digest(ledger.load(), desk)
@@ -134,7 +134,10 @@ def _before(call: Call, ledger: Ledger) -> Answer:
 
 
 def _is_over(known: Known, call: str) -> bool:
-    """Whether an earlier call never ran, as an agent's tools that write run one after the other: somebody said no."""
+    """Whether nothing was heard of an earlier call, and an agent's tools that write run one after the other.
+
+    Somebody said no, or the hook after it was killed.
+    """
     asked = known.asked
     if not known.open or asked is None or asked.call == call:
         return False
@@ -267,12 +270,15 @@ def _gone(_call: Call, ledger: Ledger) -> Answer:
     return _end(ledger, [path for path, known in ledger.load().known.items() if known.open])
 
 
-def _end(ledger: Ledger, paths: list[str]) -> Answer:
+def _end(ledger: Ledger, paths: list[str], *, heard: bool = True) -> Answer:
     for path in paths:
         try:
             with Desk(path, word_of(ledger), timeout=PATIENCE, patient=False) as desk:
-                _with_digest(ledger.load(), desk)
+                asked = _with_digest(ledger.load(), desk).asked
                 desk.give_back()
+                digest = desk.sight.digest if desk.sight is not None and not heard else ""
+                if not heard and asked is not None and asked.digest != digest:
+                    continue  # it may have run: PostToolBatch tells
                 ledger.add(Fact(ENDED, desk.path))
                 ledger.drop_copy(desk.path)
         except (LandedError, OSError):
