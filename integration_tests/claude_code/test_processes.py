@@ -193,7 +193,7 @@ def test_a_package_that_is_gone_locks_nobody_out(claude: Claude, script: Script)
     path = claude.work / ".claude" / "settings.json"
     document = json.loads(path.read_text())
     for groups in document["hooks"].values():
-        groups[0]["hooks"][0]["args"][4:] = ["/gone"]
+        groups[0]["hooks"][0]["args"][6:] = ["/gone"]
     path.write_text(json.dumps(document))
     target = claude.work / "plan.md"
     model = script(main=[[use("Write", file_path=str(target), content="one\n")]])

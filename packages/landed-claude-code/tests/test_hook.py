@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -59,6 +60,19 @@ def test_a_denial(work: Path) -> None:
     answer = hook({**event, "tool_input": {"file_path": str(path), "content": "y"}})
     assert answer["hookSpecificOutput"]["permissionDecision"] == "deny"
     assert str(path) in answer["hookSpecificOutput"]["permissionDecisionReason"]
+
+
+def test_a_path_is_the_same_in_every_locale(tmp_path: Path, work: Path) -> None:
+    """Claude Code's names are UTF-8 everywhere; in this locale Python would make other bytes of them."""
+    words = ["localedef", "--no-archive", "-c", "-i", "POSIX", "-f", "ISO-8859-1", str(tmp_path / "en.ISO-8859-1")]
+    if shutil.which(words[0]) is None or subprocess.run(words, capture_output=True, check=False).returncode > 1:
+        pytest.skip("the locale cannot be made here")
+    path = work / "plan \u00fc.md"
+    path.write_text("x")
+    event = {"session_id": "s", "hook_event_name": "PreToolUse", "tool_name": "Write", "tool_use_id": "t"}
+    fields = {"tool_input": {"file_path": str(path), "content": "y"}}
+    answer = hook({**event, **fields}, LOCPATH=str(tmp_path), LC_ALL="en.ISO-8859-1")
+    assert "you have not read it" in str(answer)
 
 
 @pytest.mark.parametrize("way", ["pages of a pipe", "a file", "a socket"])

@@ -97,7 +97,7 @@ def test_a_name_that_stands_there_twice_is_refused() -> None:
 def test_no_entry_asks_for_what_claude_code_would_run_for_everything() -> None:
     for event, matcher, timeout in EVENTS:
         (hook,) = WANTED[event]["hooks"]
-        assert hook["args"][:3] == ["-I", "-S", "-c"]
+        assert hook["args"][:5] == ["-I", "-S", "-X", "utf8", "-c"]
         assert 0 < timeout <= 15
         assert WANTED[event].get("matcher", "") == matcher
     assert WANTED["PreToolUse"]["hooks"][0]["onFailure"] == "block"

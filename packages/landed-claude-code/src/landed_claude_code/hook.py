@@ -1,8 +1,8 @@
 """The program that Claude Code starts for each event: one JSON object in, one out.
 
-It is started as ``python -I -S -c LAUNCHER DIRECTORY``, and imports next to nothing: a session waits for it at every
-tool call. Whatever goes wrong before a tool runs denies the tool and says why; after it, it is told. What cannot say
-anything (a kill, a timeout) is Claude Code's to judge: see ``onFailure`` in docs/reference/claude-code-hook.md.
+It is started as ``python -I -S -X utf8 -c LAUNCHER DIRECTORY``, and imports next to nothing: a session waits for it at
+every tool call. Whatever goes wrong before a tool runs denies the tool and says why; after it, it is told. What cannot
+say anything (a kill, a timeout) is Claude Code's to judge: see ``onFailure`` in docs/reference/claude-code-hook.md.
 """
 
 from __future__ import annotations

@@ -58,8 +58,11 @@ def path_of(scope: str, project: str) -> str:
 
 
 def command(python: str, libraries: list[str]) -> dict[str, Any]:
-    """How the hook is started: no shell, no site-packages, no module that a bare interpreter does not have."""
-    return {"type": "command", "command": python, "args": ["-I", "-S", "-c", LAUNCHER, *libraries]}
+    """How the hook is started: no shell, no site-packages, no module that a bare interpreter does not have.
+
+    Names of files are UTF-8, as Claude Code has them, whatever the locale says.
+    """
+    return {"type": "command", "command": python, "args": ["-I", "-S", "-X", "utf8", "-c", LAUNCHER, *libraries]}
 
 
 def entries(python: str, libraries: list[str]) -> dict[str, dict[str, Any]]:
