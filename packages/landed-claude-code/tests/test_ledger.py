@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,6 +82,15 @@ def test_a_line_that_was_cut_short_takes_nothing_with_it() -> None:
     assert make().load().known.keys() == {"/a"}, "nobody wrote /b"
     make().add(Fact(SEEN, "/c", digest="d3"))
     assert make().load().known.keys() == {"/a", "/c"}
+
+
+@pytest.mark.parametrize(("age", "vouches"), [(0, False), (1 - 1e-9, True), (4, True)])
+def test_times_in_whole_seconds_vouch_later(age: float, vouches: bool) -> None:
+    now = time.time_ns()
+    changed = now // 10**9 * 10**9 - round(age * 10**9)
+    status = SimpleNamespace(st_size=1, st_ino=1, st_mtime_ns=changed, st_ctime_ns=changed)
+    assert bool(ledgers.stat_of(status)) is vouches
+    assert bool(ledgers.stat_before(status, now)) is vouches
 
 
 def test_what_a_living_twin_of_the_session_saw_is_its_own() -> None:

@@ -61,6 +61,8 @@ DIGEST_LATER: Final = COPIED_TO
 """Bytes of a file from which on its digest is taken once, when all tools have run, and not after each."""
 LATE: Final = 50_000_000
 """Nanoseconds that a file must have rested before its times vouch for it: the kernel's clock ticks in milliseconds."""
+SECOND: Final = 1_000_000_000
+"""Nanoseconds in which, or in two of which, some file systems count: ext4 with inodes of 128 bytes, FAT."""
 COARSE: Final = 5
 """Linux's CLOCK_REALTIME_COARSE, which file systems read."""
 _FIELDS: Final = 8
@@ -398,7 +400,9 @@ def identity(status: os.stat_result) -> str:
 
 
 def _changed(status: os.stat_result) -> int:
-    return max(status.st_mtime_ns, status.st_ctime_ns)
+    """When it was last changed, at the latest."""
+    at = max(status.st_mtime_ns, status.st_ctime_ns)
+    return at if at % SECOND else at + 2 * SECOND
 
 
 def _hashed(name: str) -> str:
