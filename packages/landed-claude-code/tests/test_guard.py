@@ -255,6 +255,19 @@ def test_a_hook_after_other_tools_is_no_formatter(
     assert ("does not hold what you wrote" in said) is not runs
 
 
+@pytest.mark.parametrize(
+    "settings", ["[" * 100_000, '{"hooks": {"PostToolUse": [{"hooks": 7}, {"hooks": [{"command": 7, "args": 7}, 7]}]}}']
+)
+def test_settings_that_say_nothing_hide_nothing(work: Path, actor, settings: str) -> None:
+    (work / ".claude").mkdir()
+    (work / ".claude" / "settings.json").write_text(settings)
+    path = work / "plan.py"
+    one = actor()
+    one.write(path, "x=1\n")
+    path.write_text("x = 1\n")
+    assert "does not hold what you wrote" in one.settle()
+
+
 def test_a_write_whose_check_never_came_is_not_taken_for_seen(work: Path, actor) -> None:
     """The hook after the tool was killed, or took too long: nobody compared the bytes."""
     path = work / "plan.md"

@@ -99,7 +99,7 @@ def _arguments(pid: int) -> list[str]:
 def _parsed(text: str) -> dict[str, Any]:
     try:
         settings = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return settings if isinstance(settings, dict) else {}
 
@@ -107,15 +107,19 @@ def _parsed(text: str) -> dict[str, Any]:
 def _commands(settings: dict[str, Any]) -> Iterator[str]:
     hooks = settings.get("hooks")
     groups = hooks.get("PostToolUse") if isinstance(hooks, dict) else None
-    for group in groups if isinstance(groups, list) else []:
+    for group in _list(groups):
         if not isinstance(group, dict) or not any(_matches(group.get("matcher"), tool) for tool in WRITERS):
             continue
-        for hook in group.get("hooks") or []:
+        for hook in _list(group.get("hooks")):
             if isinstance(hook, dict):
-                words = [hook.get("command"), *(hook.get("args") or [])]
+                words = [hook.get("command"), *_list(hook.get("args"))]
                 command = " ".join(word for word in words if isinstance(word, str))
                 if command:
                     yield command
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _matches(matcher: object, tool: str) -> bool:
