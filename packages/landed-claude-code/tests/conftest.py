@@ -115,6 +115,7 @@ def black(work: Path) -> Callable[[str], None]:
     def put(matcher: str) -> None:
         (work / ".claude").mkdir(exist_ok=True)
         hooks = {"PostToolUse": [{"matcher": matcher, "hooks": [{"type": "command", "command": "black"}]}]}
-        (work / ".claude" / "settings.json").write_text(json.dumps({"hooks": hooks}))
+        text = json.dumps({"hooks": hooks})
+        (work / ".claude" / "settings.json").write_text(text, encoding="utf-8-sig")  # Claude Code reads it with a mark
 
     return put

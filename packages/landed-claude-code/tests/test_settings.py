@@ -18,6 +18,7 @@ TEXTS = [
     "{}",
     "{\n}\n",
     '{"model": "opus"}',
+    '\ufeff{"model": "opus"}',
     '{\n  "model": "opus"\n}\n',
     '{\n\t"permissions": {"allow": []},\n\t"hooks": {\n\t\t"Stop": [' + THEIRS + "]\n\t}\n}",
     '{"hooks":{"PreToolUse":[' + THEIRS + "," + THEIRS + ']},"z":1e3}',
@@ -41,10 +42,10 @@ def test_in_and_out_leaves_every_byte(text: str) -> None:
 
 
 def test_another_version_of_ours_is_replaced() -> None:
-    old = with_ours(TEXTS[4], "", entries("/old/python", ["/old"]))
+    old = with_ours(TEXTS[5], "", entries("/old/python", ["/old"]))
     new = with_ours(old, "", WANTED)
     assert "/old" not in new
-    assert without_ours(new, "") == TEXTS[4]
+    assert without_ours(new, "") == TEXTS[5]
 
 
 def test_ours_among_others_goes_alone() -> None:

@@ -14,7 +14,7 @@ import re
 from itertools import pairwise
 
 from landed_claude_code.adapter import WRITERS
-from landed_claude_code.settings import MARK, claude_directory, path_of
+from landed_claude_code.settings import MANAGED, MARK, claude_directory, path_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def formatter(directory: str, pid: int) -> str:
 
 def _settings(directory: str, pid: int) -> Iterator[dict[str, Any]]:
     projects = {directory, os.environ.get("CLAUDE_PROJECT_DIR") or directory}
-    paths = [path_of("user", directory), "/etc/claude-code/managed-settings.json"]
+    paths = [path_of("user", directory), MANAGED]
     for project in projects:
         paths += [path_of("project", project), path_of("local", project)]
     for root, directories, files in os.walk(os.path.join(claude_directory(), "plugins")):
@@ -76,7 +76,7 @@ def _settings(directory: str, pid: int) -> Iterator[dict[str, Any]]:
             paths.append(os.path.join(directory, argument))
     for path in paths:
         try:
-            with open(path, encoding="utf-8") as file:
+            with open(path, encoding="utf-8-sig") as file:
                 yield _parsed(file.read())
         except (OSError, UnicodeDecodeError):
             continue

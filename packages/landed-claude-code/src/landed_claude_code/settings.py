@@ -41,7 +41,15 @@ EVENTS: Final = (
 )
 """Event, matcher and time limit of each entry."""
 SCOPES: Final = ("user", "project", "local")
-_SPACE: Final = re.compile(r"[ \t\r\n]*")
+MANAGED: Final = (
+    "/Library/Application Support/ClaudeCode/managed-settings.json"
+    if sys.platform == "darwin"
+    else "/etc/claude-code/managed-settings.json"
+)
+"""The settings of whoever administers the machine, which go before all others."""
+_BOM: Final = "\ufeff"
+"""Claude Code passes over it at the beginning of settings."""
+_SPACE: Final = re.compile(rf"{_BOM}?[ \t\r\n]*")
 _DECODER: Final = json.JSONDecoder()
 
 
@@ -92,6 +100,7 @@ def parse(text: str, path: str) -> dict[str, Any]:
         Refused: they are not what Claude Code reads, and are left alone.
     """
     try:
+        text = text.removeprefix(_BOM)
         settings = json.loads(text) if text.strip() else {}
     except (ValueError, RecursionError) as error:  # nested too deep
         raise Refused(f"the settings are not JSON: {error}", path=path, step="settings", hint=_REPAIR) from error
@@ -150,7 +159,7 @@ def with_ours(text: str, path: str, wanted: dict[str, dict[str, Any]]) -> str:
         return text
     bare = without_ours(text, path)
     expected = parse(bare, path)
-    edited = bare if bare.strip() else "{}\n"
+    edited = bare if bare.removeprefix(_BOM).strip() else "{}\n"
     for event, group in wanted.items():
         edited = _added(edited, event, group)
         expected.setdefault("hooks", {}).setdefault(event, []).append(group)
