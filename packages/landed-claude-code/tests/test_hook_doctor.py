@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from landed_claude_code import settings
 from landed_claude_code.cli import doctor, main
 from landed_claude_code.settings import path_of
 
@@ -73,6 +74,31 @@ def test_not_installed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_hooks_are_switched_off(project: Path) -> None:
     edit(project, lambda document: document.update(disableAllHooks=True))
     assert checks(project)["hooks"] == "fail"
+
+
+@pytest.mark.parametrize("name", ["disableAllHooks", "allowManagedHooksOnly"])
+def test_hooks_are_switched_off_for_the_machine(project: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    managed = project / "managed-settings.json"
+    monkeypatch.setattr(settings, "MANAGED", str(managed))
+    managed.write_text(json.dumps({name: True}))
+    assert checks(project)["hooks"] == "fail"
+
+
+def test_a_plugin_counts_where_it_is_installed_and_enabled(project: Path) -> None:
+    plugins = Path(settings.claude_directory()) / "plugins"
+    home = plugins / "cache" / "landed"
+    for directory in (plugins / "marketplaces" / "landed", home):  # offered, and copied
+        (directory / "hooks").mkdir(parents=True)
+        (directory / "hooks" / "hooks.json").write_text(settings.MARK)
+    edit(project, lambda document: document.update(enabledPlugins={"landed@landed": True}))
+    assert "once" not in checks(project)
+    installed = plugins / "installed_plugins.json"
+    installed.write_text(json.dumps({"plugins": {"landed@landed": [{"installPath": str(home)}]}}))
+    assert checks(project)["once"] == "fail"
+    edit(project, lambda document: document.update(enabledPlugins={"landed@landed": False}))
+    assert "plugin" not in checks(project)
+    installed.write_text("[]")
+    assert "plugin" not in checks(project)
 
 
 def test_an_event_is_missing(project: Path) -> None:

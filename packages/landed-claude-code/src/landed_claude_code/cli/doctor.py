@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import glob
+import contextlib
 import json
 import os
 import re
@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
 def examine(project: str, claude: str) -> Iterator[Check]:
     """Every check, in the order in which they make sense."""
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for scope in settings.SCOPES:
-        path = settings.path_of(scope, project)
+    enabled: dict[str, Any] = {}
+    for path in (*(settings.path_of(scope, project) for scope in settings.SCOPES), settings.MANAGED):
         try:
             parsed = settings.parse(settings.text_of(landed.read(path).data, path), path)
         except FileNotFoundError:
@@ -69,9 +69,15 @@ def examine(project: str, claude: str) -> Iterator[Check]:
             continue
         if parsed.get("disableAllHooks"):
             yield Check("hooks", FAIL, f"{path} has disableAllHooks", "Take it out: it turns off this hook as well.")
-        if hooks := settings.ours(parsed):
+        hooks = settings.ours(parsed)
+        if path == settings.MANAGED and parsed.get("allowManagedHooksOnly") and not hooks:
+            hint = "Have the hook put there: whoever administers this machine turned off all others."
+            yield Check("hooks", FAIL, f"{path} has allowManagedHooksOnly", hint)
+        if hooks:
             found[path] = hooks
-    plugins = _plugins()
+        plugins_here = parsed.get("enabledPlugins")
+        enabled.update(plugins_here if isinstance(plugins_here, dict) else {})
+    plugins = _plugins(enabled)
     if not found and not plugins:
         yield Check("installed", FAIL, f"the hook is in no settings that count in {project}", _INSTALL)
     for path, hooks in found.items():
@@ -146,12 +152,21 @@ def _tried(command: list[str]) -> Check:
     return Check("self-test", OK, detail)
 
 
-def _plugins() -> list[str]:
-    """Installed copies of the plugin: Claude Code runs it beside what the settings say."""
-    pattern = os.path.join(glob.escape(settings.claude_directory()), "plugins", "**", "hooks", "hooks.json")
+def _plugins(enabled: dict[str, Any]) -> list[str]:
+    """The plugin, where it is installed and enabled: Claude Code runs it beside what the settings say.
+
+    It keeps a copy of one that was taken out, or that a marketplace only offers.
+    """
+    try:
+        with open(os.path.join(settings.claude_directory(), "plugins", "installed_plugins.json"), "rb") as file:
+            installed = json.load(file)["plugins"]
+        homes = [copy["installPath"] for name, copies in installed.items() if enabled.get(name) for copy in copies]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return []
     found = []
-    for path in glob.glob(pattern, recursive=True):
-        with open(path, encoding="utf-8", errors="replace") as file:
+    for home in dict.fromkeys(homes):
+        path = os.path.join(home, "hooks", "hooks.json")
+        with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
             if settings.MARK in file.read():
                 found.append(path)
     return found
