@@ -237,6 +237,22 @@ def test_what_is_not_shown_is_not_overwritten(work: Path, actor, black: Callable
     assert "has changed since you wrote it" in one.write(path, "x=2\n")
 
 
+@pytest.mark.parametrize(("files", "length"), [(21, 1), (4, 3500)])
+def test_what_a_long_message_does_not_show_is_not_overwritten(
+    work: Path, actor, black: Callable[[str], None], files: int, length: int
+) -> None:
+    black("")
+    one = actor()
+    paths = [work / f"{number}.py" for number in range(files)]
+    for path in paths:
+        one.write(path, "x=1\n")
+        path.write_text("y" * length + path.name)
+    said = one.settle()
+    shown = [path.read_text() in said for path in paths]
+    assert 1 < sum(shown) < files
+    assert [one.write(path, "x=2\n") == "" for path in paths] == shown
+
+
 @pytest.mark.parametrize(
     ("matcher", "runs"),
     [("", True), ("*", True), ("Edit, Write", True), ("Bash|Read", False), ("Writer", False), ("^W.*", True),

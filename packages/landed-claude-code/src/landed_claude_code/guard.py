@@ -20,6 +20,7 @@ from landed_claude_code.adapter import (
     AFTER,
     ASKING,
     BEFORE,
+    CONTEXT_LIMIT,
     END,
     FAILED,
     PROMPT,
@@ -50,7 +51,7 @@ from landed_claude_code.ledger import (
     tick,
 )
 from landed_claude_code.wire import standing
-from landed_claude_code.words import NEXT, WRONG, listed, overwrote, unseen, without_time, writer
+from landed_claude_code.words import FOUND_IN, NEXT, WRONG, listed, overwrote, unseen, without_time, writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ WHILE_ASKING: Final = 600.0
 """Seconds that it lasts while a person is asked."""
 WINDOW: Final = 5.0
 """Seconds that it lasts after the tool: until the other hooks are done, which PostToolBatch says sooner."""
+ROOM: Final = CONTEXT_LIMIT - 500
+"""Characters of what is said of all files: what is cut off was not shown."""
 HELD: Final = 2
 """Files that one event waits for in vain: its time is short."""
 RESTED: Final = 10_000_000_000
@@ -89,7 +92,7 @@ def answer(call: Call, ledger: Ledger) -> Answer:
         FAILED: _failed,
         SETTLE: _settle,
         STOP: _stop,
-        PROMPT: _prompt,
+        PROMPT: _settle,  # an interrupt fires no event of its own: what the agent may still write ends here
         START: _gone,
         END: _gone,
     }
@@ -296,23 +299,27 @@ def _settle(_call: Call, ledger: Ledger) -> Answer:
     return Answer(tell=listed(lines))
 
 
-def _close_all(ledger: Ledger) -> list[str]:
-    return _each(_close, ledger, [path for path, known in ledger.known.items() if known.open])
+def _close_all(ledger: Ledger, room: int = ROOM) -> list[str]:
+    return _each(_close, ledger, [path for path, known in ledger.known.items() if known.open], room)
 
 
-def _each(look: Callable[[Ledger, str], str], ledger: Ledger, paths: list[str]) -> list[str]:
-    """What `look` says of each path. One that cannot be looked at is named, once, and does not hide the others."""
+def _each(look: Callable[[Ledger, str, int], str], ledger: Ledger, paths: list[str], room: int = ROOM) -> list[str]:
+    """What `look` says of each path, told how many characters the agent will still read.
+
+    One that cannot be looked at is named, once, and does not hide the others.
+    """
     lines: list[str] = []
     held = 0
     for path in paths:
         try:
-            line = look(ledger, path)
+            line = look(ledger, path, room if len(lines) < FOUND_IN else 0)
         except LockTimeout as busy:  # the next event tries again
             line = f"{path} is being written by {without_time(busy)}."
             held += 1
         except (LandedError, OSError) as error:
             line = _unknown(ledger, path, error)
         lines += [line] if line else []
+        room -= len(line)
         if held == HELD:
             break
     return lines
@@ -329,11 +336,11 @@ def _unknown(ledger: Ledger, path: str, error: LandedError | OSError) -> str:
     return f"{path} cannot be looked at ({why}), so that nothing says what it holds. Read it before writing it."
 
 
-def _close(ledger: Ledger, path: str) -> str:
+def _close(ledger: Ledger, path: str, room: int) -> str:
     """End what the agent may write, once the other hooks are done; what there is to say about it."""
     with Desk(path, word_of(ledger), timeout=PATIENCE, patient=False, keeps=False) as desk:
         known = _with_digest(ledger, desk)
-        said = _aftermath(ledger, desk, known)
+        said = _aftermath(ledger, desk, known, room)
         if known.wrote is not None and known.asked is not None and desk.sight is not None:
             _flush(desk.path, int(known.asked.stat or 0))
         desk.give_back()
@@ -342,7 +349,7 @@ def _close(ledger: Ledger, path: str) -> str:
     return said
 
 
-def _aftermath(ledger: Ledger, desk: Desk, known: Known) -> str:
+def _aftermath(ledger: Ledger, desk: Desk, known: Known, room: int) -> str:
     """What became of the bytes between the tool and now."""
     asked, odd, wrote = known.asked, known.odd or known.fits, known.wrote
     claimed = odd or (wrote if wrote is not None and asked is not None and wrote.call == asked.call else None)
@@ -361,7 +368,7 @@ def _aftermath(ledger: Ledger, desk: Desk, known: Known) -> str:
         if rewriter:
             said = f"{desk.path} was rewritten after the write, by a hook as it seems ({rewriter})."
             view = shown(sight.data, ledger.copy_of(desk.path))
-            if not view:
+            if not view or len(said) + len(view) > room:
                 ledger.add(Fact(TOLD, desk.path, digest=digest))
                 return f"{said} Read it before writing it again."
             _landed(ledger, desk, claimed.call)
@@ -405,7 +412,7 @@ def _changed(ledger: Ledger, *, besides: set[str]) -> list[str]:
     return _each(_change, ledger, [path for path in ledger.known if path not in besides])
 
 
-def _change(ledger: Ledger, path: str) -> str:
+def _change(ledger: Ledger, path: str, _room: int) -> str:
     known = ledger.of(path)
     seen = known.seen
     if seen is None or known.open:
@@ -448,18 +455,13 @@ def _stands(path: str) -> Sight | None:
         raise
 
 
-def _prompt(_call: Call, ledger: Ledger) -> Answer:
-    """An interrupt fires no event of its own: what the agent may still write ends here."""
-    return _settle(_call, ledger)
-
-
 # The end.
 
 
 def _stop(call: Call, ledger: Ledger) -> Answer:
     """Every write that this agent was told of is on the disk, or somebody else's acknowledged write is on top of it."""
     with ledger:
-        lost = _close_all(ledger)
+        lost = _close_all(ledger, 0 if call.again else ROOM)
         if call.again:
             return Answer()
         lost += _each(_loss, ledger, list(ledger.known))
@@ -472,7 +474,7 @@ def _stop(call: Call, ledger: Ledger) -> Answer:
     )
 
 
-def _loss(ledger: Ledger, path: str) -> str:
+def _loss(ledger: Ledger, path: str, _room: int) -> str:
     known = ledger.of(path)
     wrote = known.wrote
     if wrote is None or known.lost is not None or known.told is not None:
