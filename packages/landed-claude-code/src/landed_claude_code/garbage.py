@@ -29,8 +29,10 @@ def sweep(directory: str) -> None:
 
 
 def _removed(session: os.DirEntry[str], before: float) -> bool:
+    if session.stat(follow_symlinks=False).st_mtime > before:
+        return False  # there may be thousands
     entries = list(os.scandir(session.path))
-    if any(entry.stat(follow_symlinks=False).st_mtime > before for entry in (session, *entries)):
+    if any(entry.stat(follow_symlinks=False).st_mtime > before for entry in entries):
         return False
     for entry in entries:
         os.unlink(entry.path)
