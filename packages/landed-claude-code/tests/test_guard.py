@@ -333,6 +333,22 @@ def test_changes_from_outside_are_told_once(work: Path, actor) -> None:
     assert one.hook("UserPromptSubmit", prompt="go on")["hookSpecificOutput"]["additionalContext"].startswith(str(path))
 
 
+def test_what_was_told_is_not_read_again(work: Path, actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = work / "plan.md"
+    one = actor()
+    one.write(path, "one")
+    one.settle()
+    path.write_text("two, by a shell\n")
+    one.settle()
+    time.sleep(2 * ledger.LATE / 1e9)
+    one.settle()
+    with monkeypatch.context() as patch:
+        patch.setattr(guard, "_stands", lambda _: pytest.fail("it was read again"))
+        assert one.settle() == ""
+    path.write_text("three, by a shell\n")
+    assert "has changed since you wrote it" in one.settle()
+
+
 def test_who_stops_hears_of_lost_writes_once(work: Path, actor) -> None:
     lost, changed, continued, kept = (work / name for name in ("lost", "changed", "continued", "kept"))
     one = actor(id="a1")

@@ -163,8 +163,7 @@ def _has_seen(known: Known, digest: str) -> bool:
 def _longer(call: Call, ledger: Ledger) -> Answer:
     try:
         with Desk(call.paths[0], word_of(ledger), timeout=PATIENCE, patient=False) as desk:
-            lease = desk.lease
-            if lease is not None and lease.agent == word_of(ledger):
+            if (lease := desk.lease) is not None and lease.agent == word_of(ledger):
                 desk.lend(lease.call, ledger.owner, WHILE_ASKING)
     except Refused:
         return Answer()  # there is no lease, as before
@@ -279,8 +278,7 @@ def _end(ledger: Ledger, paths: list[str], *, heard: bool = True) -> Answer:
             with Desk(path, word_of(ledger), timeout=PATIENCE, patient=False) as desk:
                 asked = _with_digest(ledger.load(), desk).asked
                 desk.give_back()
-                digest = desk.sight.digest if desk.sight is not None and not heard else ""
-                if not heard and asked is not None and asked.digest != digest:
+                if not heard and asked and asked.digest != (desk.sight.digest if desk.sight is not None else ""):
                     continue  # it may have run: PostToolBatch tells
                 ledger.add(Fact(ENDED, desk.path))
                 ledger.drop_copy(desk.path)
@@ -295,8 +293,7 @@ def _end(ledger: Ledger, paths: list[str], *, heard: bool = True) -> Answer:
 def _settle(_call: Call, ledger: Ledger) -> Answer:
     with ledger:
         written = {path for path, known in ledger.known.items() if known.open}
-        lines = _close_all(ledger) + _changed(ledger, besides=written)
-    return Answer(tell=listed(lines))
+        return Answer(tell=listed(_close_all(ledger) + _changed(ledger, besides=written)))
 
 
 def _close_all(ledger: Ledger, room: int = ROOM) -> list[str]:
@@ -417,21 +414,24 @@ def _change(ledger: Ledger, path: str, _room: int) -> str:
     seen = known.seen
     if seen is None or known.open:
         return ""
-    if seen.stat and known.told is None and _stat(path) == seen.stat:
+    last = known.told or seen
+    if last.stat and _stat(path) == last.stat:
         return ""
     sight = _stands(path)
-    digest = sight.digest if sight is not None else ""
+    digest, stat = (sight.digest, stat_of(sight.status)) if sight is not None else ("", "")
     if digest == seen.digest:
-        if sight is not None and (known.told is not None or stat_of(sight.status) != seen.stat):
+        if sight is not None and (known.told is not None or stat != seen.stat):
             kind = WROTE if seen.kind == WROTE else SEEN
-            again = Fact(kind, path, digest=digest, call=seen.call, stat=stat_of(sight.status), detail=seen.detail)
+            again = Fact(kind, path, digest=digest, call=seen.call, stat=stat, detail=seen.detail)
             again.at = seen.at
             ledger.add(again)
         return ""
     if known.told is not None and known.told.digest == digest:
+        if stat:
+            ledger.add(Fact(TOLD, path, digest=digest, stat=stat))
         return ""
     who = writer(Artifact(path).shelf.load(), sight)
-    ledger.add(Fact(TOLD, path, digest=digest))
+    ledger.add(Fact(TOLD, path, digest=digest, stat=stat))
     word = "read" if seen.kind == SEEN else "wrote"
     if sight is None:
         return f"{path}, which you {word}, is not there any more."
