@@ -118,6 +118,19 @@ def test_however_it_ends_the_write_is_the_agents(work: Path, actor, end: str) ->
     assert landed.verify(path).version == wrote.detail
 
 
+def test_whether_it_still_stands_there_is_asked_piece_by_piece(
+    work: Path, actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = work / "plan.md"
+    one = actor()
+    assert write(one, path, TEXT) == ""
+    assert one.settle() == ""
+    monkeypatch.setattr(_fs, "read_all", lambda *_: pytest.fail("it was read as a whole"))
+    assert one.stop() == ""
+    path.write_text(SECOND)
+    assert "has changed since you wrote it" in one.settle()
+
+
 def test_a_large_write_that_is_not_there_is_said_at_once(work: Path, actor) -> None:
     path = work / "plan.md"
     one = actor()

@@ -448,7 +448,7 @@ def _stat(path: str) -> str:
 def _stands(path: str) -> Sight | None:
     """What stands there now; None where there is no file."""
     try:
-        return Artifact(path).look()
+        return Artifact(path, keeps=False).look()
     except (NotLanded, Refused) as error:
         if error.step == "target" or error.errno == ENOTDIR:
             return None
