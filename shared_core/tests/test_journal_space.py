@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from journal_programs import APPEND, READ, data, journal, path, used
@@ -10,7 +11,7 @@ from programs import Programs
 
 from landed import inspection
 from landed.entries import Entry, Record
-from landed.errors import Full
+from landed.errors import Full, Refused
 from landed.journal import Journal
 from landed.local.frames import HEADER, OVERHEAD
 
@@ -126,6 +127,18 @@ def test_keep_that_raises(journal: Journal, path: Path) -> None:
         journal.compact(lambda entry: bool(1 // (entry.sequence - 5)))
     assert len(data(journal)) == 10
     assert [file.name for file in path.iterdir() if file.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, 0, b"bytes", Record(bytearray(b"x")), Record(b"", bytes(65_536)), Record(b"", kind=256)],  # type: ignore[arg-type]
+)
+def test_keep_that_answers_what_cannot_be_stored(journal: Journal, answer: Any) -> None:
+    """A view of numbers has another length than its bytes: its batch would check, and could not be read."""
+    journal.append([b"one", b"two"])
+    with pytest.raises(Refused):
+        journal.compact(lambda entry: answer if entry.sequence == 1 else True)
+    assert data(journal) == [b"one", b"two"]
 
 
 def test_compaction_beside_other_processes(journal: Journal, path: Path, programs: Programs) -> None:

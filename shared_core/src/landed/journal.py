@@ -237,6 +237,7 @@ class Journal:
 
         Raises:
             LockTimeout: another compaction runs.
+            Refused: an answer is none of these. Nothing was changed.
             Corrupt: a frame does not check. Nothing was changed.
             NotLanded: nothing was changed.
             OutcomeUnknown: the rewritten journal may or may not survive a crash; the old one is whole in that case.
@@ -253,11 +254,18 @@ class Journal:
                     dropped += 1
                 else:
                     kept += 1
-                    parts.append((distance, record if answer is True else answer))
+                    parts.append((distance, record if answer is True else self._replacement(answer)))
             return entries.encode_records(parts) if parts else None
 
         before, after = self._log.rewrite(rewrite, self._timeout)
         return Compacted(before, after, kept, dropped)
+
+    def _replacement(self, answer: object) -> Record:
+        if not isinstance(answer, Record):
+            raise self._refused(f"keep says True, False or a Record, not {answer!r}")
+        if fault := answer.fault():
+            raise self._refused(fault)
+        return answer
 
     def claim(self) -> Journal:
         """Own the journal alone until it is closed; everybody else's appends and opens raise `Claimed`.
