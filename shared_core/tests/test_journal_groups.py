@@ -17,7 +17,7 @@ from landed import journal as journal_module
 from landed.errors import Full, LockTimeout, NotLanded, OutcomeUnknown, StaleWrite
 from landed.journal import Appended, Journal
 from landed.local.log import LocalLog
-from landed.local.segments import CATCH_UP
+from landed.local.segments import CATCH_UP, MARK
 from landed.local.sizes import FIRST_SIZE
 from landed.lock import Lock
 
@@ -137,7 +137,7 @@ def test_frames_of_others_are_caught_up_with_in_one_read(stage: Stage) -> None:
                 other.append([b"x" * 1000])
             stage.fs.forget()
             stage.journal.append([b"x" * 100])
-        assert [call.args[1] for call in stage.fs.named("pread", on=".seg")[:-1]] == [CATCH_UP]
+        assert [call.args[1] for call in stage.fs.named("pread", on=".seg")[:-1]] == [MARK + CATCH_UP]
 
 
 def test_flush_is_outside_the_lock(stage: Stage) -> None:

@@ -137,6 +137,25 @@ def test_zeros_that_the_device_refuses_are_an_error(path: Path, fs: Recording) -
     assert [len(entry.data) for entry in Journal(path).read()] == [3000, 100]
 
 
+def test_a_frame_that_another_has_seen_before_it_is_taken_back(path: Path, fs: Recording) -> None:
+    """It is written, the zeros behind it are refused, and zeros are put over it: the other goes on where it began."""
+    journal, other = Journal(path, log=log_at(path, fs)), Journal(path)
+    journal.append([b"x" * 3000])
+
+    def broken(call: Call) -> None:
+        if not any(call.args[1]) and not seen:
+            seen.append(other.tail)
+            raise OSError(errno.EIO, "broken")
+
+    seen: list[int] = []
+    fs.before("pwrite", broken, on=".seg", always=True)
+    with pytest.raises(NotLanded):
+        journal.append([b"x" * 2000])
+    assert seen == [2]
+    assert other.append([b"other's"]).tail == 2
+    assert [len(entry.data) for entry in Journal(path).read()] == [3000, 7]
+
+
 def test_a_full_disk_that_takes_part_of_a_large_batch(path: Path, fs: Recording) -> None:
     journal = Journal(path, log=log_at(path, fs))
     journal.append([b"x" * LARGE_BATCH])

@@ -223,6 +223,62 @@ def test_path_that_changes_during_the_flush_raises_in_the_writer(
         journal.append([b"more"])
 
 
+def older_copy(path: Path, copy: Path) -> None:
+    shutil.copyfile(copy / name_of((1, 1)), path / name_of((1, 1)))  # into the file, as cp does
+
+
+def older_file(path: Path, copy: Path) -> None:
+    (copy / name_of((1, 1))).replace(path / name_of((1, 1)))
+
+
+def cut_off(path: Path, _: Path) -> None:
+    os.truncate(path / name_of((1, 1)), HEADER.size + 8)
+
+
+@pytest.mark.parametrize("change", [older_copy, cut_off])
+@pytest.mark.parametrize("rested", [False, True])
+def test_an_older_copy_in_place_of_the_newest_segment(
+    opened: Journal, path: Path, change: Callable[[Path, Path], None], *, rested: bool
+) -> None:
+    """Nothing is appended behind records that are gone: who opens the journal next could not read it."""
+    copy = path.with_name("copy")
+    shutil.copytree(path, copy)
+    opened.append([b"two"])
+    change(path, copy)
+    if rested:
+        assert opened._log.follower.rest()  # type: ignore[attr-defined]
+    before = (path / name_of((1, 1))).read_bytes()
+    for _ in range(2):
+        with pytest.raises(Corrupt):
+            opened.append([b"lost"])
+        with pytest.raises(Corrupt):
+            list(opened.read())
+    assert (path / name_of((1, 1))).read_bytes() == before
+
+
+def test_an_older_file_in_place_of_one_that_rested(opened: Journal, path: Path) -> None:
+    copy = path.with_name("copy")
+    shutil.copytree(path, copy)
+    opened.append([b"two"])
+    assert opened._log.follower.rest()  # type: ignore[attr-defined]
+    older_file(path, copy)
+    with pytest.raises(Corrupt):
+        opened.append([b"lost"])
+    assert read(path) == [b"one"]
+
+
+def test_another_journal_in_the_same_directory(opened: Journal, path: Path) -> None:
+    """Also where it has rolled since, so that another name is the newest."""
+    for file in path.iterdir():
+        file.unlink()
+    with Journal(path) as other:
+        other.append([b"another's"])
+        other.append([bytes(100_000)])
+    with pytest.raises(OutcomeUnknown, match="replaced by others"):
+        opened.append([b"lost"])
+    assert len(read(path)) == 2
+
+
 def mark_suspect(path: Path) -> None:
     (path / "suspect").touch()
 

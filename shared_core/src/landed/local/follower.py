@@ -181,7 +181,9 @@ class Follower:
         if before.fd >= 0:
             before.advance()
         end = before.last.offset if before.last is not None and before.sealed else before.end
-        if successor.header.previous_id == before.header.id and successor.header.previous_end < end:
+        if successor.header.previous_id != before.header.id:
+            raise self._doubt.poison("the segments were replaced by others")
+        if successor.header.previous_end < end:
             raise self._doubt.poison("another process recovered the journal, without frames that this one had seen")
 
     def _report(self, segment: Segment) -> None:

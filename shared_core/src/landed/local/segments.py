@@ -34,6 +34,7 @@ CATCH_UP: Final = 16 << 10
 COMPARED: Final = 64 << 10
 """Bytes that are read back at once."""
 SALVAGE: Final = "Restore the file, or read what is left with: landed journal salvage"
+MARK: Final = len(frames.END_MARK)
 NOTHING: Final = bytes(frames.FRAME_HEADER)
 """What stands where the next frame's header will."""
 READ_AHEAD: Final = 256 << 10
@@ -277,7 +278,10 @@ class Segment:
         """Move `end` past the good frames that others have added; whether zeros or a seal follow, as they should."""
         while not self.sealed:
             start = self.end
-            data = self.read(start, self._look)
+            data = self.read(start - MARK, MARK + self._look)
+            if self.last is not None and not data.startswith(frames.END_MARK):
+                return False  # an older copy has taken its place, or its writer has taken it back
+            data = data[MARK:]
             if data.startswith(NOTHING) or not any(data):  # fewer bytes at the end of the file are nothing, too
                 self._look = frames.FRAME_HEADER
                 return True
@@ -354,7 +358,8 @@ class Segment:
         start = HEADER.size if thorough else recovery.flushed_until(self.header.id, data)
         for frame in recovery.frames(self.header.id, data, start):
             self.take(frame.head)
-        return recovery.judge(self.header, data, self.end, self.last, running)
+        found = recovery.judge(self.header, data, self.end, self.last, running)
+        return found if self.flushed <= self.end else recovery.DAMAGE
 
     def _is_zero_from(self, offset: int) -> bool:
         """Whether nothing follows: a page that was lost in the middle must not pass for the end."""
