@@ -116,6 +116,8 @@ def live_segments(names: list[str]) -> list[tuple[int, int]]:
 def read_segment(data: bytes, successor: Header | None) -> list[Frame]:
     header = header_of(data)
     end = None
+    if successor is None and header.compacted:
+        raise Damaged("the segment after a compacted one is missing")
     if successor is not None:
         if successor.previous_id != header.id:
             raise Damaged("another segment follows")

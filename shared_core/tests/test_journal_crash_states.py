@@ -212,3 +212,22 @@ def test_append_after_a_death_in_a_compaction(model_machine: Boot) -> None:
     assert [call.path for call in other.fs.log if call.name == "unlink"], "it removed nothing"
     expected.possible.add(6)
     assert [problem for state in states for problem in examine(rebooted(state), expected)][:3] == []
+
+
+def test_compaction_after_a_death_in_a_roll(model_machine: Boot) -> None:
+    """What it puts in place is never there without the segment behind it, whoever gave that one its name."""
+    dying, expected = Process(fresh_disk()), Expectation()
+    for number in (1, 2):
+        expected.acknowledged[number] = dying.append(number, 1, 1500)
+    dying.fs.boundary = lambda call: dying.kill_at(1) if call.name == "unlink" and call.path.endswith(".tmp") else None
+    with pytest.raises(Killed):
+        dying.append(3, 1, 5000)
+    expected.possible.add(3)
+    expected.compacting = 2
+    other, rng = Process(dying.fs.disk), Random(1)
+    states: list[Disk] = []
+    other.fs.boundary = lambda call: None if call.name in LOOKS else states.extend(crash_states(other.fs.disk, 20, rng))
+    other.run(lambda each: each.journal.compact(keep_odd))
+    other.fs.boundary = None
+    assert len([name for name in other.fs.listdir(PATH) if name.endswith(".seg")]) == 2
+    assert [problem for state in states for problem in examine(rebooted(state), expected)][:3] == []

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from handmade import LAST, Handmade, boots, path, read, sealed
 
+from landed import inspection
 from landed.errors import Corrupt
 from landed.journal import Journal
 from landed.local.frames import HEADER, PAGE
@@ -60,6 +61,26 @@ def test_missing_newest_after_a_seal(path: Path) -> None:
     (path / name_of((2, 2))).unlink()
     with pytest.raises(Corrupt, match="after a sealed one is missing"):
         Journal(path)
+
+
+@pytest.mark.parametrize("suspect", [False, True])
+def test_missing_newest_after_a_compaction(path: Path, *, suspect: bool) -> None:
+    """A compacted segment has no seal, but it is put in place behind the one after it."""
+    sealed(path)
+    with Journal(path) as journal:
+        journal.compact(lambda _: True)
+        journal.append([b"three"])
+    (path / name_of((3, 3))).unlink()
+    if suspect:
+        (path / "suspect").touch()
+    before = (path / name_of((1, 2))).read_bytes()
+    for _ in range(2):
+        with pytest.raises(Corrupt, match="segment 3 is missing"):
+            Journal(path)
+    (damage,) = inspection.examine(path).damage
+    assert (damage.segment, damage.size) == (name_of((3, 3)), 0)
+    assert [entry.data for entry, _ in inspection.records(path)] == [b"one", b"two"]
+    assert (path / name_of((1, 2))).read_bytes() == before
 
 
 def test_missing_segment(path: Path) -> None:

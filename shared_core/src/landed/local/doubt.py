@@ -12,7 +12,6 @@ from landed.errors import NotLanded, OutcomeUnknown, from_os_error
 from landed.local import frames, recovery, segments
 from landed.local.directory import SUSPECT
 from landed.local.frames import Header
-from landed.local.segments import Segment
 from landed.lock import DEFAULT_TIMEOUT
 
 TYPE_CHECKING = False
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from landed.local.directory import JournalDirectory
+    from landed.local.segments import Segment
     from landed.lock import Lock
 
 REOPEN: Final = "Close this journal and open it again: that re-reads it from the device."
@@ -74,7 +74,7 @@ def recover_if_suspect(directory: JournalDirectory, lock: Lock, boot: int) -> No
         names = directory.names()
         if SUSPECT not in names:
             return
-        segment = Segment(directory.path, segments.live(names, directory.path)[-1], directory.fs, writable=True)
+        segment = segments.open_newest(directory.path, segments.live(names, directory.path)[-1], directory.fs)
         try:
             _continue_after(segment, directory, boot)
         finally:

@@ -137,7 +137,7 @@ class Follower:
                 self._lock.forget_file()
                 raise NotLanded("the lock file was replaced", path=self._lock.path, step="lock", hint="Try again.")
             self._directory.sweep(names, spans)
-        segment = self._open_newest(names, spans, empty)
+        segment = self._open_newest(names, spans, empty, locked=locked)
         self.spans, self.newest = spans, segment
         if locked:
             self._swept = names
@@ -146,7 +146,7 @@ class Follower:
         pool.opened(self)
         return segment
 
-    def _open_newest(self, names: dict[str, int], spans: list[Range], empty: bytes) -> Segment:
+    def _open_newest(self, names: dict[str, int], spans: list[Range], empty: bytes, *, locked: bool) -> Segment:
         before = self.newest
         if before is not None and before.span == spans[-1]:
             if before.fd < 0:
@@ -158,7 +158,12 @@ class Follower:
             if before.span > spans[-1]:
                 raise segments.missing(before.span, self._path)
             self._check_succession(before, spans)
-        segment = Segment(self._path, spans[-1], self._fs, writable=True)
+        try:
+            segment = segments.open_newest(self._path, spans[-1], self._fs)
+        except Corrupt:
+            if locked:
+                raise
+            raise _Unsettled from None  # as above
         segment.running = self._boot
         try:
             self.found = recovery.END if segment.header.id == empty else segment.find_end(self._boot)

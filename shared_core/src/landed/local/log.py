@@ -362,6 +362,8 @@ class LocalLog:
                 segment = self._ready()
                 if segment.end > HEADER.size or self.follower.found == recovery.CRASH:
                     self._roll(segment, 0, limited=False)  # it makes room
+                elif segment.header.id != self._named:
+                    self._make_durable(segment)  # what is compacted is never there without the one after it
                 return self.follower.spans[:-1]
         finally:
             self.lock.release()

@@ -439,6 +439,20 @@ class Segment:
             _fs.close_read(self._fs, fd)  # what was written to it was flushed, or its failure told
 
 
+def open_newest(directory: str, span: Range, fs: _fs.FileOps) -> Segment:
+    """The segment that is appended to; never a compacted one, which is put in place when the one after it is there.
+
+    Raises:
+        Corrupt: its header does not check, or the segment after it is missing.
+        OSError: it cannot be opened.
+    """
+    segment = Segment(directory, span, fs, writable=True)
+    if segment.header.compacted:
+        segment.close()
+        raise missing((span[1] + 1, span[1] + 1), directory)
+    return segment
+
+
 def first(max_bytes: int | None) -> Header:
     """The header of a new journal's first segment.
 

@@ -271,7 +271,18 @@ def _stand_in(file: SegmentFile, segment_id: bytes) -> Header:
     return Header(file.size, *file.span, segment_id, 0)
 
 
+def _successor_missing(file: SegmentFile) -> Damage:
+    number = file.span[1] + 1
+    return Damage(segments.name_of((number, number)), 0, 0, "the segment after a sealed one is missing")
+
+
 def _newest(survey: Survey, file: SegmentFile, segment_id: bytes) -> Iterator[Frame | Damage | Tail]:
+    if file.header is not None and file.header.compacted:
+        yield from _sealed(file, None)
+        if survey.changed():
+            raise Moved
+        yield _successor_missing(file)
+        return
     running = NO_BOOT if survey.suspect else boot_tag(boot_id())
     data, busy = settle(file, survey.hold(LOCK), running)
     at, last = HEADER.size, None
@@ -285,8 +296,7 @@ def _newest(survey: Survey, file: SegmentFile, segment_id: bytes) -> Iterator[Fr
         if found == recovery.SEALED:
             if survey.changed():
                 raise Moved
-            number = file.span[1] + 1
-            yield Damage(segments.name_of((number, number)), 0, 0, "the segment after a sealed one is missing")
+            yield _successor_missing(file)
             return
         used = len(data.rstrip(b"\0"))
         if found in {recovery.CRASH, recovery.TORN} or busy:
