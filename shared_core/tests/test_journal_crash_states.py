@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
-from model_calls import Fault
+from model_calls import Call, Fault
 from model_crash import crash_states, survivor
 from model_journal import (
     PATH,
@@ -108,6 +108,37 @@ def test_power_cut_after_a_failed_flush(model_machine: Boot) -> None:
     for disk in crash_states(process.fs.disk, 40, Random(1)):
         problems += examine(rebooted(disk), expected)
     assert problems == []
+
+
+def test_power_cut_after_a_recovery_beside_a_frame_that_nobody_flushed(model_machine: Boot) -> None:
+    """Its writer was killed before its flush. The recovery goes on behind it, so it is on the device before that."""
+    failing, expected = Process(fresh_disk()), Expectation()
+    for number in (1, 2):
+        expected.acknowledged[number] = failing.append(number, 1, 3000)
+    dying = Process(failing.fs.disk)
+    dying.read()
+    expected.possible |= {3, 4}
+
+    def fault(call: Call) -> Fault | None:
+        if call.name == "open" and call.path.endswith("suspect"):
+            dying.die_at("fdatasync")
+            with pytest.raises(Killed):
+                dying.append(4)
+        if call.name != "fdatasync":
+            return None
+        assert call.node is not None
+        call.node.persist(metadata=False)  # the bytes are there, and the device fails to say so
+        return Fault(OSError(5, "Input/output error"))
+
+    failing.fs.fault = fault
+    with pytest.raises(OutcomeUnknown):
+        failing.append(3, 1, 400)
+    recovering = Process(failing.fs.disk)
+    expected.acknowledged[5] = recovering.append(5)
+    problems = []
+    for disk in crash_states(recovering.fs.disk, 40, Random(1)):
+        problems += examine(rebooted(disk), expected)
+    assert problems[:3] == []
 
 
 def test_death_and_power_cut_at_every_call_of_the_recovery_from_a_failed_flush(model_machine: Boot) -> None:

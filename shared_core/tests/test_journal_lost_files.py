@@ -49,9 +49,9 @@ def test_mark_of_a_failed_flush_makes_the_next_opener_read_from_the_device(path:
     log = LocalLog(str(path), fs=fs)
     names = [call.name for call in fs.calls if call.path.endswith("0000000002-0000000002.seg")]
     dropped = names.index("drop_cache")
-    assert names[dropped + 1] == "pread"
+    assert names[dropped + 1 : dropped + 3] == ["fdatasync", "pread"]
     assert not (path / "suspect").exists()
-    assert fs.named("fdatasync", on=name_of((2, 2))) == [], "what lost a flush is never flushed again"
+    assert names.count("fdatasync") == 1, "of what was written since, once what a flush has lost is gone"
     with Journal(path, log=log) as journal:
         assert journal.append([b"three"]).first == 3
         assert [entry.data for entry in journal.read()] == [b"one", b"two", b"three"]

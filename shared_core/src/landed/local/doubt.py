@@ -91,6 +91,7 @@ def _continue_after(segment: Segment, directory: JournalDirectory, boot: int) ->
     segment.advance()
     seen = segment.tail  # with what the page cache shows; somebody may have read it
     segment.drop_cache()
+    segment.flush()  # what others have written since was not dropped, and is not on the device yet
     if segment.find_end(frames.NO_BOOT, thorough=True) == recovery.DAMAGE:
         raise segment.corrupt(segment.end, "bytes that were on the device have changed")
     if segment.sealed:
