@@ -42,6 +42,8 @@ class FilesMachine(RuleBasedStateMachine):
         self.old = "1-never"
         self.outside = False
         self.vouched: set[tuple[bytes | None, str]] = set()
+        self.earlier: set[tuple[bytes | None, str]] = set()
+        self.unacknowledged = self.cut = False
         self.seen: list[object] = [None, None]
 
     # What landed's users do.
@@ -151,6 +153,7 @@ class FilesMachine(RuleBasedStateMachine):
         except Killed:
             self.may_be |= {(data, "")}
             self.vouched |= {(data, "")}
+            self.unacknowledged = True
         except FileNotFoundError:
             pass
         else:
@@ -161,8 +164,9 @@ class FilesMachine(RuleBasedStateMachine):
 
     @rule(synced=st.booleans())
     def power_cut(self, synced: bool) -> None:
-        if synced or self.outside or "" in {version for _, version in self.may_be}:
-            self.disk.sync()  # what nobody acknowledged may go, and then the model knows nothing
+        if synced or self.outside or self.unacknowledged or "" in {version for _, version in self.may_be}:
+            self.disk.sync()  # what nobody acknowledged may go, though it was read, and then the model knows nothing
+        self.cut = True
         self.disk = self.rng.choice(crash_states(self.disk, 8, self.rng))
         self.programs = [Program(self.disk) for _ in range(2)]
         self.seen = [None, None]
@@ -186,6 +190,8 @@ class FilesMachine(RuleBasedStateMachine):
             assert version not in self.given_out, "a version came twice"
             self.given_out.add(str(version))
             self.old = next((v for _, v in self.may_be if v and v != version), self.old)
+        self.unacknowledged = self.cut = False
+        self.earlier |= {(data, str(version))}
         self.may_be, self.outside, self.seen[who] = {(data, str(version) if data is not None else "")}, False, version
         if self.xattrs:
             assert litter(self.disk) == []
@@ -197,6 +203,8 @@ class FilesMachine(RuleBasedStateMachine):
     def _outside(self) -> None:
         if not self.outside:
             self.vouched = set(self.may_be)  # bytes that are put back are landed's again
+            if self.cut:
+                self.vouched |= self.earlier  # and those of before, where the record was left behind
         self.outside = True
 
 
