@@ -12,7 +12,7 @@ from landed import _fs
 from landed.errors import Corrupt, NotLanded, from_os_error
 from landed.local import frames, recovery, sizes
 from landed.local.ahead import FIRST_AHEAD, PIECE, Ahead
-from landed.local.frames import HEADER, SEAL, Frame, Head, Header
+from landed.local.frames import END_MARK, HEADER, SEAL, Frame, Head, Header
 from landed.process import boot_id
 from landed.publish import publish, temp_name, write_new
 
@@ -34,7 +34,7 @@ CATCH_UP: Final = 16 << 10
 COMPARED: Final = 64 << 10
 """Bytes that are read back at once."""
 SALVAGE: Final = "Restore the file, or read what is left with: landed journal salvage"
-MARK: Final = len(frames.END_MARK)
+MARK: Final = len(END_MARK)
 NOTHING: Final = bytes(frames.FRAME_HEADER)
 """What stands where the next frame's header will."""
 READ_AHEAD: Final = 256 << 10
@@ -279,12 +279,12 @@ class Segment:
         while not self.sealed:
             start = self.end
             data = self.read(start - MARK, MARK + self._look)
-            if self.last is not None and not data.startswith(frames.END_MARK):
+            if not data.startswith(END_MARK) and self.last is not None:
                 return False  # an older copy has taken its place, or its writer has taken it back
-            data = data[MARK:]
-            if data.startswith(NOTHING) or not any(data):  # fewer bytes at the end of the file are nothing, too
+            if data.startswith(NOTHING, MARK) or not any(data[MARK:]):  # fewer bytes at the file's end are nothing, too
                 self._look = frames.FRAME_HEADER
                 return True
+            data = data[MARK:]
             head = frames.decode_head(self.header.id, start, data)
             if head is None or head.end > self.header.size:
                 return False
