@@ -97,6 +97,47 @@ def is_free(path: str) -> bool:
 # Exclusion.
 
 
+def test_a_thread_that_waits_in_vain_leaves_the_hold_of_another(path: str) -> None:
+    """The threads that use one journal share its lock's object."""
+    lock = Lock(path)
+
+    def wait() -> None:
+        with pytest.raises(LockTimeout):
+            lock.acquire(0.01)
+
+    with lock:
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        waiting.join()
+        assert lock.still_ours()
+    assert is_free(path)
+
+
+def test_a_thread_that_gives_back_leaves_the_hold_of_the_next(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = Lock(path)
+    acquired, end = threading.Event(), lock_module._end
+
+    def slowly(*args: object, **options: object) -> None:
+        end(*args, **options)  # type: ignore[arg-type]
+        acquired.wait(10)
+
+    def follow() -> None:
+        lock.acquire()
+        acquired.set()
+
+    lock.acquire()
+    following = threading.Thread(target=follow)
+    following.start()
+    assert eventually(lambda: lock_module._slots[path].waiters)
+    with monkeypatch.context() as patch:
+        patch.setattr(lock_module, "_end", slowly)
+        lock.release()
+    following.join()
+    assert lock.still_ours()
+    lock.release()
+    assert is_free(path)
+
+
 def test_threads_exclude_each_other(path: str) -> None:
     inside: list[int] = []
     most = []

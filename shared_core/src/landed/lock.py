@@ -146,29 +146,31 @@ class Lock:
             self._generation = _generation
             self._held = turn
         except BaseException:
-            self._held = None
-            _end(self.path, turn, self._fs, close=True)
+            _end(self, turn, close=True)
             raise
 
     def release(self) -> None:
         """Give the lock back; does nothing in a forked child, where the lock is still the parent's."""
+        turn = self._held
         try:
-            self._release()
+            self._release(turn)
         except BaseException:
-            self._release()  # an interrupt must not leave it half given back
+            self._release(turn)  # an interrupt must not leave it half given back
             raise
 
-    def _release(self) -> None:
-        turn = self._held
-        if turn is not None and self._generation == _generation:
-            slot, closed = turn.slot, False
-            try:
-                if slot is not None and slot.turn is turn and slot.fd >= 0:
-                    self._fs.funlock(slot.fd)
-            except OSError:
-                closed = True  # which gives the lock back as well
-            _end(self.path, turn, self._fs, close=closed)
-        self._held = None
+    def _release(self, turn: _Turn | None) -> None:
+        if turn is None:
+            return
+        if self._generation != _generation:
+            self._held = None
+            return
+        slot, closed = turn.slot, False
+        try:
+            if slot is not None and slot.turn is turn and slot.fd >= 0:
+                self._fs.funlock(slot.fd)
+        except OSError:
+            closed = True  # which gives the lock back as well
+        _end(self, turn, close=closed)
 
     def still_ours(self) -> bool:
         """Whether this process holds the lock, and the lock file is still the one that others will lock.
@@ -401,15 +403,17 @@ def _remaining(deadline: float) -> float:
     return max(0.0, min(deadline - monotonic(), _thread.TIMEOUT_MAX))
 
 
-def _end(path: str, turn: _Turn, fs: _fs.FileOps, *, close: bool) -> None:
+def _end(lock: Lock, turn: _Turn, *, close: bool) -> None:
     """Take `turn` out of its slot, from wherever it is, and wake the next. Can be repeated after an interrupt."""
     with _guard:
+        if lock._held is turn:  # before the next is woken: threads share the object, and it may be theirs from then on
+            lock._held = None
         slot = turn.slot
         if slot is None:
             return
         if slot.turn is turn:
             if close and not turn.closed:
-                _close(fs, slot)
+                _close(lock._fs, slot)
             turn.closed = True
             following = slot.waiters[0] if slot.waiters else None
             if following is not None and following.gate is not None and following.gate.locked():
@@ -419,7 +423,7 @@ def _end(path: str, turn: _Turn, fs: _fs.FileOps, *, close: bool) -> None:
         elif turn in slot.waiters:
             slot.waiters.remove(turn)
         if slot.turn is None and (slot.fd < 0 or len(_descriptors) > IDLE_DESCRIPTORS):
-            _keep_or_drop(path, slot, fs)
+            _keep_or_drop(lock.path, slot, lock._fs)
 
 
 def _keep_or_drop(path: str, slot: _Slot, fs: _fs.FileOps) -> None:
