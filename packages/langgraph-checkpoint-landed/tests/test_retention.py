@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from drafts import Thread
 from test_put import size
 
-from landed import Journal, Refused
+from landed import Full, Journal, Refused
 from langgraph.checkpoint.landed import LandedSaver, retention
 
 
@@ -57,6 +58,20 @@ def test_space_is_given_back(thread: Thread, root: Path) -> None:
     assert size(root) < full / 10
     thread.saver.delete_thread("1")
     assert size(root) < 20_000
+
+
+@pytest.mark.parametrize(("take_out", "of"), [("prune", "1"), ("delete_for_runs", "a")])
+def test_a_thread_that_is_full_gives_space_back(root: Path, take_out: str, of: str) -> None:
+    """What is dropped takes a record first, for which there is no room."""
+    thread = Thread(LandedSaver(root, max_bytes=30_000))
+    with contextlib.suppress(Full):
+        while True:
+            thread.put({"n": 1}, run_id="a")
+    getattr(thread.saver, take_out)([of])
+    mine = Thread(thread.saver)
+    mine.load()
+    mine.put({"n": 2})
+    assert len(mine.ids) <= 2
 
 
 def test_a_run_goes_on_under_prune(thread: Thread, root: Path) -> None:

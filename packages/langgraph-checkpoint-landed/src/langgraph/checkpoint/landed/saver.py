@@ -89,6 +89,8 @@ class LandedSaver(BaseCheckpointSaver[str]):
         # LangGraph copies savers (copy.copy) and gives the copy another serde: all that changes is in these two.
         seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
         self._threads = Threads(Journals(path, max_bytes=max_bytes), seconds)
+        # What is taken out is first recorded as dropped: a thread that is full has to have room for that.
+        self._unlimited = self._threads if max_bytes is None else Threads(Journals(path), seconds)
         self._memory = Memory()
         self._fork = on_conflict == "fork"
         # A server takes longer to answer than a disk to flush, and many at once no longer than one.
@@ -111,6 +113,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
     def close(self) -> None:
         """Give back descriptors. What was acknowledged needs no closing."""
         self._threads.journals.close()
+        self._unlimited.journals.close()
 
     def __enter__(self) -> LandedSaver:
         return self
@@ -378,7 +381,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
             self._threads.look(thread, lambda _: None, None, complete=False)
 
     def _drop(self, thread: str, choose: Callable[[History], dict[str, set[str]]]) -> None:
-        self._threads.change(thread, lambda history: retention.drop(history, choose), create=False)
+        self._unlimited.change(thread, lambda history: retention.drop(history, choose), create=False)
 
     def thread_lock(self, thread_id: str, *, timeout: float = RUN_TIMEOUT) -> ThreadLock:
         """A lock for whole runs on a thread, for ``with`` and ``async with``; puts neither take it nor wait for it.
