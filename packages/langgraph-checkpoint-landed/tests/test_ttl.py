@@ -111,12 +111,26 @@ def test_a_thread_counts_from_its_last_put_in_whatever_namespace(root: Path, mon
     assert Thread(saver, ns="child:1").values == {"b": 1}
 
 
-def test_a_copy_makes_no_thread_older(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_counts_from_when_it_was_made(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = LandedSaver(root)
     long_ago = time.time() - HOUR
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", lambda: long_ago)
         Thread(writer, "old").put({"a": "old"})
-    Thread(writer).put({"a": "young"})
-    writer.copy_thread("old", "1")
-    assert Thread(LandedSaver(root, ttl=1800)).values == {"a": "young"}
+        Thread(writer, "other").put({"a": "other"}, source="fork")
+    for name in ("new", "other"):
+        writer.copy_thread("old", name)
+    LandedSaver(root, ttl=1800).delete_expired()
+    assert entries(root) == ["new", "other"]
+
+
+def test_a_thread_counts_from_a_put_that_was_taken_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    thread = Thread(LandedSaver(root))
+    long_ago = time.time() - HOUR
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: long_ago)
+        thread.put({"a": "old"}, run_id="a")
+    thread.put({"a": "young"}, run_id="b")
+    thread.saver.delete_for_runs(["b"])
+    thread.saver.delete_for_runs(["c"])
+    assert Thread(LandedSaver(root, ttl=1800)).values == {"a": "old"}

@@ -19,6 +19,7 @@ from langgraph.checkpoint.landed.records import (
     CODES,
     INLINE,
     CheckpointRecord,
+    CompactedRecord,
     DroppedRecord,
     Fields,
     Position,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 SPECIAL: Final = 0
 """Indices below this are of special writes (errors, interrupts, resumes), of which the last one counts."""
-
 
 _keys = count()
 
@@ -253,6 +253,8 @@ class History:
                 self._drop(fields)
             elif not anew:
                 raise Moved  # what was dropped before is cleared away, so that nothing here tells of it
+            if isinstance(fields, CompactedRecord):
+                self.touched = max(self.touched, fields.time)
             self.marker = sequence
 
     def _add_value(self, sequence: int, place: Position, fields: ValueRecord) -> None:

@@ -144,8 +144,7 @@ class Draft:
                 latest is None or latest.id < self.id,
                 *self._body,
                 *self._metadata,
-                round(time.time(), 3),
-                str(me())[:WRITER_LENGTH],
+                *stamp(),
             )
         )
         return records
@@ -173,6 +172,11 @@ class Draft:
                 if parts is not None:
                     return ValueRecord(channel, version, kind, before.depth + 1, base, list(before.place), parts)
         return ValueRecord(channel, version, kind, 0, 0, [], body)
+
+
+def stamp() -> tuple[float, str]:
+    """When a checkpoint is put, and by whom: as it is put now, by this process."""
+    return round(time.time(), 3), str(me())[:WRITER_LENGTH]
 
 
 def _is_inline(value: object) -> bool:

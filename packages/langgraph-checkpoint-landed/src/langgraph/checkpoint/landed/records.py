@@ -118,7 +118,13 @@ class DroppedRecord(NamedTuple):
 
 
 class CompactedRecord(NamedTuple):
-    """Stands where checkpoints were dropped and cleared away: whoever had not read of it has to read all again."""
+    """Stands where checkpoints were dropped and cleared away: whoever had not read of it has to read all again.
+
+    Attributes:
+        time: when the last checkpoint was put, be it one of those.
+    """
+
+    time: float = 0.0
 
 
 Fields: TypeAlias = ValueRecord | CheckpointRecord | WritesRecord | DroppedRecord | CompactedRecord

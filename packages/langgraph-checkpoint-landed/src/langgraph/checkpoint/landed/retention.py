@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from landed import Record, StaleWrite
 from langgraph.checkpoint.landed import ancestry
+from langgraph.checkpoint.landed.putting import stamp
 from langgraph.checkpoint.landed.records import (
     COMPACTED,
     DROPPED,
@@ -75,7 +76,7 @@ def compact(history: History) -> None:
     with history.guard:
         history.catch_up()
         live, marker, horizon = history.live(), history.marker, history.seen
-        orphans = history.orphans()
+        orphans, cleared = history.orphans(), CompactedRecord(history.touched)
 
     def keep(entry: Entry) -> bool | Record:
         if entry.sequence in orphans:
@@ -85,7 +86,7 @@ def compact(history: History) -> None:
         if entry.sequence > horizon or entry.sequence in live:
             return True
         if entry.kind in {DROPPED, COMPACTED} and entry.sequence == marker:
-            return Record(encode(CompactedRecord()), kind=COMPACTED)
+            return Record(encode(cleared), kind=COMPACTED)
         return False
 
     try:
@@ -157,6 +158,7 @@ def _renumbered(records: list[tuple[int, Fields]], first: int, *, alone: bool) -
         alone: whether there is nothing else in the thread. If there is, none of them says that it is the head: whoever
             reads the journal's end would take it for the latest, and for all that there is of it.
     """
+    time, writer = stamp()  # a thread's ttl counts from here: nobody has put to it before
     moved = {sequence: first + index for index, (sequence, _) in enumerate(records)}
     renumbered: list[Fields] = []
     for sequence, fields in records:
@@ -164,7 +166,8 @@ def _renumbered(records: list[tuple[int, Fields]], first: int, *, alone: bool) -
             renumbered.append(fields._replace(base=moved[fields.base], at=[]))
         elif isinstance(fields, CheckpointRecord):
             refs = {channel: ref and moved[ref if ref > 0 else sequence + ref] for channel, ref in fields.refs.items()}
-            renumbered.append(fields._replace(refs=refs, places={}, early={}, head=fields.head and alone))
+            head = fields.head and alone
+            renumbered.append(fields._replace(refs=refs, places={}, early={}, head=head, time=time, writer=writer))
         else:
             renumbered.append(fields)
     return renumbered
