@@ -150,6 +150,11 @@ class WithSecret(BaseModel):
         return "custom"
 
 
+def test_a_text_that_looks_like_a_masked_secret_is_a_text() -> None:
+    model = WithSecret(custom=Custom(), deep=["*" * 10, {"text": "*" * 10}])
+    assert back(model) == {"custom": "custom", "deep": model.deep, "key": None}
+
+
 class WithSet(BaseModel):
     members: set[FrozenModel]
 

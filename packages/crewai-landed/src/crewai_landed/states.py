@@ -124,27 +124,35 @@ def _plain(value: Any, where: str) -> Any:  # noqa: ANN401
 
 def _dump(model: BaseModel, where: str) -> dict[str, Any]:
     """The fields of a model, as they are where they have a form here; else in the form that the model has for JSON."""
+    given: dict[str, Any] = {}
     try:
-        fields = model.model_dump()
-        _plain(fields, where)
+        given = model.model_dump()
+        _plain(given, where)
     except (Refused, TypeError) as error:  # pydantic's own for a set of models, as it makes dictionaries of them
         try:
             fields = model.model_dump(mode="json")
         except Exception:  # noqa: BLE001 - pydantic's own error does not say where
             raise error from None
-        _check_unmasked(fields, where)
-    return fields
+        _check_unmasked(fields, given, where)
+        return fields
+    return given
 
 
-def _check_unmasked(fields: Any, where: str) -> None:  # noqa: ANN401 - whatever JSON has
-    """Refuse a secret that pydantic has masked, unless its model says what it is in JSON."""
+def _check_unmasked(fields: Any, given: Any, where: str) -> None:  # noqa: ANN401 - whatever JSON has
+    """Refuse a secret that pydantic has masked, unless its model says what it is in JSON.
+
+    Args:
+        given: the same as it was; a text there that looks like the mask is one.
+    """
     if isinstance(fields, dict):
         for key, item in fields.items():
-            _check_unmasked(item, f"{where}[{key!r}]" if where else str(key))
+            before = given.get(key) if isinstance(given, dict) else None
+            _check_unmasked(item, before, f"{where}[{key!r}]" if where else str(key))
     elif isinstance(fields, list):
+        same = isinstance(given, (list, tuple)) and len(given) == len(fields)
         for number, item in enumerate(fields):
-            _check_unmasked(item, f"{where}[{number}]")
-    elif fields == _MASK:
+            _check_unmasked(item, given[number] if same else None, f"{where}[{number}]")
+    elif fields == _MASK != given:
         hint = "Keep it elsewhere, or give its model a field_serializer that tells it."
         raise Refused(f"{where} is a secret, which would be lost", step="encode", hint=hint)
 
