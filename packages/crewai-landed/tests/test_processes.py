@@ -5,22 +5,24 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from crewai.memory.types import MemoryRecord
+from model import another_process
 
 import landed
 from crewai_landed import LandedStorage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from others import Other
 
 
-def record(name: str) -> MemoryRecord:
-    return MemoryRecord(id=name, content=name, scope=f"/{name}", embedding=[1.0, 0.0])
+def record(name: str, content: str = "") -> MemoryRecord:
+    return MemoryRecord(id=name, content=content or name, scope=f"/{name}", embedding=[1.0, 0.0])
 
 
 def test_the_next_search_finds_what_another_process_saved(shared: LandedStorage, others: list[Other]) -> None:
@@ -53,6 +55,27 @@ def test_a_compaction_in_another_process_breaks_nobody(shared: LandedStorage, ot
     assert others[1].ask("sorted(r.id for r in shared.list_records())") == ["two"]
     others[1].ask("shared.save([record('three')])")
     assert shared.count() == others[0].ask("shared.count()") == 2
+
+
+def test_a_compaction_under_a_reader_hides_no_deletion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It clears away what says that something is gone, which the reader has and did not come to yet."""
+    writer, reader = LandedStorage(tmp_path), another_process(tmp_path)
+    writer.save([record("one")])
+    assert reader.count() == 1
+    writer.delete(record_ids=["one"])
+    for name in ("two", "three"):
+        writer.save([record(name, "x" * 50_000)])  # a segment each
+    read = landed.Journal.read
+
+    def compacted_meanwhile(*args: Any, **options: Any) -> Iterator[landed.Entry]:
+        entries = read(*args, **options)
+        yield next(entries)
+        monkeypatch.undo()
+        writer.compact()
+        yield from entries
+
+    monkeypatch.setattr(landed.Journal, "read", compacted_meanwhile)
+    assert reader.count() == 2
 
 
 def test_processes_that_save_and_delete_at_once_lose_nothing(shared: LandedStorage, others: list[Other]) -> None:

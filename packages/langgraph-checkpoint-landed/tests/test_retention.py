@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from drafts import Thread
 from test_put import size
 
-from landed import Full, Journal, Refused
+from landed import Entry, Full, Journal, Refused
 from langgraph.checkpoint.landed import LandedSaver, retention
 
 
@@ -103,6 +104,35 @@ def test_a_put_while_the_space_is_given_back(thread: Thread, root: Path, monkeyp
         assert Thread(saver).values == {"a": ["put meanwhile"] * 100}
         assert Thread(saver).tuple.pending_writes == [("task", "x", 1)]
         assert len(Thread(saver).ids) == 2
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_compaction_under_a_reader_hides_nothing(
+    thread: Thread, root: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """What tells of a drop may be cleared away when the reader comes there, after it has read what was dropped."""
+    pruner, reader = LandedSaver(root), LandedSaver(root)
+    thread.put({"a": 1})
+    assert not known or len(Thread(reader).ids) == 1
+    for _ in range(4):
+        thread.put({"a": os.urandom(50_000)})  # a segment each
+    with monkeypatch.context() as patch:
+        patch.setattr(retention, "compact", lambda _: None)
+        pruner.prune(["1"])
+    thread.put({"a": 2})
+    read = Journal.read
+    with monkeypatch.context() as patch:
+
+        def compacted_meanwhile(*args: Any, **options: Any) -> Iterator[Entry]:
+            entries = read(*args, **options)
+            yield next(entries)
+            patch.undo()
+            pruner.prune(["1"])
+            yield from entries
+
+        patch.setattr(Journal, "read", compacted_meanwhile)
+        seen = reader._threads.look("1", lambda history: history.before("", None), [])
+    assert seen == thread.ids
 
 
 def test_a_checkpoint_that_was_put_again_under_its_descendant(thread: Thread) -> None:

@@ -96,7 +96,9 @@ class Store:
                 # From the end: reading forward would start with the first record of the segment.
                 new = list(journal.read(self._table.tail + 1, newest_first=True))
                 new.reverse()
-                if not any(entry.kind == COMPACTED and entry.sequence != marker for entry in new):
+                if _all_there(new, self._table.tail, tail) and not any(
+                    entry.kind == COMPACTED and entry.sequence != marker for entry in new
+                ):
                     if marker is not None:
                         new, tail = [entry for entry in new if entry.sequence <= marker], marker
                     self._apply(new)
@@ -306,6 +308,12 @@ class Store:
         self._touched = {}  # the parent writes them
         if self._changing:
             self._table, self._changing = Table(), False
+
+
+def _all_there(entries: list[landed.Entry], seen: int, tail: int) -> bool:
+    """Whether nothing between `seen` and `tail` is missing; else a compaction while they were read took it out."""
+    newest = entries[-1].sequence if entries else seen
+    return len(entries) == max(tail, newest) - seen
 
 
 def _touches(touched: dict[str, int]) -> list[landed.Record]:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final
 from langgraph.checkpoint.landed.records import CheckpointRecord, Fields, ValueRecord, WritesRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from landed import Entry, Journal
+    from langgraph.checkpoint.landed.records import Position
 
     Decode = Callable[[int, bytes], Fields]
     Read = tuple[Entry, Fields]
@@ -20,6 +21,42 @@ FARTHEST: Final = 1024
 
 class Moved(Exception):
     """A compaction has moved what the index led to: it has to be built anew."""
+
+
+class Reading:
+    """What was appended after sequence number `seen`, 0 for everything, and up to `tail`; oldest first.
+
+    All of it is as it stood at one time. If it was compacted meanwhile, some would be as before, and some as after it,
+    where it is no longer told what was dropped.
+    """
+
+    def __init__(self, journal: Journal, seen: int, tail: int) -> None:
+        self._journal = journal
+        self._seen = self._reached = seen
+        self._tail = tail
+        self._first: Position = ()
+        self._last: Position = ()
+
+    def __iter__(self) -> Iterator[Entry]:
+        """The entries.
+
+        Raises:
+            Moved: it was compacted meanwhile.
+        """
+        for entry in self._journal.read(self._seen + 1, upto=self._tail):
+            if self._seen and entry.sequence != self._reached + 1:
+                raise Moved
+            self._first, self._last = self._first or entry.position, entry.position
+            self._reached = entry.sequence
+            yield entry
+        if self.compacted():
+            raise Moved
+
+    def compacted(self) -> bool:
+        """Whether it was compacted since it was begun: then numbers are missing, or the first batch has moved."""
+        if self._seen:
+            return self._reached < self._tail
+        return self._first != self._last and self._journal.fetch(self._first) is None
 
 
 def read_end(journal: Journal, decode: Decode, tail: int) -> list[Read] | None:

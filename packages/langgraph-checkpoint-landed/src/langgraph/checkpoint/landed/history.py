@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from landed import Corrupt, Journal, Record
 from langgraph.checkpoint.landed import difference
 from langgraph.checkpoint.landed.company import Company
-from langgraph.checkpoint.landed.ending import Moved, read_end
+from langgraph.checkpoint.landed.ending import Moved, Reading, read_end
 from langgraph.checkpoint.landed.records import (
     CODES,
     INLINE,
@@ -180,13 +180,13 @@ class History:
         if tail == self.seen:
             self.complete = self.complete or tail == 0
             return
-        anew = self.seen == 0
+        anew, reading = self.seen == 0, Reading(self.journal, self.seen, tail)
         try:
             if anew and not complete and self._read_end(tail):
                 self.seen = max(self.seen, tail)
                 return
             self.complete = self.complete or anew
-            for entry in self.journal.read(self.seen + 1, upto=tail):
+            for entry in reading:
                 fields = self._decode(entry.kind, entry.data)
                 self._apply(entry.sequence, entry.position, fields, anew=anew)
                 if not anew:  # of a whole journal that is read through, little would stay in the cache
@@ -194,6 +194,8 @@ class History:
                 self.seen = entry.sequence
         except BaseException as error:
             self._reset()  # half a batch may have been applied
+            if isinstance(error, Corrupt) and reading.compacted():
+                raise Moved from error
             if isinstance(error, MISMADE):
                 raise Corrupt(f"a record is not as it is made here: {error!r}", path=self.journal.path) from error
             raise
@@ -366,9 +368,8 @@ class History:
     def before(self, ns: str, id: str | None) -> list[str]:
         """The ids of a namespace, oldest first, that sort before `id`; all when it is None."""
         namespace = self.namespaces.get(ns)
-        if namespace is None:
-            return []
-        return namespace.ids[: len(namespace.ids) if not id else bisect_left(namespace.ids, id)]
+        ids = namespace.ids if namespace is not None else []
+        return ids[: len(ids) if not id else bisect_left(ids, id)]
 
     def raw(self, ns: str, stored: Stored) -> Raw:
         """Everything of a checkpoint, serialized.
@@ -378,14 +379,13 @@ class History:
             Corrupt: it cannot be read.
         """
         fields = self._checkpoint(stored)
-        writes = self.writes_of(ns, stored.id)
         return Raw(
             stored.id,
             stored.parent,
             (fields.type, fields.body),
             stored.metadata,
             {channel: self.value(ref) for channel, ref in stored.refs.items() if ref != INLINE},
-            [(write.task_id, write.channel, self.write(write)) for write in writes],
+            [(write.task_id, write.channel, self.write(write)) for write in self.writes_of(ns, stored.id)],
         )
 
     def body(self, stored: Stored) -> Typed:
