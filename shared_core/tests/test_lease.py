@@ -20,10 +20,12 @@ from landed.desk import Desk
 from landed.lease import Lease
 from landed.log import writes
 from landed.process import Owner, me, start_token
+from landed.shelf import Shelf
 from landed.standing import standing
 from landed.state import user_store
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
     from pathlib import Path
 
     from programs import Programs
@@ -107,10 +109,20 @@ def test_other_agents_wait_and_the_same_one_does_not(work: Path) -> None:
         assert desk.lease.agent == "a"
 
 
-def test_a_lease_ends_with_its_time(work: Path) -> None:
+def test_a_lease_ends_with_its_time_which_counts_as_waited(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = work / "plan.md"
     lend(path, seconds=SOON)
+    allowed: list[float] = []
+    acquire = Shelf.acquire
+
+    def noted(shelf: Shelf, timeout: float, owner: Hashable = None) -> None:
+        allowed.append(timeout)
+        acquire(shelf, timeout, owner)
+
+    monkeypatch.setattr(Shelf, "acquire", noted)
     landed.write(path, "landed", timeout=20)
+    assert allowed[0] == 20
+    assert allowed[-1] <= 20 - SOON / 2
     with Desk(str(path), "b") as desk:
         assert desk.record.lease is None, "the writer dropped it"
 

@@ -152,6 +152,13 @@ class Artifact:
         self._put_in(store)
         return True
 
+    def __enter__(self) -> Artifact:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the lock back where an interrupt has struck just before `Locked` would have."""
+        self.shelf.lock.release()
+
     def lease(self) -> Lease | None:
         """The lease that binds the path, in the record that `follow` has just loaded; one that is over is dropped."""
         record = self._loaded
@@ -390,10 +397,10 @@ class Locked:
     def __enter__(self) -> _fs.Directory:
         artifact = self._artifact
         deadline = monotonic() + self._timeout
-        artifact.shelf.acquire(self._timeout, self._actor)
         try:
+            artifact.shelf.acquire(self._timeout, self._actor)
             while artifact.follow() or self._leased(deadline):
-                artifact.shelf.acquire(self._timeout, self._actor)
+                artifact.shelf.acquire(max(0.0, deadline - monotonic()), self._actor)
             self._directory = self._open_directory()
         except BaseException:
             self._give_back()

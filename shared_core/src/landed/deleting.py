@@ -27,7 +27,7 @@ def delete(files: Files, path: Path, expect: Expect, timeout: float, actor: Hash
     artifact = Artifact(path, files._fs)
     check_arguments(artifact.path, expect, READ)
     files.memory.refuse_doubted(artifact.path)
-    with Locked(artifact, timeout, actor) as directory:
+    with artifact, Locked(artifact, timeout, actor) as directory:
         record, sight, settled = settle(files, artifact, directory)
         verdict = artifact.judge(record, sight)
         check(files, artifact, record, verdict, expect, actor)

@@ -35,30 +35,36 @@ class Edit:
         check_arguments(artifact.path, SEEN, self._verify)
         self._files.memory.refuse_doubted(artifact.path)
         locked = Locked(artifact, self._timeout, self._actor, make=True)
-        directory = locked.__enter__()
         try:
-            record, sight, settled = settle(self._files, artifact, directory)
-            if sight is not None:
-                refuse_hard_link(artifact.path, sight.status)
-            verdict = artifact.judge(record, sight)
-        except BaseException as error:
-            locked.__exit__(type(error), error, None)
+            directory = locked.__enter__()
+            try:
+                record, sight, settled = settle(self._files, artifact, directory)
+                if sight is not None:
+                    refuse_hard_link(artifact.path, sight.status)
+                verdict = artifact.judge(record, sight)
+                data = sight.data if sight is not None else b""
+                draft = Draft(data, verdict.version, artifact.path, verdict.origin)
+            except BaseException:
+                locked.__exit__()
+                raise
+            # Now, and not before: whoever is in the block of this same edit still needs its own.
+            self._artifact, self._locked, self._draft = artifact, locked, draft
+            self._state = (directory, record, sight, verdict, settled, monotonic())
+        except BaseException:
+            artifact.shelf.lock.release()  # an interrupt may have struck just before `locked` would have done it
             raise
-        # Now, and not before: whoever is in the block of this same edit still needs its own.
-        self._artifact, self._locked = artifact, locked
-        self._state = (directory, record, sight, verdict, settled, monotonic())
-        self._draft = Draft(sight.data if sight is not None else b"", verdict.version, artifact.path, verdict.origin)
-        return self._draft
+        return draft
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        locked = self._locked
+        artifact, locked = self._artifact, self._locked
         try:
-            if kind is None:
-                self._write()
-        except BaseException as failed:
-            locked.__exit__(type(failed), failed, None)
-            raise
-        locked.__exit__(kind, error, trace)
+            try:
+                if kind is None:
+                    self._write()
+            finally:
+                locked.__exit__()
+        finally:
+            artifact.shelf.lock.release()  # as on entry
 
     def _write(self) -> None:
         directory, record, sight, verdict, settled, started = self._state

@@ -58,7 +58,7 @@ def read(files: Files, path: Path, actor: Hashable) -> Snapshot:
 
 def _read_again(files: Files, artifact: Artifact, actor: Hashable) -> Snapshot:
     """Under the lock; from the device if an earlier outcome was unknown, and that is settled then."""
-    with Locked(artifact, DEFAULT_TIMEOUT, actor) as directory:
+    with artifact, Locked(artifact, DEFAULT_TIMEOUT, actor) as directory:
         record, sight, _ = settle(files, artifact, directory)
         if files.memory.is_doubted(artifact.path):
             sight = artifact.look(device=True)
@@ -85,7 +85,7 @@ def write(
     check_arguments(artifact.path, expect, verify)
     files.memory.refuse_doubted(artifact.path)
     locked = Locked(artifact, timeout, actor, make=True)
-    with locked as directory:
+    with artifact, locked as directory:
         record, sight, settled = settle(files, artifact, directory)
         verdict = artifact.judge(record, sight)
         check(files, artifact, record, verdict, expect, actor)
@@ -111,7 +111,7 @@ def verify(files: Files, path: Path, level: str, timeout: float) -> Receipt:
     artifact = Artifact(path, files._fs)
     check_arguments(artifact.path, SEEN, level)
     try:
-        with Locked(artifact, timeout, this_thread()) as directory:
+        with artifact, Locked(artifact, timeout, this_thread()) as directory:
             record, sight, settled = settle(files, artifact, directory)
             if level == DEVICE:
                 sight = artifact.look(device=True)
