@@ -105,9 +105,11 @@ def test_editing(plan: str) -> None:
         assert doc.data == b""
         doc.text = "todo"
     assert doc.receipt is not None
-    with files.edit(plan) as doc:
+    reader = Files()
+    with reader.edit(plan) as doc:
         pass
     assert doc.receipt is None
+    reader.write(plan, "todo")  # on what it has seen there
     with pytest.raises(ZeroDivisionError), files.edit(plan) as doc:
         break_off(doc)
     editing = files.edit(plan)
@@ -338,6 +340,10 @@ def test_a_lying_server_is_found_out(postgres_url: str, sql: psycopg.Connection,
 def test_what_an_engine_cannot_do_is_refused(plan: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(Refused, match="device"):
         landed.write(plan, b"x", verify="device")
+    with pytest.raises(Refused, match="verify is one of"):
+        landed.write(plan, b"x", verify="none")
+    with pytest.raises(Refused, match="expect is"):
+        landed.delete(plan, expect=5)  # type: ignore[arg-type]
     with pytest.raises(Refused):
         landed.write(plan.replace("://", "x://", 1), b"x")
     for command in (["status", plan], ["log", plan], ["init", plan], ["audit", plan], ["journal", "verify", plan]):

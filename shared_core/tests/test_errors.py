@@ -5,12 +5,16 @@ from __future__ import annotations
 import copy
 import errno
 import pickle
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import landed
 from landed import errors
 from landed.errors import from_os_error
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KINDS = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, landed.LandedError)]
 
@@ -65,3 +69,21 @@ def test_an_error_of_the_system() -> None:
     assert error.errno == errno.ENOSPC
     assert "it broke: No space left on device" in str(error)
     assert "TimeoutError" in str(from_os_error(landed.NotLanded, TimeoutError(), "it broke", path="/a", step="x"))
+
+
+def test_what_is_no_timeout_is_refused(tmp_path: Path) -> None:
+    landed.write(tmp_path / "a", b"x")
+    nothing: Any = None
+    for attempt in (
+        lambda: landed.write(tmp_path / "a", b"y", timeout=nothing),
+        lambda: landed.delete(tmp_path / "a", timeout=nothing),
+        lambda: landed.verify(tmp_path / "a", timeout=nothing),
+        lambda: landed.edit(tmp_path / "a", timeout=nothing).__enter__(),
+        lambda: landed.Lock(str(tmp_path / "lock")).acquire(nothing),
+        lambda: landed.Journal(tmp_path / "journal", timeout=nothing),
+        lambda: landed.Journals(tmp_path / "journals", timeout=nothing),
+        lambda: landed.write("s3://bucket/a", b"y", timeout=nothing),
+    ):
+        with pytest.raises(landed.Refused, match="a timeout is a number of seconds, not None"):
+            attempt()
+    assert (tmp_path / "a").read_bytes() == b"x"

@@ -16,6 +16,7 @@ from time import monotonic
 from landed import _fs
 from landed.digest import sha256, sha256_of
 from landed.errors import NotLanded, OutcomeUnknown, VerifyFailed, from_os_error
+from landed.lock import deadline_after
 from landed.process import Owner
 from landed.publish import KEPT_XATTRS, XATTR, Replaced, identity_of, publish, refuse_kind, temp_name
 from landed.records import ABSENT, LANDED, OUTSIDE, Absent, Record, Write, base_of, counter_of
@@ -396,7 +397,7 @@ class Locked:
 
     def __enter__(self) -> _fs.Directory:
         artifact = self._artifact
-        deadline = monotonic() + self._timeout
+        deadline = deadline_after(self._timeout)
         try:
             artifact.shelf.acquire(self._timeout, self._actor)
             while artifact.follow() or self._leased(deadline):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from landed.errors import Refused
-from landed.lock import DEFAULT_TIMEOUT
+from landed.lock import DEFAULT_TIMEOUT, deadline_after
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def open_log(place: str | os.PathLike[str], *, max_bytes: int | None = None, tim
         Refused: no engine has that scheme, what the engine needs is not installed, or it cannot carry a journal.
         NotLanded, Claimed, Corrupt: as the engine's log.
     """
+    deadline_after(timeout)  # refused here, where it was given
     place = os.fspath(place)
     scheme = _scheme(place)
     if scheme in POSTGRES:
@@ -54,6 +55,7 @@ def open_collection(
     place: str | os.PathLike[str], *, max_bytes: int | None = None, timeout: float = DEFAULT_TIMEOUT
 ) -> Collection:
     """The collection at a place, as `open_log`."""
+    deadline_after(timeout)  # refused here, where it was given
     place = os.fspath(place)
     scheme = _scheme(place)
     if scheme in POSTGRES:
@@ -79,6 +81,7 @@ def open_cell(place: str | os.PathLike[str], timeout: float = DEFAULT_TIMEOUT) -
         Refused: as `open_log`.
         NotLanded: the engine cannot be reached.
     """
+    deadline_after(timeout)  # refused here, where it was given
     place = os.fspath(place)
     if _scheme(place) in POSTGRES:
         from landed.postgres.cell import PostgresCell

@@ -97,8 +97,7 @@ _guard = _thread.allocate_lock()
 """For the tables below, and around every open and close: a fork finds each descriptor noted or closed."""
 _slots: dict[str, _Slot] = {}
 _descriptors: set[int] = set()
-"""Every descriptor of a lock file in this process, and of files beside one. A forked child closes them: those of lock
-files share the parent's lock."""
+"""Every descriptor of a lock file in this process, and of files beside one; a forked child closes its copies."""
 _generation = 0
 
 
@@ -136,10 +135,10 @@ class Lock:
 
         Raises:
             LockTimeout: it was not free in time; names the holder. Nothing was changed.
-            Refused: this owner holds it already and would wait for itself.
+            Refused: this owner holds it already and would wait for itself; or an argument is of the wrong kind.
             NotLanded: the lock file cannot be opened or locked.
         """
-        deadline = monotonic() + timeout
+        deadline = deadline_after(timeout)
         turn = _Turn(_thread.get_ident() if owner is None else owner)
         try:
             self._lock_file(self._take(turn, deadline), deadline)
@@ -197,7 +196,6 @@ class Lock:
         self.release()
 
     # In this process: first come, first served.
-
     def _take(self, turn: _Turn, deadline: float) -> _Slot:
         with _guard:
             slot = _slots.get(self.path)
@@ -397,6 +395,14 @@ def _signature() -> bytes:
         size = HOLDER_SIZE - len("1234567890.123 ")
         _signed = (owner, owner.encode().encode()[: size - 1].ljust(size - 1) + b"\n")
     return _signed[1]
+
+
+def deadline_after(timeout: float) -> float:
+    """When a wait that begins now ends, in seconds of `monotonic`; raises `Refused` where `timeout` is no number."""
+    try:
+        return monotonic() + timeout
+    except TypeError:
+        raise Refused(f"a timeout is a number of seconds, not {timeout!r}", step="argument") from None
 
 
 def _remaining(deadline: float) -> float:

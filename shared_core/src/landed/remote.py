@@ -18,11 +18,11 @@ from landed.cell import Unsure
 from landed.digest import sha256
 from landed.engines import open_cell
 from landed.errors import LockTimeout, NotLanded, OutcomeUnknown, Refused, VerifyFailed
-from landed.memory import unmet
+from landed.memory import check_arguments, unmet
 from landed.publish import DEVICE, READ
 from landed.records import ABSENT, LANDED, OUTSIDE, Absent, Write, base_for, counter_of, next_write
 from landed.retries import pauses, wait
-from landed.values import Draft, Receipt, Snapshot, to_bytes
+from landed.values import SEEN, Draft, Receipt, Snapshot, to_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,21 +119,23 @@ def write(
     started = monotonic()
     cell = open_cell(path, timeout)
     content = to_bytes(data, cell.name)
-    _refuse_device(cell, verify)
+    _check(cell, expect, verify)
     return _replace(files, cell, content, expect, started, timeout, actor)
 
 
 def delete(files: Files, path: Path, expect: Expect, timeout: float, actor: Hashable) -> Receipt:
     """As `Files.delete`."""
     started = monotonic()
-    return _replace(files, open_cell(path, timeout), None, expect, started, timeout, actor)
+    cell = open_cell(path, timeout)
+    _check(cell, expect, READ)
+    return _replace(files, cell, None, expect, started, timeout, actor)
 
 
 def verify(path: Path, level: str, timeout: float) -> Receipt:
     """As `Files.verify`."""
     started = monotonic()
     cell = open_cell(path, timeout)
-    _refuse_device(cell, level)
+    _check(cell, SEEN, level)
     sight = Sight(cell.get(started + timeout))
     last = sight.write
     if last is None or sight.verdict.origin == OUTSIDE:
@@ -152,7 +154,7 @@ class RemoteEdit:
 
     def __enter__(self) -> Draft:
         cell = open_cell(self._path, self._timeout)
-        _refuse_device(cell, self._verify)
+        _check(cell, SEEN, self._verify)
         self._files.memory.refuse_doubted(cell.name)
         sight = Sight(cell.get(monotonic() + self._timeout))
         self._data = sight.data
@@ -165,6 +167,7 @@ class RemoteEdit:
         draft = self._draft
         content = to_bytes(draft.data, draft.path)
         if content == (self._data or b""):
+            self._files.memory.remember(draft.path, draft.version, self._actor)
             return
         draft.receipt = write(self._files, self._path, content, draft.version, self._verify, self._timeout, self._actor)
 
@@ -312,7 +315,8 @@ def _lied(cell: Cell, new: Write, now: Sight) -> LandedError:
     )
 
 
-def _refuse_device(cell: Cell, level: str) -> None:
+def _check(cell: Cell, expect: object, level: str) -> None:
+    check_arguments(cell.name, expect, level)
     if level == DEVICE:
         raise Refused(
             "an engine's device cannot be read past its caches",
