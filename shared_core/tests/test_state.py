@@ -211,7 +211,7 @@ def test_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve("a") == resolve(Path("a")) == resolve("./x/../a") == f"{here}/a"
     assert resolve("link") == f"{here}/missing/deep"
     assert resolve("link/a") == f"{here}/missing/deep/a"
-    for bad in ("", "a/", "/", "/..", "a\0", b"a", "nowhere://a"):
+    for bad in ("", "a/", "a/.", "a/..", ".", "/", "/..", "a\0", b"a", "nowhere://a"):
         with pytest.raises(Refused):
             resolve(bad)  # type: ignore[arg-type]
     with pytest.raises(TypeError):

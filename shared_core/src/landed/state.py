@@ -332,7 +332,7 @@ def resolve(path: str | os.PathLike[str]) -> str:
         from landed.engines import refuse_address  # no path of a file looks like this
 
         refuse_address(name)
-    if name[-1] == SEP or name[-1] == "/":
+    if name[-1] == SEP or name.rpartition("/")[2] in {"", ".", ".."}:
         raise Refused("the path names a directory", path=name, step="path", hint="Name a file in it.")
     try:
         if not name.isascii():
