@@ -156,6 +156,9 @@ def test_no_class_is_made_into_an_object(database: Path, tmp_path: Path, monkeyp
 
 def test_what_is_no_such_database_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import-sqlite", str(tmp_path / "none"), str(tmp_path / "landed")]) == BAD_NEWS
+    (tmp_path / "loop").symlink_to("loop")  # as a directory that cannot be entered: it cannot be told what is there
+    assert main(["import-sqlite", str(tmp_path / "loop"), str(tmp_path / "landed")]) == BAD_NEWS
+    assert "Too many levels of symbolic links" in capsys.readouterr().err
     (tmp_path / "text").write_text("no database at all, and long enough to be looked at")
     assert main(["import-sqlite", str(tmp_path / "text"), str(tmp_path / "landed")]) == BAD_NEWS
     with sqlite3.connect(tmp_path / "other") as other:

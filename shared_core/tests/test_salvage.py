@@ -28,6 +28,14 @@ def test_salvage_keeps_numbers_and_goes_on_above_all_that_was_seen(work, reboote
     assert inspection.examine(work / "out").damage == []
 
 
+def test_salvage_below_a_file_is_told_as_any_place_where_it_cannot_be_made(work):
+    make(work / "j", 1)
+    (work / "file").touch()
+    for where in ("file/out", "nowhere/out"):
+        with pytest.raises(landed.NotLanded, match="the new journal cannot be written"):
+            salvage(work / "j", work / where)
+
+
 @pytest.mark.parametrize("where", ["j", "j/out", "there"])
 def test_salvage_refuses_to_write_there(work, where):
     make(work / "j", 1)

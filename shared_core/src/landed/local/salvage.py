@@ -116,8 +116,8 @@ def _new_directory(survey: Survey, target: str, fs: _fs.FileOps) -> str:
         raise Refused("the new journal would lie in the damaged one", path=target, step="argument")
     try:
         fs.stat(target, follow_symlinks=False)
-    except FileNotFoundError:
-        return target
+    except OSError:
+        return target  # whoever makes it is told why it cannot be made
     raise Refused("there is something already", path=target, step="argument", hint="Name a directory to be made.")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import stat
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import ormsgpack
@@ -75,8 +76,11 @@ class Database:
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
-        if not os.path.isfile(path):
-            what = "it is no file" if os.path.exists(path) else "there is no such file"
+        try:
+            what = "" if stat.S_ISREG(os.stat(path).st_mode) else "it is no file"
+        except OSError as error:
+            what = f"it cannot be opened: {error.strerror}"
+        if what:
             raise Refused(what, path=self.path, step="open", hint="Name the SqliteSaver's database.")
         self._serde = AsStored()
         try:
