@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+from math import inf
 
 from landed import _fs, log
 from landed.artifact import Artifact
@@ -41,7 +42,8 @@ class Line:
     Attributes:
         path: the file.
         outcome: one of the words above.
-        order: what it is sorted by; a change from outside comes right before the write that saw it.
+        order: what it is sorted by among those of other files: its time, or that of an earlier line which says later. A
+            change from outside comes right before the write that saw it.
         at: seconds since the epoch; None where it is not known.
         version: that was written, or that was found.
         over: the version that it replaced or was to replace; "" for none.
@@ -91,16 +93,18 @@ def history(store: Store, key: str, path: str, fs: _fs.FileOps = _fs.LOCAL) -> l
     writes = log.writes(shelf)
     stands = {write.version for write, landed in writes if landed}
     deletes = {write.version for write, _ in writes if not write.digest}
+    order = -inf
     for entry in log.entries(shelf):  # in the log's order: its clock may stand still, or go back
         at, owner = entry.at, entry.owner
+        order = max(order, at)
         if isinstance(entry, log.Refusal):
-            lines.append(Line(path, REFUSED, at, at, entry.found, over=entry.expected, owner=owner))
+            lines.append(Line(path, REFUSED, order, at, entry.found, over=entry.expected, owner=owner))
             continue
         landed, base = entry.version in stands, base_of(entry.base)
         if entry.base != base and landed and base not in deletes:
-            lines.append(Line(path, OUTSIDE_CHANGE, at, None, entry.base))  # some time before the write
+            lines.append(Line(path, OUTSIDE_CHANGE, order, None, entry.base))  # some time before the write
         outcome = _outcome(entry, record, landed=landed)
-        lines.append(Line(path, outcome, at, at, entry.version, over=entry.base, owner=owner, write=entry))
+        lines.append(Line(path, outcome, order, at, entry.version, over=entry.base, owner=owner, write=entry))
     now = _outside_now(path, record, fs)
     return [*lines, now] if now is not None else lines
 
@@ -123,4 +127,4 @@ def _outside_now(path: str, record: Record, fs: _fs.FileOps) -> Line | None:
         return None
     at = sight.status.st_mtime if sight is not None else None
     version = "no file" if isinstance(verdict.version, Absent) else verdict.version
-    return Line(path, OUTSIDE_CHANGE, float("inf"), at, version)
+    return Line(path, OUTSIDE_CHANGE, inf, at, version)
