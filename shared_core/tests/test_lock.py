@@ -205,6 +205,17 @@ def test_a_lock_is_not_reentrant(path: str) -> None:
     assert is_free(path)
 
 
+def test_who_is_refused_through_the_holders_own_object_takes_nothing_from_it(path: str) -> None:
+    lock = Lock(path)
+    with lock:
+        with pytest.raises(Refused):
+            lock.acquire(1)
+        with pytest.raises(LockTimeout):
+            lock.acquire(0, owner="another thread")
+        assert lock.held
+    assert is_free(path)
+
+
 def test_owners_that_are_named_are_told_apart_and_recognized(path: str) -> None:
     first = Lock(path)
     first.acquire(owner="task 1")

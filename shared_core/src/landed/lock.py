@@ -43,25 +43,10 @@ WATCHED: Final = b"-"
 HOLDER_SIZE: Final = 256
 """Bytes of the holder's line, padded, so that a shorter one covers a longer one."""
 IMPORTED_LATER: Final = (
-    "hashlib",
-    "logging",
-    "unicodedata",
-    "zlib",
-    "landed.deleting",
-    "landed.editing",
-    "landed.engines",
-    "landed.files",
-    "landed.holder",
-    "landed.journals",
-    "landed.landing",
-    "landed.lease",
-    "landed.local.collection",
-    "landed.local.log",
-    "landed.log",
-    "landed.process",
-    "landed.remote",
-    "landed.state",
-    "landed.waiting",
+    *("hashlib", "logging", "unicodedata", "zlib"),
+    *("landed.deleting", "landed.editing", "landed.engines", "landed.files", "landed.holder", "landed.journals"),
+    *("landed.landing", "landed.lease", "landed.local.collection", "landed.local.log", "landed.log"),
+    *("landed.process", "landed.remote", "landed.state", "landed.waiting"),
 )
 """What calls on local files and journals import when they first need it."""
 
@@ -142,8 +127,7 @@ class Lock:
         turn = _Turn(_thread.get_ident() if owner is None else owner)
         try:
             self._lock_file(self._take(turn, deadline), deadline)
-            self._generation = _generation
-            self._held = turn
+            self._generation, self._held = _generation, turn
         except BaseException:
             _end(self, turn, close=True)
             raise
@@ -196,6 +180,7 @@ class Lock:
         self.release()
 
     # In this process: first come, first served.
+
     def _take(self, turn: _Turn, deadline: float) -> _Slot:
         with _guard:
             slot = _slots.get(self.path)
