@@ -58,6 +58,13 @@ def replaced(where: object, name: str, by: object) -> Plant:
 # Memory.
 
 
+def a_reader_overlooks_a_compaction(patch: pytest.MonkeyPatch) -> None:
+    """Both signs of it: numbers that are missing, and the record in the place of what was cleared away."""
+    module = importlib.import_module(Store.__module__)
+    patch.setattr(module, "_all_there", lambda *_: True)
+    patch.setattr(module, "any", lambda _: False, raising=False)
+
+
 def of_what_is_new_at_once_the_first_batch_is_left_out(patch: pytest.MonkeyPatch) -> None:
     real = Store._apply
 
@@ -171,6 +178,12 @@ TABLE: list[tuple[str, str, Plant, dict[str, Any]]] = [
         "a compaction keeps all",
         "test_processes.py::test_a_compaction_in_another_process_breaks_nobody",
         a_compaction_drops_what_it_has_not_judged,
+        {},
+    ),
+    (
+        "a deletion is seen",
+        "test_processes.py::test_a_deletion_that_was_cleared_away_is_seen",
+        a_reader_overlooks_a_compaction,
         {},
     ),
     (

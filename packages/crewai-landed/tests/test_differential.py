@@ -15,7 +15,6 @@ from model import play, plays
 
 import landed
 from crewai_landed import LandedStorage, dictionary, records, storage, store, table
-from landed import entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,11 +136,6 @@ def the_table_misses_what_others_save(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(store.Store, "_catch_up", catch_up)
 
 
-def a_reader_overlooks_the_mark_of_a_compaction(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(store, "COMPACTED", -1)
-    patch.setattr(landed, "Record", lambda data, key=b"", kind=0: entries.Record(data, key, max(kind, 0) or 5))
-
-
 def a_compaction_drops_what_it_has_not_judged(patch: pytest.MonkeyPatch) -> None:
     real = table.Table.live
     patch.setattr(table.Table, "live", lambda self: dict(list(real(self).items())[1:]))
@@ -171,7 +165,6 @@ BUGS = [
     codes_are_never_given_back,
     another_dimension_is_accepted,
     the_table_misses_what_others_save,
-    a_reader_overlooks_the_mark_of_a_compaction,
     a_compaction_drops_what_it_has_not_judged,
     a_compaction_forgets_what_an_update_kept,
     the_newest_come_last,

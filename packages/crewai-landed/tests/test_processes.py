@@ -57,6 +57,16 @@ def test_a_compaction_in_another_process_breaks_nobody(shared: LandedStorage, ot
     assert shared.count() == others[0].ask("shared.count()") == 2
 
 
+def test_a_deletion_that_was_cleared_away_is_seen(tmp_path: Path) -> None:
+    """In the place of what says so, all that is new, stands that there was something."""
+    writer, reader = LandedStorage(tmp_path), another_process(tmp_path)
+    writer.save([record("one"), record("two")])
+    assert reader.count() == 2
+    writer.delete(record_ids=["one"])
+    writer.compact()
+    assert [each.id for each in reader.list_records()] == ["two"]
+
+
 def test_a_compaction_under_a_reader_hides_no_deletion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It clears away what says that something is gone, which the reader has and did not come to yet."""
     writer, reader = LandedStorage(tmp_path), another_process(tmp_path)
