@@ -71,9 +71,9 @@ def test_an_error_of_the_system() -> None:
     assert "TimeoutError" in str(from_os_error(landed.NotLanded, TimeoutError(), "it broke", path="/a", step="x"))
 
 
-def test_what_is_no_timeout_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("nothing", [None, float("nan"), 10**400], ids=["none", "nan", "huge"])
+def test_what_is_no_timeout_is_refused(tmp_path: Path, nothing: Any) -> None:
     landed.write(tmp_path / "a", b"x")
-    nothing: Any = None
     for attempt in (
         lambda: landed.write(tmp_path / "a", b"y", timeout=nothing),
         lambda: landed.delete(tmp_path / "a", timeout=nothing),
@@ -84,6 +84,6 @@ def test_what_is_no_timeout_is_refused(tmp_path: Path) -> None:
         lambda: landed.Journals(tmp_path / "journals", timeout=nothing),
         lambda: landed.write("s3://bucket/a", b"y", timeout=nothing),
     ):
-        with pytest.raises(landed.Refused, match="a timeout is a number of seconds, not None"):
+        with pytest.raises(landed.Refused, match=f"a timeout is a number of seconds, not {nothing}"):
             attempt()
     assert (tmp_path / "a").read_bytes() == b"x"

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT: Final = 30.0
 """Seconds to wait for a lock unless told otherwise; a holder that works for longer is more likely stuck than busy."""
+FOREVER: Final = float("inf")
+"""Seconds that no time is later than."""
 IDLE_DESCRIPTORS: Final = 128
 """Lock files, and files beside them, kept open for the next time; macOS allows a process 256 descriptors."""
 REOPENS: Final = 100
@@ -385,9 +387,12 @@ def _signature() -> bytes:
 def deadline_after(timeout: float) -> float:
     """When a wait that begins now ends, in seconds of `monotonic`; raises `Refused` where `timeout` is no number."""
     try:
-        return monotonic() + timeout
-    except TypeError:
-        raise Refused(f"a timeout is a number of seconds, not {timeout!r}", step="argument") from None
+        deadline = monotonic() + timeout
+        if deadline <= FOREVER:  # which nan is not
+            return deadline
+    except (TypeError, OverflowError):
+        pass
+    raise Refused(f"a timeout is a number of seconds, not {timeout!r}", step="argument")
 
 
 def _remaining(deadline: float) -> float:
