@@ -208,7 +208,7 @@ def _write_temp(  # noqa: PLR0913 - as `publish`
 def failed_step(kind: type[Kind], error: OSError, path: str, step: str) -> Kind:
     """The error of `kind` for a step that the system refused."""
     hint = "Read it again before writing." if kind is OutcomeUnknown else ""
-    return from_os_error(kind, error, f"the step '{step}' failed", path=path, step=step, hint=hint)
+    return from_os_error(kind, error, _FAILED[step], path=path, step=step, hint=hint)
 
 
 def _create(directory: _fs.Directory, temp: str, mode: int) -> int:
@@ -423,6 +423,17 @@ def refuse_hard_link(path: str, status: os.stat_result) -> None:
         )
 
 
+_FAILED: Final = {
+    "temp": "no file can be made in its directory",
+    "write": "the bytes cannot be written",
+    "attributes": "it cannot have the attributes of the old file",
+    "sync": "the bytes cannot be flushed",
+    "close": "what was written cannot be closed",
+    "rename": "the file cannot be put in place",
+    "unlink": "the file cannot be removed",
+    "unlink temp": "its temp file cannot be removed",
+    "sync directory": "its directory cannot be flushed",
+}
 _KINDS: Final = {
     0o040000: "a directory",
     0o010000: "a FIFO",
