@@ -152,6 +152,12 @@ def test_prune_by_age(run: Any, stored: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(json.loads(run("prune-threads", stored, "--older-than", "1", "--delete", "--json")[1])["threads"]) == 3
 
 
+def test_which_arguments_are_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["prune-threads"])
+    assert capsys.readouterr().err.endswith("required: DIR\n"), "a thread need not be named"
+
+
 def test_what_is_not_there(run: Any, stored: Path, tmp_path: Path) -> None:
     missing = tmp_path / "no"
     for words in (("threads", missing), ("thread", missing, "t"), ("prune-threads", missing, "t")):
@@ -164,6 +170,9 @@ def test_what_is_not_there(run: Any, stored: Path, tmp_path: Path) -> None:
     with LandedSaver(stored) as saver:
         assert len(list(saver.list(config("long")))) == 30, "nothing was changed"
     assert run("prune-threads", stored)[0] == USAGE
+    for words in (("threads", ""), ("thread", "", "t"), ("prune-threads", "", "--all"), ("import-sqlite", "", missing)):
+        code, _, err = run(*words)
+        assert (code, err.startswith("landed: '':")) == (BAD_NEWS, True), "of a variable that is not set"
 
 
 # The tree.

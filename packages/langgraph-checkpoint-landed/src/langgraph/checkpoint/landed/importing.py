@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 OPTION: Final = ormsgpack.OPT_NON_STR_KEYS
 PACKED: Final = "msgpack"
 ENCRYPTED: Final = "Copy it in a program that has the key: list the threads of one saver and put them into the other."
+NAME_IT: Final = "Name the SqliteSaver's database."
 DAMAGED: Final = "Threads before it are copied. `sqlite3 DATABASE .recover` may bring back the others."
 
 
@@ -75,13 +76,13 @@ class Database:
     """
 
     def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(path)
+        self.path = os.path.abspath(path) if path else "''"
         try:
             what = "" if stat.S_ISREG(os.stat(path).st_mode) else "it is no file"
         except OSError as error:
             what = f"it cannot be opened: {error.strerror}"
         if what:
-            raise Refused(what, path=self.path, step="open", hint="Name the SqliteSaver's database.")
+            raise Refused(what, path=self.path, step="open", hint=NAME_IT)
         self._serde = AsStored()
         try:
             self._connection = sqlite3.connect(f"{_uri(self.path)}?mode=ro", uri=True)
@@ -92,7 +93,8 @@ class Database:
             columns = {row[1] for row in self._connection.execute("PRAGMA table_info(writes)")}
         except sqlite3.Error as error:
             self._connection.close()
-            raise Refused(f"not a database of SqliteSaver: {error}", path=self.path, step="open") from error
+            what = f"not a database of SqliteSaver: {error}"
+            raise Refused(what, path=self.path, step="open", hint=NAME_IT) from error
         self._task_path = "task_path" if "task_path" in columns else "''"
 
     def threads(self) -> list[str]:

@@ -46,7 +46,7 @@ def threads_in(directory: str) -> Threads:
         Refused: it is not, or it is the directory of one journal.
         OSError: it cannot be looked up.
     """
-    if "://" not in directory:
+    if directory and "://" not in directory:
         what = "it is no directory"
         try:
             there = stat.S_ISDIR(os.stat(directory).st_mode)

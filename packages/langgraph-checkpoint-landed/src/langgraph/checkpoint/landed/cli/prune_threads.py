@@ -37,7 +37,7 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
     summary = "give back the space of LangGraph's history"
     parser = output.add_command(subparsers, "prune-threads", summary, DESCRIPTION)
     parser.add_argument("directory", metavar="DIR", help=DIRECTORY)
-    parser.add_argument("threads", metavar="THREAD", nargs="*", help="a thread_id")
+    parser.add_argument("threads", metavar="THREAD", nargs="*", default=[], help="a thread_id")
     parser.add_argument("--all", action="store_true", help="all threads of the directory")
     parser.add_argument(
         "--older-than", metavar="DAYS", type=_days, help="only threads in which nothing was put for so many days"
