@@ -63,8 +63,9 @@ def test_versions(project: Path, says: str, status: str) -> None:
 
 
 def test_no_claude_code_at_all(project: Path) -> None:
-    found = {check.name: check.status for check in doctor.examine(str(project), "no-such-program")}
-    assert found["Claude Code"] == "warn"
+    for named, said in (("no-such-program", "is not on the PATH"), (str(project), "is no program")):
+        found = {check.name: check for check in doctor.examine(str(project), named)}
+        assert (found["Claude Code"].status, said in found["Claude Code"].detail) == ("warn", True)
 
 
 def test_not_installed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,7 +127,9 @@ def test_the_commands(project: Path, scope: str, capsys: pytest.CaptureFixture[s
     assert "already in" in capsys.readouterr().out
     assert Path(path).read_text("utf-8") == first
     assert main(["uninstall", "--dry-run"]) == 0
-    assert "-  PreToolUse" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "-  PreToolUse" in shown.out
+    assert f"nothing was written to {path}" in shown.err
     assert Path(path).read_text("utf-8") == first
     assert main(["uninstall"]) == 0
     assert not os.path.exists(os.path.dirname(path)), "nothing else is in the directory that was made for it"

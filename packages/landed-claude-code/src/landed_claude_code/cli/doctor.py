@@ -175,8 +175,9 @@ def _plugins(enabled: dict[str, Any]) -> list[str]:
 def _version(claude: str) -> Check:
     program = shutil.which(claude)
     if program is None:
-        hint = "Name it with --claude."
-        return Check("Claude Code", WARN, f"{claude} is not on the PATH, so that its version is not known", hint)
+        where = "no program" if os.path.dirname(claude) else "not on the PATH"
+        hint = "Name the program with --claude."
+        return Check("Claude Code", WARN, f"{claude} is {where}, so that its version is not known", hint)
     try:
         ended = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

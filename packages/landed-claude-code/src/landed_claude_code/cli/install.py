@@ -140,7 +140,11 @@ def uninstall(args: argparse.Namespace) -> int:
             changed.append(path)
             if not args.dry_run:
                 _remove_made(path)
-            if not args.json and not args.dry_run:
+            if args.json:
+                continue
+            if args.dry_run:
+                output.note(f"nothing was written to {output.shown(path)}")
+            else:
                 print(f"taken out of {output.shown(path)}")
     if changed and not args.dry_run:
         with contextlib.suppress(OSError):  # there is none, or it may not be removed; pip would leave it
