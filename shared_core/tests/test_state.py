@@ -207,11 +207,12 @@ def test_a_new_name_that_may_not_be_flushed_is_an_error(fs: Recording, work: Pat
 def test_resolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to("missing/deep")
+    (tmp_path / "root").symlink_to("/")
     here = os.path.realpath(tmp_path)
     assert resolve("a") == resolve(Path("a")) == resolve("./x/../a") == f"{here}/a"
     assert resolve("link") == f"{here}/missing/deep"
     assert resolve("link/a") == f"{here}/missing/deep/a"
-    for bad in ("", "a/", "a/.", "a/..", ".", "/", "/..", "a\0", b"a", "nowhere://a"):
+    for bad in ("", "a/", "a/.", "a/..", ".", "/", "/..", "root", "a\0", b"a", "nowhere://a"):
         with pytest.raises(Refused):
             resolve(bad)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
