@@ -87,3 +87,14 @@ def test_what_is_no_timeout_is_refused(tmp_path: Path, nothing: Any) -> None:
         with pytest.raises(landed.Refused, match=f"a timeout is a number of seconds, not {nothing}"):
             attempt()
     assert (tmp_path / "a").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("nothing", ["4096", 0, -1, 1e6, float("nan")])
+def test_what_is_no_number_of_bytes_is_refused(tmp_path: Path, nothing: Any) -> None:
+    for attempt in (
+        lambda: landed.Journal(tmp_path / "journal", max_bytes=nothing),
+        lambda: landed.Journals(tmp_path / "journals", max_bytes=nothing),
+    ):
+        with pytest.raises(landed.Refused, match=f"max_bytes is a number of bytes above 0, or None, not {nothing!r}"):
+            attempt()
+    assert not any(tmp_path.iterdir())

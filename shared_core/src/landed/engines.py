@@ -32,10 +32,11 @@ def open_log(place: str | os.PathLike[str], *, max_bytes: int | None = None, tim
     """The log at a place: a directory, ``postgresql://...``, or ``s3://``, ``gs://`` and ``az://...``.
 
     Raises:
-        Refused: no engine has that scheme, what the engine needs is not installed, or it cannot carry a journal.
+        Refused: no engine has that scheme, what the engine needs is not installed, or it cannot carry a journal; or an
+            argument is of the wrong kind.
         NotLanded, Claimed, Corrupt: as the engine's log.
     """
-    deadline_after(timeout)  # refused here, where it was given
+    _check(max_bytes, timeout)
     place = os.fspath(place)
     scheme = _scheme(place)
     if scheme in POSTGRES:
@@ -55,7 +56,7 @@ def open_collection(
     place: str | os.PathLike[str], *, max_bytes: int | None = None, timeout: float = DEFAULT_TIMEOUT
 ) -> Collection:
     """The collection at a place, as `open_log`."""
-    deadline_after(timeout)  # refused here, where it was given
+    _check(max_bytes, timeout)
     place = os.fspath(place)
     scheme = _scheme(place)
     if scheme in POSTGRES:
@@ -69,6 +70,13 @@ def open_collection(
     from landed.local.collection import LocalCollection
 
     return LocalCollection(place, max_bytes=max_bytes)
+
+
+def _check(max_bytes: object, timeout: float) -> None:
+    """Refuse here, where they were given, what no engine could make anything of."""
+    deadline_after(timeout)
+    if max_bytes is not None and not (isinstance(max_bytes, int) and max_bytes > 0):
+        raise Refused(f"max_bytes is a number of bytes above 0, or None, not {max_bytes!r}", step="argument")
 
 
 _cells: dict[tuple[str, str], Cell] = {}

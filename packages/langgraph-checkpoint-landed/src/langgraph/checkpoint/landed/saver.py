@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from datetime import timedelta
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
@@ -28,11 +27,12 @@ from langgraph.checkpoint.landed.listing import matching
 from langgraph.checkpoint.landed.locking import ThreadLock
 from langgraph.checkpoint.landed.putting import Draft
 from langgraph.checkpoint.landed.records import WritesRecord, serialized
-from langgraph.checkpoint.landed.threads import Threads
+from langgraph.checkpoint.landed.threads import Threads, seconds_of
 
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from datetime import timedelta
 
     from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.base import DeltaChannelHistory  # since 4.1
@@ -70,7 +70,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
             at, or by `delete_expired`. None for never.
 
     Raises:
-        Refused: it is the directory of one journal, not of threads.
+        ValueError, Refused: an argument is none of these; or it is the directory of one journal, not of threads.
         NotLanded: the directory cannot be made or read.
     """
 
@@ -87,7 +87,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
         if on_conflict not in {"raise", "fork"}:
             raise ValueError(f'on_conflict is "raise" or "fork", not {on_conflict!r}')
         # LangGraph copies savers (copy.copy) and gives the copy another serde: all that changes is in these two.
-        seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
+        seconds = seconds_of(ttl)
         self._threads = Threads(Journals(path, max_bytes=max_bytes), seconds)
         # What is taken out is first recorded as dropped: a thread that is full has to have room for that.
         self._unlimited = self._threads if max_bytes is None else Threads(Journals(path), seconds)

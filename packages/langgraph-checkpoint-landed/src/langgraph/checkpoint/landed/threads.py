@@ -6,6 +6,7 @@ import threading
 import time as clocks
 from collections import OrderedDict
 from contextlib import suppress
+from datetime import timedelta
 from time import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -27,6 +28,19 @@ MAKERS: Final = 64
 """Threads that may be made at once. A run's first put and first writes come together, and one of them makes it."""
 REBUILDS: Final = 16
 """How often a thread may be compacted or removed under one look at it before that is an error."""
+
+
+def seconds_of(ttl: object) -> float | None:
+    """How long a thread lives after its last put.
+
+    Raises:
+        ValueError: it is no length of time above 0.
+    """
+    if isinstance(ttl, timedelta):
+        ttl = ttl.total_seconds()
+    if ttl is None or (isinstance(ttl, (int, float)) and ttl > 0):
+        return ttl
+    raise ValueError(f"ttl is a number of seconds above 0, a timedelta, or None, not {ttl!r}")
 
 
 class Threads:
