@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from landed.process import Owner, me, start_token
+from landed_claude_code import guard
 from landed_claude_code.adapter import Agent, call_of, output_of
 from landed_claude_code.guard import answer
 from landed_claude_code.ledger import Ledger, agents_directory
@@ -30,6 +31,17 @@ def work(tmp_path: Path) -> Path:
     path = Path(os.path.realpath(tmp_path)) / "work"
     path.mkdir()
     return path
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "PATIENCE", 0.2)
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who wrote is done soon, also without a PostToolBatch."""
+    monkeypatch.setattr(guard, "WINDOW", 0.2)
 
 
 class Actor:

@@ -20,17 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "PATIENCE", 0.2)
-
-
-@pytest.fixture
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who wrote is done soon, also without a PostToolBatch."""
-    monkeypatch.setattr(guard, "WINDOW", 0.2)
-
-
 def dead() -> Owner:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as program:  # which ends with its input
         return Owner(program.pid, start_token(program.pid), me().host, "agent dead")

@@ -117,18 +117,12 @@ CASES = {
 
 
 @pytest.mark.parametrize("bug", BUGS)
-def test_it_is_seen(bug: str, work: Path, actor: Any, black: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_seen(bug: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     check, plants = BUGS[bug]
     monkeypatch.setattr(guard, "PATIENCE", 0.2)
-    have = {
-        "work": work,
-        "actor": actor,
-        "black": black,
-        "impatient": None,
-        "monkeypatch": monkeypatch,
-        **CASES.get(check.__name__, {}),
-    }
-    arguments = {name: have[name] for name in inspect.signature(check).parameters}
+    given = CASES.get(check.__name__, {})
+    wanted = inspect.signature(check).parameters
+    arguments = {name: given[name] if name in given else request.getfixturevalue(name) for name in wanted}
     for owner, name, planted in plants:
         monkeypatch.setattr(owner, name, planted)
     with pytest.raises(AssertionError):
