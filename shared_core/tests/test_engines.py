@@ -36,7 +36,9 @@ class TestMemory(LogConformance):
 
 class TestLocalFiles(LogConformance):
     @pytest.fixture
-    def open_log(self, tmp_path: Path) -> OpenLog:
+    def open_log(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenLog:
+        monkeypatch.setattr("landed.local.claim.TIMEOUT", 0.3)
+        monkeypatch.setattr("landed.local.claim.GLANCE", 0.02)
         return lambda max_bytes=None: LocalLog(str(tmp_path / "journal"), max_bytes=max_bytes)
 
 

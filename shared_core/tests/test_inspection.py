@@ -167,7 +167,7 @@ def test_beside_busy_writers(work, programs):
     for writer in writers:
         assert writer.hear() == "ready"
     seen, looks = 0, 0
-    end = monotonic() + 3
+    end = monotonic() + 1.5
     while monotonic() < end:
         report = inspection.examine(work / "j")
         assert report.damage == []

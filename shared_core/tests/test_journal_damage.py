@@ -7,7 +7,7 @@ it says that it was flushed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -133,8 +133,8 @@ def flips(data: bytes, places: range) -> Iterator[tuple[str, bytes]]:
         yield f"byte {at}", data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :]
 
 
-def cuts(data: bytes, step: int = 1) -> Iterator[tuple[str, bytes]]:
-    for size in range(0, len(data), step):
+def cuts(data: bytes, sizes: Iterable[int]) -> Iterator[tuple[str, bytes]]:
+    for size in sizes:
         yield f"{size} bytes", data[:size]
 
 
@@ -179,14 +179,17 @@ def test_every_byte_of_a_single_append_flipped(one: Victim) -> None:
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_every_cut(several: Victim, index: int) -> None:
     name = several.segments[index]
-    found = outcomes(several, cuts(several.data(name)), name)
+    data = several.data(name)
+    end = frames_end(data)
+    found = outcomes(several, cuts(data, [*range(end + 1), *range(end + 1, len(data), 37), len(data) - 1]), name)
     assert set(found) == {TOLD}
 
 
 def test_every_cut_and_rebooted(several: Victim) -> None:
     BOOT.reboot()
     for name in several.segments:
-        assert set(outcomes(several, cuts(several.data(name), 31), name)) == {TOLD}
+        data = several.data(name)
+        assert set(outcomes(several, cuts(data, range(0, len(data), 31)), name)) == {TOLD}
 
 
 @pytest.mark.parametrize("extra", [1, 8, PAGE])

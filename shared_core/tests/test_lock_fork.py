@@ -304,7 +304,7 @@ class Slowly:
     def find_spec(self, name, path=None, target=None):
         if name == wanted and begun is not None:
             begun.set()
-            time.sleep(0.5)
+            time.sleep(0.2)
 
 wanted, begun = sys.argv[2], threading.Event()
 sys.meta_path.insert(0, Slowly())
@@ -345,7 +345,7 @@ has_it, kept = threading.Event(), []
 def hold():
     with lock_module._guard:
         has_it.set()
-        time.sleep(0.5)
+        time.sleep(0.2)
         kept.append(lock_module._guard.locked())
 
 holder = threading.Thread(target=hold)

@@ -113,7 +113,7 @@ def test_a_thread_whose_caller_was_interrupted_waits_no_longer_than_a_moment(
     threads: Threads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between taking its gate and opening it: the call is in the queue, and whoever is free runs it."""
-    monkeypatch.setattr("landed.workers.MOMENT", 1.0)
+    monkeypatch.setattr("landed.workers.MOMENT", 0.4)
     workers = Workers(threads)
     taken = []
 
@@ -217,8 +217,10 @@ def test_an_errand_that_no_thread_can_run_raises_so(monkeypatch: pytest.MonkeyPa
         asyncio.run(aio.finish_short(lambda: 1))
 
 
-def test_calls_that_wait_for_one_behind_them_end() -> None:
+def test_calls_that_wait_for_one_behind_them_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where some wait for a lock, and its holder has a call to make before it gives it back."""
+    for module in ("aio", "workers"):
+        monkeypatch.setattr(f"landed.{module}.STUCK", 0.01)
     released = threading.Event()
 
     async def all_of_them() -> list[bool]:

@@ -97,7 +97,7 @@ def monkeypatch_module() -> Any:
         yield
 
 
-TEXT = "".join(f'{line}: a line, and "\t\u00fc" \\\n' for line in range(40_000))
+TEXT = "".join(f'{line}: a line, and "\t\u00fc" \\\n' for line in range(10_000))
 
 
 def as_parts(raw: bytes) -> list[bytes]:
@@ -132,13 +132,13 @@ def test_a_write_of_a_large_file(work: Path, stands: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("20000: a line", "a change"),
-        ("20000: a line", ""),
-        ("\n20000: a line", "\n20000: a line, and more"),
-        ('20000: a line, and "\t\u00fc" \\\n', '"\n\t\\'),
+        ("5000: a line", "a change"),
+        ("5000: a line", ""),
+        ("\n5000: a line", "\n5000: a line, and more"),
+        ('5000: a line, and "\t\u00fc" \\\n', '"\n\t\\'),
         ("0: a line", "x"),
-        ('39999: a line, and "\t\u00fc" \\\n', "the end"),
-        ('39999: a line, and "\t\u00fc" \\\n', ""),
+        ('9999: a line, and "\t\u00fc" \\\n', "the end"),
+        ('9999: a line, and "\t\u00fc" \\\n', ""),
     ],
 )
 @pytest.mark.parametrize("stands", ["edited", "as before", "otherwise"])
@@ -203,7 +203,7 @@ def test_what_nobody_asks_for_is_left_out(event: str, first: bool, asked: dict[s
 @pytest.mark.parametrize("event", ["PreToolUse", "PostToolUse"])
 def test_an_event_that_ends_too_early_is_refused(event: str) -> None:
     said = as_sent({**after(Path("/x"), "Write", {"content": TEXT}, {"content": TEXT}), "hook_event_name": event})
-    for end in (100_000, 1_000_000):
+    for end in (100_000, len(said) - 100_000):
         with pytest.raises(ValueError, match="JSON"):
             wire.decode(as_parts(said[:end]))
 
