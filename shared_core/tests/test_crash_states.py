@@ -20,7 +20,7 @@ from landed.values import ANY
 if TYPE_CHECKING:
     from model_disk import Disk
 
-pytestmark = pytest.mark.usefixtures("model_state")
+pytestmark = [pytest.mark.exhaustive, pytest.mark.usefixtures("model_state")]
 
 OTHER = f"{WORK}/other.md"
 NESTED = f"{WORK}/a/b/c.md"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 from model_faults import CASES, KINDS, problems_of
 
-pytestmark = pytest.mark.usefixtures("model_state")
+pytestmark = [pytest.mark.exhaustive, pytest.mark.usefixtures("model_state")]
 
 RUNS = [
     (name, kind, xattrs)

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["model_machine"]
 
+pytestmark = pytest.mark.exhaustive
+
 HISTORIES = {
     "first append": [append()],
     "appends": [append(), append(3), append(2, 700), append()],

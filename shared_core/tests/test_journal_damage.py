@@ -20,6 +20,8 @@ from landed.local.frames import FRAME_MAGIC, HEADER, OVERHEAD, PAGE
 
 __all__ = ["model_machine"]
 
+pytestmark = pytest.mark.exhaustive
+
 LOG_OFF = 60
 RIGHT, TOLD, SHORT = "right", "Corrupt", "all but the last append"
 

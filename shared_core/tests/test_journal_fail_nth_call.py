@@ -17,6 +17,8 @@ from model_journal_faults import (
 
 __all__ = ["model_machine"]
 
+pytestmark = pytest.mark.exhaustive
+
 LOG_OFF = 60
 
 PAIRS = ("append", "append that rolls", "append after a failed flush", "compact")

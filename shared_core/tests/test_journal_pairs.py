@@ -12,6 +12,8 @@ from model_journal_pairs import FIRSTS, SECONDS, problems_of
 
 __all__ = ["model_machine"]
 
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.mark.parametrize("second", SECONDS)
 @pytest.mark.parametrize("first", FIRSTS)

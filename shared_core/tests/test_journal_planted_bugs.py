@@ -50,6 +50,8 @@ from landed.local.log import LocalLog
 
 __all__ = ["model_machine"]
 
+pytestmark = pytest.mark.exhaustive
+
 LOG_OFF = 60
 NOTHING = "no longer in the source"
 

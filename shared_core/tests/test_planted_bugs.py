@@ -25,7 +25,7 @@ from landed.errors import Bypassed, LandedError, LockTimeout, StaleWrite, Verify
 from landed.records import ABSENT
 from landed.values import ANY
 
-pytestmark = pytest.mark.usefixtures("model_state")
+pytestmark = [pytest.mark.exhaustive, pytest.mark.usefixtures("model_state")]
 
 LONG = b"0123456789abcdef" * 100
 NONE: set[str] = set()
