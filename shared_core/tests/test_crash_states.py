@@ -50,7 +50,7 @@ HISTORIES: dict[str, list[Step]] = {
 @pytest.mark.parametrize("name", HISTORIES)
 @pytest.mark.parametrize("xattrs", [True, False], ids=["xattrs", "no xattrs"])
 def test_power_cut_at_every_call(name: str, xattrs: bool) -> None:
-    history = History(xattrs=xattrs, limit=6)
+    history = History(xattrs=xattrs, limit=8)
     assert history.run(HISTORIES[name])[:5] == []
     assert history.examined > 30, "too few states to mean anything"
 

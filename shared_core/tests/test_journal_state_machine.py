@@ -33,7 +33,7 @@ from landed.errors import LandedError, NotLanded, OutcomeUnknown, StaleWrite
 __all__ = ["model_machine"]
 
 LOG_OFF = 60
-EXAMPLES, STEPS = 45, 25
+EXAMPLES, STEPS = 60, 25
 
 SIZES = st.sampled_from([0, 10, 300, 700, 2000, 3900, 5000])
 COUNTS = st.sampled_from([1, 1, 2, 5])
