@@ -129,9 +129,9 @@ def another_dimension_is_accepted(patch: pytest.MonkeyPatch) -> None:
 def the_table_misses_what_others_save(patch: pytest.MonkeyPatch) -> None:
     real = store.Store._catch_up
 
-    def catch_up(self: store.Store, journal: landed.Journal, marker: int | None = None) -> None:
-        if not self._table.tail or self._writers or marker:
-            real(self, journal, marker)
+    def catch_up(self: store.Store, journal: landed.Journal) -> None:
+        if not self._table.tail or self._writers:
+            real(self, journal)
 
     patch.setattr(store.Store, "_catch_up", catch_up)
 
@@ -142,9 +142,9 @@ def a_compaction_drops_what_it_has_not_judged(patch: pytest.MonkeyPatch) -> None
 
 
 def a_compaction_forgets_what_an_update_kept(patch: pytest.MonkeyPatch) -> None:
-    def kept(entry: landed.Entry, marker: int, live: dict[str, tuple[int, bytes]]) -> bool:
+    def kept(entry: landed.Entry, live: dict[str, tuple[int, bytes]]) -> bool:
         alive = live.get(entry.key.decode(), (0, b""))[0] == entry.sequence
-        return alive if entry.kind in {records.MEMORY, records.REVISED} else entry.sequence == marker
+        return alive and entry.kind in {records.MEMORY, records.REVISED}
 
     patch.setattr(store, "_kept", kept)
 

@@ -58,7 +58,7 @@ def test_a_compaction_in_another_process_breaks_nobody(shared: LandedStorage, ot
 
 
 def test_a_deletion_that_was_cleared_away_is_seen(tmp_path: Path) -> None:
-    """In the place of what says so, all that is new, stands that there was something."""
+    """The number of what says so, and of all that is new, is missing."""
     writer, reader = LandedStorage(tmp_path), another_process(tmp_path)
     writer.save([record("one"), record("two")])
     assert reader.count() == 2

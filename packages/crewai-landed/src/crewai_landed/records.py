@@ -6,7 +6,6 @@
 | `REVISED` | its id | the same; keeps `source` and `private` of what it replaces if it has neither |
 | `FORGOTTEN` | | a condition as JSON: all that matches at this place of the journal is gone |
 | `TOUCHED` | | JSON: `at`, and the `ids` that were recalled then |
-| `COMPACTED` | | empty: what comes before was rewritten, and may lack what a reader has not seen yet |
 """
 
 from __future__ import annotations
@@ -37,7 +36,6 @@ MEMORY: Final = 1
 REVISED: Final = 2
 FORGOTTEN: Final = 3
 TOUCHED: Final = 4
-COMPACTED: Final = 5
 
 VECTOR: Final = np.dtype("<f4")
 LONGEST: Final = 1e18

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 import landed
-from crewai_landed.records import COMPACTED, MEMORY, REVISED, TOUCHED, Made, as_json, joined, parted
+from crewai_landed.records import MEMORY, REVISED, TOUCHED, Made, as_json, joined, parted
 from crewai_landed.table import Applied, Table
 from landed.engines import is_address
 
@@ -86,25 +86,20 @@ class Store:
             self._journal = self._journals.open(MEMORY_NAME)
         return self._journal
 
-    def _catch_up(self, journal: landed.Journal, marker: int | None = None) -> None:
-        """Apply what is new, only up to `marker` if there is one. Needs the guard."""
+    def _catch_up(self, journal: landed.Journal) -> None:
+        """Apply what is new. Needs the guard."""
         with self._change(journal):
             tail = journal.tail
             if tail == self._table.tail:
                 return
-            if self._table.tail or marker is not None:
+            if self._table.tail:
                 # From the end: reading forward would start with the first record of the segment.
                 new = list(journal.read(self._table.tail + 1, newest_first=True))
                 new.reverse()
-                if _all_there(new, self._table.tail, tail) and not any(
-                    entry.kind == COMPACTED and entry.sequence != marker for entry in new
-                ):
-                    if marker is not None:
-                        new, tail = [entry for entry in new if entry.sequence <= marker], marker
+                if _all_there(new, self._table.tail, tail):
                     self._apply(new)
-                    self._table.tail = max(tail, self._table.tail)  # the last ones may have been compacted away
                     return
-            self._reload(journal, marker)
+            self._reload(journal)
 
     @contextmanager
     def _change(self, journal: landed.Journal) -> Iterator[None]:
@@ -121,10 +116,8 @@ class Store:
         finally:
             self._changing = False
 
-    def _reload(self, journal: landed.Journal, marker: int | None) -> None:
+    def _reload(self, journal: landed.Journal) -> None:
         """Read the whole journal. A compaction meanwhile could hide a deletion whose memory was read before it."""
-        if marker is not None:
-            raise landed.NotLanded("another process compacts it as well", path=journal.path, step="compact")
         for _ in range(RELOADS):
             self._table = Table()
             tail = journal.tail
@@ -132,7 +125,7 @@ class Store:
             first = next(entries, None)
             if first is not None:
                 self._apply([first], entries)
-            self._table.tail = max(tail, self._table.tail)
+            self._table.tail = max(tail, self._table.tail)  # the last ones may have been compacted away
             if first is None or journal.fetch(first.position) is not None:
                 return
         raise landed.NotLanded(
@@ -249,11 +242,8 @@ class Store:
         with self._guard:
             journal = self._open()
             self._catch_up(journal)
-            # A reader that has not come as far as this record reads the journal anew: deletions before it will be gone.
-            marker = self._append(journal, [landed.Record(b"", kind=COMPACTED)]).first
-            self._catch_up(journal, marker)
-            table, live = self._table, self._table.live()
-        compacted = journal.compact(lambda entry: entry.sequence > marker or _kept(entry, marker, live))
+            table, tail, live = self._table, self._table.tail, self._table.live()
+        compacted = journal.compact(lambda entry: entry.sequence > tail or _kept(entry, live))
         table.entries -= compacted.dropped
         return compacted
 
@@ -311,7 +301,7 @@ class Store:
 
 
 def _all_there(entries: list[landed.Entry], seen: int, tail: int) -> bool:
-    """Whether nothing between `seen` and `tail` is missing; else a compaction while they were read took it out."""
+    """Whether nothing after `seen` is missing; else a compaction took it out, and with it perhaps what deleted more."""
     newest = entries[-1].sequence if entries else seen
     return len(entries) == max(tail, newest) - seen
 
@@ -332,10 +322,10 @@ def _placed(record: landed.Record, sequence: int, receipt: landed.Appended) -> l
     return landed.Entry(sequence, record, receipt.position)
 
 
-def _kept(entry: landed.Entry, marker: int, live: dict[str, tuple[int, bytes]]) -> bool | landed.Record:
-    """What a compaction keeps of an entry up to its marker: the marker, and the memories that there are."""
+def _kept(entry: landed.Entry, live: dict[str, tuple[int, bytes]]) -> bool | landed.Record:
+    """What a compaction keeps of an entry: the memories that there are."""
     if entry.kind not in {MEMORY, REVISED}:
-        return entry.sequence == marker
+        return False
     sequence, text = live.get(entry.key.decode(errors="surrogatepass"), (0, b""))
     if sequence != entry.sequence:
         return False

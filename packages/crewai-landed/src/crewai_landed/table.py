@@ -16,7 +16,6 @@ import numpy as np
 
 from crewai_landed.dictionary import Dictionary
 from crewai_landed.records import (
-    COMPACTED,
     FORGOTTEN,
     MEMORY,
     REVISED,
@@ -162,7 +161,7 @@ class Table:
                 elif entry.kind == TOUCHED:
                     fields = json.loads(entry.data)
                     self.touch(fields["ids"], fields["at"])
-                elif entry.kind != COMPACTED:
+                else:
                     raise refused(f"a record of the unknown kind {entry.kind}", "Upgrade crewai-landed.")
         return Applied(removed)
 
