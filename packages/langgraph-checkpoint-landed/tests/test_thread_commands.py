@@ -68,6 +68,22 @@ def stored(tmp_path: Path) -> Path:
     return tmp_path / "threads"
 
 
+@pytest.mark.parametrize("words", [["--help"], ["threads", "."], ["thread", ".", "t"], ["prune-threads", "--help"]])
+def test_nobody_waits_for_langgraph_to_be_told_of_threads(stored: Path, words: list[str]) -> None:
+    """It takes a second to import."""
+    code = (
+        f"import sys; from contextlib import suppress; from landed.cli import main\n"
+        f"with suppress(SystemExit): main({words!r})\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=stored, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert told.stdout
+    assert "langgraph.checkpoint.landed.cli.threads" in told.stderr.split()
+    assert not {"langchain_core", "langgraph.checkpoint.base"} & set(told.stderr.split())
+
+
 def test_threads(run: Any, stored: Path) -> None:
     code, out, _ = run("threads", stored)
     assert code == OK

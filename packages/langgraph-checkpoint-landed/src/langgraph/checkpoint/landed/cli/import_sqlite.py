@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from landed.cli import output
 from landed.engines import without_password
-from langgraph.checkpoint.landed.importing import AsStored, Database, copy_thread
-from langgraph.checkpoint.landed.saver import LandedSaver
 
 if TYPE_CHECKING:
     import argparse
+
+    from langgraph.checkpoint.landed.importing import Database
 
 DESCRIPTION = """\
 Copy all threads of a SqliteSaver's database into a directory (or an address) for LandedSaver: every
@@ -34,6 +34,8 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
 
 def run(args: argparse.Namespace) -> int:
     """Copy."""
+    from langgraph.checkpoint.landed.importing import Database
+
     with closing(Database(args.database)) as database:
         done = _copy(database, args.directory)
     place = without_password(args.directory)
@@ -51,6 +53,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _copy(database: Database, directory: str) -> list[dict[str, Any]]:
     """Copy every thread; what there was to say of each."""
+    from langgraph.checkpoint.landed import LandedSaver
+    from langgraph.checkpoint.landed.importing import AsStored, copy_thread
+
     total, copied = database.count(), 0
     done: list[dict[str, Any]] = []
     with LandedSaver(directory, serde=AsStored(), on_conflict="fork") as saver, output.Meter("checkpoints") as meter:

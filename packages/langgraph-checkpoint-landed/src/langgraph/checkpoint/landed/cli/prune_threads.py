@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from landed.cli import output
 from langgraph.checkpoint.landed.cli.looking import DIRECTORY, latest, no_such_thread, threads_in
-from langgraph.checkpoint.landed.saver import LandedSaver
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.landed.threads import Threads
@@ -48,6 +47,8 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
 
 def run(args: argparse.Namespace) -> int:
     """Prune."""
+    from langgraph.checkpoint.landed import LandedSaver
+
     if not args.threads and not args.all and args.older_than is None:
         output.note("name the threads, or say --all or --older-than DAYS")
         return output.USAGE
