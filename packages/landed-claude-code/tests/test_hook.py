@@ -135,10 +135,18 @@ def test_an_error_before_a_write_denies_it_and_says_why(tmp_path: Path, work: Pa
     assert "was not checked" in after["systemMessage"]
 
 
-def test_a_package_that_is_gone_says_so_and_blocks_nothing() -> None:
-    words = [sys.executable, "-I", "-S", "-c", LAUNCHER, "/gone"]
-    ended = subprocess.run(words, input=b"{}", capture_output=True, check=True)
-    assert "is not in ['/gone'] any more" in json.loads(ended.stdout)["systemMessage"]
+@pytest.mark.parametrize("left", ["", "*", "hook.py"], ids=["none", "all but landed", "what is imported first"])
+def test_a_package_that_is_gone_says_so_and_blocks_nothing(tmp_path: Path, left: str) -> None:
+    """Also where the one that was installed by name was taken out (``pip uninstall landed``), or while it goes."""
+    (tmp_path / "landed_claude_code").mkdir()
+    for path in Path(landed_claude_code.__file__).parent.glob(left) if left else []:
+        (tmp_path / "landed_claude_code" / path.name).symlink_to(path)
+    words = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(tmp_path)]
+    event = {"session_id": "s", "hook_event_name": "PreToolUse", "tool_name": "Write", "tool_use_id": "t"}
+    raw = json.dumps({**event, "tool_input": {"file_path": "/a"}}).encode()
+    said = json.loads(subprocess.run(words, input=raw, capture_output=True, check=True).stdout)
+    assert f"is not in ['{tmp_path}'] any more" in said.pop("systemMessage")
+    assert said == {}
 
 
 def test_it_imports_hardly_anything(work: Path) -> None:

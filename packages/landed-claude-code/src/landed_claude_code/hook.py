@@ -26,12 +26,11 @@ LAUNCHER: Final = (
     "sys.path += sys.argv[1:]\n"
     "try:\n"
     "    from landed_claude_code.hook import main\n"
-    "except ImportError as error:\n"
+    "    main()\n"
+    "except (ImportError, FileNotFoundError) as error:\n"
     "    import json\n"
     "    print(json.dumps({'systemMessage': f'landed-hook is not in {sys.argv[1:]} any more ({error}): writes are not "
     "guarded. Install it again, or remove its hooks from the settings.'}))\n"
-    "else:\n"
-    "    main()\n"
 )
 """What the settings hold. A package that is gone must neither lock every write out nor vanish silently.
 A process that lives for a hundredth of a second collects no garbage."""
@@ -156,9 +155,15 @@ def _called(begun: bytes) -> dict[str, Any]:
 
 
 def _failed(event: dict[str, Any], error: Exception) -> dict[str, object]:
-    """Before a write, no; else, say so."""
+    """Before a write, no; else, say so.
+
+    Raises:
+        ImportError: landed, or this package, is not there any more, and so is what the next step would be.
+    """
     from landed_claude_code.adapter import WRITERS, Answer, output_of
 
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "landed":
+        raise error
     name = event.get("hook_event_name")
     what = f"landed-hook failed: {type(error).__name__}: {error}."
     next_step = "`landed-hook doctor` looks for the cause; `landed-hook uninstall` takes the hook out."
