@@ -239,6 +239,7 @@ def test_what_a_long_message_does_not_show_is_not_overwritten(
     said = one.settle()
     shown = [path.read_text() in said for path in paths]
     assert 1 < sum(shown) < files
+    assert (f"{paths[-1]} has changed" in one.settle()) == (files > 20)  # else it was named
     assert [one.write(path, "x=2\n") == "" for path in paths] == shown
 
 
@@ -320,6 +321,25 @@ def test_changes_from_outside_are_told_once(work: Path, actor) -> None:
     assert one.write(path, "three") == "", "what it had seen is back"
     path.write_text("again\n")
     assert one.hook("UserPromptSubmit", prompt="go on")["hookSpecificOutput"]["additionalContext"].startswith(str(path))
+
+
+@pytest.mark.parametrize("name", ["", f"{'deep' * 50}/{'down' * 50}"], ids=["short", "long"])
+@pytest.mark.parametrize("lost", [False, True], ids=["changed", "lost"])
+def test_of_many_files_the_next_message_names_the_others(work: Path, actor, lost: bool, name: str) -> None:
+    (work / name).mkdir(parents=True, exist_ok=True)
+    paths = [work / name / f"{number}.md" for number in range(25)]
+    one = actor()
+    for path in paths:
+        one.write(path, "one")
+    one.settle()
+    for path in paths:
+        path.unlink()
+    said = [one.stop() if lost else one.settle()]
+    assert ("25 of the files" in said[0]) == lost
+    while said[-1]:
+        said.append(one.settle())
+    assert {path for path in paths if any(f"{path}" in words for words in said)} == set(paths)
+    assert one.stop() == ""
 
 
 def test_what_was_told_is_not_read_again(work: Path, actor, monkeypatch: pytest.MonkeyPatch) -> None:

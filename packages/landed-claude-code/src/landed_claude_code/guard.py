@@ -51,7 +51,7 @@ from landed_claude_code.ledger import (
     tick,
 )
 from landed_claude_code.wire import standing
-from landed_claude_code.words import FOUND_IN, NEXT, WRONG, listed, overwrote, unseen, without_time, writer
+from landed_claude_code.words import FOUND_IN, NEXT, WRONG, changed, listed, overwrote, unseen, without_time, writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -293,23 +293,29 @@ def _end(ledger: Ledger, paths: list[str], *, heard: bool = True) -> Answer:
 def _settle(_call: Call, ledger: Ledger) -> Answer:
     with ledger:
         written = {path for path, known in ledger.known.items() if known.open}
-        return Answer(tell=listed(_close_all(ledger) + _changed(ledger, besides=written)))
+        lines = _close_all(ledger)
+        _each(_change, ledger, [path for path in ledger.known if path not in written], lines, later=True)
+    return Answer(tell=listed(lines))
 
 
-def _close_all(ledger: Ledger, room: int = ROOM) -> list[str]:
-    return _each(_close, ledger, [path for path, known in ledger.known.items() if known.open], room)
+def _close_all(ledger: Ledger) -> list[str]:
+    return _each(_close, ledger, [path for path, known in ledger.known.items() if known.open], [])
 
 
-def _each(look: Callable[[Ledger, str, int], str], ledger: Ledger, paths: list[str], room: int = ROOM) -> list[str]:
-    """What `look` says of each path, told how many characters the agent will still read.
+def _each(
+    look: Callable[[Ledger, str, int], str], ledger: Ledger, paths: list[str], lines: list[str], *, later: bool = False
+) -> list[str]:
+    """Add to `lines` what `look` says of each path, told how many characters of it the agent will read.
 
-    One that cannot be looked at is named, once, and does not hide the others.
+    With `later`, the next event goes on when that is none. One that cannot be looked at is named, once, all the same.
     """
-    lines: list[str] = []
-    held = 0
+    held, room = 0, ROOM - sum(map(len, lines))
     for path in paths:
+        left = room if len(lines) < FOUND_IN else 0
+        if held == HELD or (later and left <= 0):
+            break
         try:
-            line = look(ledger, path, room if len(lines) < FOUND_IN else 0)
+            line = look(ledger, path, left)
         except LockTimeout as busy:  # the next event tries again
             line = f"{path} is being written by {without_time(busy)}."
             held += 1
@@ -317,8 +323,6 @@ def _each(look: Callable[[Ledger, str, int], str], ledger: Ledger, paths: list[s
             line = _unknown(ledger, path, error)
         lines += [line] if line else []
         room -= len(line)
-        if held == HELD:
-            break
     return lines
 
 
@@ -337,7 +341,10 @@ def _close(ledger: Ledger, path: str, room: int) -> str:
     """End what the agent may write, once the other hooks are done; what there is to say about it."""
     with Desk(path, word_of(ledger), timeout=PATIENCE, patient=False, keeps=False) as desk:
         known = _with_digest(ledger, desk)
-        said = _aftermath(ledger, desk, known, room)
+        digest = desk.sight.digest if desk.sight is not None else ""
+        said = _aftermath(ledger, desk, known, digest, room)
+        if said and len(said) <= room and not _has_seen(ledger.of(desk.path), digest):
+            ledger.add(Fact(TOLD, desk.path, digest=digest))  # else it does not know
         if known.wrote is not None and known.asked is not None and desk.sight is not None:
             _flush(desk.path, int(known.asked.stat or 0))
         desk.give_back()
@@ -346,12 +353,11 @@ def _close(ledger: Ledger, path: str, room: int) -> str:
     return said
 
 
-def _aftermath(ledger: Ledger, desk: Desk, known: Known, room: int) -> str:
+def _aftermath(ledger: Ledger, desk: Desk, known: Known, digest: str, room: int) -> str:
     """What became of the bytes between the tool and now."""
     asked, odd, wrote = known.asked, known.odd or known.fits, known.wrote
     claimed = odd or (wrote if wrote is not None and asked is not None and wrote.call == asked.call else None)
     sight, last = desk.sight, desk.record.landed
-    digest = sight.digest if sight is not None else ""
     if claimed is None:
         return _unchecked(ledger, desk, asked, digest)
     if odd is None and claimed.digest == digest:
@@ -366,11 +372,9 @@ def _aftermath(ledger: Ledger, desk: Desk, known: Known, room: int) -> str:
             said = f"{desk.path} was rewritten after the write, by a hook as it seems ({rewriter})."
             view = shown(sight.data, ledger.copy_of(desk.path))
             if not view or len(said) + len(view) > room:
-                ledger.add(Fact(TOLD, desk.path, digest=digest))
                 return f"{said} Read it before writing it again."
             _landed(ledger, desk, claimed.call)
             return f"{said} {view}"
-    ledger.add(Fact(TOLD, desk.path, digest=digest))
     if sight is None:
         ledger.add(Fact(LOST, desk.path, detail=f"{desk.path} is gone"))
         return f"{desk.path}, which you wrote, is not there any more. {NEXT}"
@@ -385,7 +389,6 @@ def _unchecked(ledger: Ledger, desk: Desk, asked: Fact | None, digest: str) -> s
     if last is not None and last.digest == digest and last.owner == ledger.owner and last.version != asked.detail:
         ledger.add(Fact(WROTE, desk.path, digest=digest, call=asked.call, detail=last.version))
         return ""  # it was killed after it had compared the bytes
-    ledger.add(Fact(TOLD, desk.path, digest=digest))
     return (
         f"The check after your write of {desk.path} did not run, so that nothing says whether these are your bytes. "
         "Read it before writing it."
@@ -404,12 +407,8 @@ def _flush(path: str, made: int) -> None:
             directory.sync()
 
 
-def _changed(ledger: Ledger, *, besides: set[str]) -> list[str]:
-    """Files that hold other bytes than the agent last saw there, each told once; not those looked at just now."""
-    return _each(_change, ledger, [path for path in ledger.known if path not in besides])
-
-
-def _change(ledger: Ledger, path: str, _room: int) -> str:
+def _change(ledger: Ledger, path: str, room: int) -> str:
+    """Whether a file holds other bytes than the agent last saw there; told once."""
     known = ledger.of(path)
     seen = known.seen
     if seen is None or known.open:
@@ -430,12 +429,10 @@ def _change(ledger: Ledger, path: str, _room: int) -> str:
         if stat:
             ledger.add(Fact(TOLD, path, digest=digest, stat=stat))
         return ""
-    who = writer(Artifact(path).shelf.load(), sight)
-    ledger.add(Fact(TOLD, path, digest=digest, stat=stat))
-    word = "read" if seen.kind == SEEN else "wrote"
-    if sight is None:
-        return f"{path}, which you {word}, is not there any more."
-    return f"{path} has changed since you {word} it: it holds what {who}. Read it before writing it."
+    line = changed(path, seen, Artifact(path).shelf.load(), sight)
+    if len(line) <= room:  # else the next event names it
+        ledger.add(Fact(TOLD, path, digest=digest, stat=stat))
+    return line
 
 
 def _stat(path: str) -> str:
@@ -460,11 +457,10 @@ def _stands(path: str) -> Sight | None:
 
 def _stop(call: Call, ledger: Ledger) -> Answer:
     """Every write that this agent was told of is on the disk, or somebody else's acknowledged write is on top of it."""
+    if call.again:
+        return _gone(call, ledger)
     with ledger:
-        lost = _close_all(ledger, 0 if call.again else ROOM)
-        if call.again:
-            return Answer()
-        lost += _each(_loss, ledger, list(ledger.known))
+        lost = _each(_loss, ledger, list(ledger.known), _close_all(ledger))
     if not lost:
         return Answer()
     lines = listed([f"- {line}" for line in lost])
@@ -474,7 +470,7 @@ def _stop(call: Call, ledger: Ledger) -> Answer:
     )
 
 
-def _loss(ledger: Ledger, path: str, _room: int) -> str:
+def _loss(ledger: Ledger, path: str, room: int) -> str:
     known = ledger.of(path)
     wrote = known.wrote
     if wrote is None or known.lost is not None or known.told is not None:
@@ -490,7 +486,8 @@ def _loss(ledger: Ledger, path: str, _room: int) -> str:
     if last is not None and last.version != wrote.detail and last.digest == digest:
         return ""  # somebody went on from it, or removed it, through landed
     line = f"{path}: " + ("it is gone" if sight is None else f"it holds what {writer(record, sight)}")
-    ledger.add(Fact(LOST, path, digest=digest, detail=line), Fact(TOLD, path, digest=digest))
+    if len(line) <= room:  # likewise
+        ledger.add(Fact(LOST, path, digest=digest, detail=line), Fact(TOLD, path, digest=digest))
     return line
 
 

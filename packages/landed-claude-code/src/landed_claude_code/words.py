@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from landed.errors import LockTimeout
     from landed.process import Owner
     from landed.records import Record
-    from landed_claude_code.ledger import Known
+    from landed_claude_code.ledger import Fact, Known
 
 FOUND_IN: Final = 20
 """Files that one message names."""
@@ -37,6 +37,14 @@ def unseen(desk: Desk, known: Known) -> str:
         word = "read" if seen.kind == SEEN else "wrote"
         since = f"{desk.path} has changed since you {word} it at {clock(seen.at)}"
     return f"Nothing was written. {since}: it holds what {who}. Read it, then redo the change on what it holds now."
+
+
+def changed(path: str, seen: Fact, record: Record, sight: Sight | None) -> str:
+    """What became of a file that the agent knew."""
+    word = "read" if seen.kind == SEEN else "wrote"
+    if sight is None:
+        return f"{path}, which you {word}, is not there any more."
+    return f"{path} has changed since you {word} it: it holds what {writer(record, sight)}. Read it before writing it."
 
 
 def writer(record: Record, sight: Sight | None) -> str:
