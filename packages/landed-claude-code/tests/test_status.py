@@ -71,3 +71,14 @@ def test_what_is_left_of_a_session(work: Path, actor, said) -> None:
     gone.write_text("one")
     changed.write_text("one")
     assert "on the disk" in said("report")
+
+
+def test_a_file_that_cannot_be_looked_at_hides_no_other(work: Path, actor, said) -> None:
+    one = actor()
+    for name in ("gone", "loop"):
+        one.write(work / name, "one")
+        (work / name).unlink()
+    (work / "loop").symlink_to("loop")
+    rows = {row["path"]: row for row in json.loads(said("report", "--json", code=1))["writes"]}
+    assert [rows[str(work / name)]["state"] for name in ("gone", "loop")] == ["gone", "changed"]
+    assert "loop of symbolic links" in rows[str(work / "loop")]["by"]

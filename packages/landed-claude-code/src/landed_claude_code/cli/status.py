@@ -181,12 +181,11 @@ def report(args: argparse.Namespace) -> int:
 def _against_the_disk(path: str, known: Known) -> dict[str, str]:
     wrote = known.wrote
     assert wrote is not None  # noqa: S101 - the caller looked
-    artifact = Artifact(path)
     try:
-        sight = artifact.look()
+        artifact = Artifact(path)
+        sight, last = artifact.look(), artifact.shelf.load().landed
     except LandedError as error:
         return {"state": CHANGED, "by": error.what}
-    last = artifact.shelf.load().landed
     if sight is not None and sight.digest == wrote.digest:
         return {"state": ON_DISK, "by": ""}
     if last is not None and last.version != wrote.detail and last.digest == (sight.digest if sight else ""):
