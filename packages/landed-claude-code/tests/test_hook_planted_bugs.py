@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,9 +128,10 @@ def test_it_is_seen(bug: str, request: pytest.FixtureRequest, monkeypatch: pytes
         check(**arguments)
 
 
-def test_a_sweep_that_takes_the_living_would_be_seen(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "planted"), [("KEPT", -60), ("_runs", lambda _: False)], ids=["recent", "waiting"])
+def test_a_sweep_that_takes_the_living_would_be_seen(monkeypatch: pytest.MonkeyPatch, name: str, planted: Any) -> None:
     import test_ledger
 
-    monkeypatch.setattr(garbage, "KEPT", -60)
+    monkeypatch.setattr(garbage, name, planted)
     with pytest.raises(AssertionError):
-        test_ledger.test_old_sessions_go(work)
+        test_ledger.test_old_sessions_go_unless_they_live()

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,9 +15,6 @@ from landed_claude_code import ledger as ledgers
 from landed_claude_code.adapter import Agent
 from landed_claude_code.garbage import KEPT, sweep
 from landed_claude_code.ledger import ASKED, DENIED, ENDED, SEEN, TOLD, WROTE, Fact, Ledger, agents_directory, read
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HERE = Owner(os.getpid(), start_token(os.getpid()), me().host, "here")
 AGENT = Agent("s\tession", "a\n1", "kind \\ of", "/dir", "/transcript")
@@ -109,22 +105,23 @@ def test_what_a_process_that_cannot_be_asked_saw_is_its_own() -> None:
     assert make().load().of("/a").seen is None
 
 
-def test_old_sessions_go(state_dir: Path) -> None:
-    make().add(Fact(SEEN, "/a"))
-    other = make(agent=Agent("other", "", "", "", ""))
-    other.add(Fact(SEEN, "/a"))
-    directory = os.path.dirname(other.path)
+def test_old_sessions_go_unless_they_live() -> None:
+    over = Owner(HERE.pid, HERE.started + "0", HERE.host, "another process with that number")
+    make(over).add(Fact(SEEN, "/a"))
+    old = [make(owner, Agent(name, "", "", "", "")) for name, owner in (("over", over), ("waits", HERE))]
     then = time.time() - KEPT - 60
-    for name in os.listdir(directory):
-        os.utime(os.path.join(directory, name), (then, then))
-    os.utime(directory, (then, then))
+    for ledger in old:
+        ledger.add(Fact(SEEN, "/a"))
+        directory = os.path.dirname(ledger.path)
+        for path in (*(os.path.join(directory, name) for name in os.listdir(directory)), directory):
+            os.utime(path, (then, then))
     sweep(agents_directory())
-    assert not os.path.exists(directory)
+    assert [os.path.exists(os.path.dirname(ledger.path)) for ledger in old] == [False, True]
     assert os.path.exists(make().path)
 
 
 def test_what_another_start_removes_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    make().add(Fact(SEEN, "/a"))
+    make(Owner(HERE.pid, HERE.started + "0", HERE.host, "over")).add(Fact(SEEN, "/a"))
     monkeypatch.setattr("landed_claude_code.garbage.KEPT", -60)
     unlink = os.unlink
 

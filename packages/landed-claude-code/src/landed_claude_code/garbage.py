@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from time import time
 
+from landed_claude_code import ledger as ledgers
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
@@ -16,7 +18,7 @@ AT_ONCE: Final = 200
 
 
 def sweep(directory: str) -> None:
-    """Remove the ledgers below `directory` that nobody has added to for `KEPT`."""
+    """Remove the ledgers below `directory` that nobody has added to for `KEPT`, and whose process has ended."""
     before = time() - KEPT
     removed = 0
     for session in os.scandir(directory):
@@ -34,7 +36,13 @@ def _removed(session: os.DirEntry[str], before: float) -> bool:
     entries = list(os.scandir(session.path))
     if any(entry.stat(follow_symlinks=False).st_mtime > before for entry in entries):
         return False
+    if any(entry.name.endswith(ledgers.SUFFIX) and _runs(entry.path) for entry in entries):
+        return False  # it waited for somebody for that long, or the clock was set
     for entry in entries:
         os.unlink(entry.path)
     os.rmdir(session.path)
     return True
+
+
+def _runs(ledger: str) -> bool:
+    return any(owner.alive() is True for owner in ledgers.read(ledger).processes[-1:])
