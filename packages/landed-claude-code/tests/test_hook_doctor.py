@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+from landed.doctor import Check
 from landed_claude_code import settings
 from landed_claude_code.cli import doctor, main
 from landed_claude_code.settings import path_of
@@ -85,21 +87,42 @@ def test_hooks_are_switched_off_for_the_machine(project: Path, monkeypatch: pyte
     assert checks(project)["hooks"] == "fail"
 
 
-def test_a_plugin_counts_where_it_is_installed_and_enabled(project: Path) -> None:
+@pytest.fixture
+def plugin(work: Path) -> Path:
+    """The plugin as Claude Code keeps it, offered and copied."""
     plugins = Path(settings.claude_directory()) / "plugins"
     home = plugins / "cache" / "landed"
-    for directory in (plugins / "marketplaces" / "landed", home):  # offered, and copied
+    entries = settings.entries(sys.executable, [*settings.here()[1], "${CLAUDE_PLUGIN_ROOT}/lib"])
+    for directory in (plugins / "marketplaces" / "landed", home):
         (directory / "hooks").mkdir(parents=True)
-        (directory / "hooks" / "hooks.json").write_text(settings.MARK)
-    edit(project, lambda document: document.update(enabledPlugins={"landed@landed": True}))
+        hooks = {event: [group] for event, group in entries.items()}
+        (directory / "hooks" / "hooks.json").write_text(json.dumps({"hooks": hooks}))
+    (work / ".claude").mkdir()
+    (work / ".claude" / "settings.json").write_text(json.dumps({"enabledPlugins": {"landed@landed": True}}))
+    return home
+
+
+def test_a_plugin_counts_where_it_is_installed_and_enabled(plugin: Path, project: Path, monkeypatch) -> None:
+    monkeypatch.setattr(doctor, "_tried", lambda *_: Check("self-test", "ok", ""))
     assert "once" not in checks(project)
-    installed = plugins / "installed_plugins.json"
-    installed.write_text(json.dumps({"plugins": {"landed@landed": [{"installPath": str(home)}]}}))
+    installed = Path(settings.claude_directory()) / "plugins" / "installed_plugins.json"
+    installed.write_text(json.dumps({"plugins": {"landed@landed": [{"installPath": str(plugin)}]}}))
     assert checks(project)["once"] == "fail"
     edit(project, lambda document: document.update(enabledPlugins={"landed@landed": False}))
-    assert "plugin" not in checks(project)
+    assert "once" not in checks(project)
     installed.write_text("[]")
-    assert "plugin" not in checks(project)
+    assert "once" not in checks(project)
+
+
+def test_the_command_of_a_plugin_is_tried(plugin: Path, work: Path) -> None:
+    installed = Path(settings.claude_directory()) / "plugins" / "installed_plugins.json"
+    installed.write_text(json.dumps({"plugins": {"landed@landed": [{"installPath": str(plugin)}]}}))
+    assert checks(work) == {"installed": "ok", "self-test": "ok", "Claude Code": "ok", "records": "ok"}
+    hooks = plugin / "hooks" / "hooks.json"
+    hooks.write_text(hooks.read_text().replace(json.dumps(sys.executable), '"${CLAUDE_PLUGIN_ROOT}/python3"'))
+    (failed,) = (check for check in doctor.examine(str(work), claude(work, "2.1.400")) if check.status == "fail")
+    assert f"{plugin}/python3 cannot be started" in failed.detail
+    assert "python3 on the PATH" in failed.hint
 
 
 def test_an_event_is_missing(project: Path) -> None:

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DESCRIPTION: Final = """\
-Look for the hook in Claude Code's settings of this directory, and give the command that stands there a
-test of its own: a file that an agent has not read must be denied, one that it has read must not. Also:
-is Claude Code new enough, is the hook there twice, may hooks run at all, can records be kept. Exits
-with 1 when a check fails.
+Look for the hook in Claude Code's settings of this directory and in its plugins, and give the command
+that stands there a test of its own: a file that an agent has not read must be denied, one that it has
+read must not. Also: is Claude Code new enough, is the hook there twice, may hooks run at all, can
+records be kept. Exits with 1 when a check fails.
 """
 FLOOR: Final = (2, 1, 139)
 """The oldest Claude Code that starts the hook as the settings say."""
@@ -39,6 +39,7 @@ FAIL_CLOSED: Final = (2, 1, 295)
 TIME_LIMIT: Final = 30
 """Seconds for a program that is tried."""
 _INSTALL: Final = "Run `landed-hook install`."
+_UPDATE: Final = "The plugin needs Python 3.10 or newer as python3 on the PATH. Update it, or install it again."
 
 
 def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not name its type
@@ -81,34 +82,34 @@ def examine(project: str, claude: str) -> Iterator[Check]:
     if not found and not plugins:
         yield Check("installed", FAIL, f"the hook is in no settings that count in {project}", _INSTALL)
     for path, hooks in found.items():
-        yield from _installed(path, hooks)
-    if plugins:
-        yield Check("plugin", OK, f"the plugin is in {plugins[0]}")
+        yield from _installed(path, hooks, _INSTALL)
+    for path, hooks in plugins.items():
+        yield from _installed(path, hooks, _UPDATE)
     if len(found) + bool(plugins) > 1:
-        places = ", ".join([*found, *plugins[:1]])
+        places = ", ".join([*found, *list(plugins)[:1]])
         hint = "Nothing goes wrong, but every call costs twice: keep one (`landed-hook uninstall --scope ...`)."
         yield Check("once", FAIL, f"the hook is active more than once: {places}", hint)
     yield _version(claude)
     yield _state()
 
 
-def _installed(path: str, hooks: dict[str, list[dict[str, Any]]]) -> Iterator[Check]:
+def _installed(path: str, hooks: dict[str, list[dict[str, Any]]], hint: str) -> Iterator[Check]:
     missing = [event for event, _, _ in settings.EVENTS if event not in hooks]
     if missing:
-        yield Check("installed", FAIL, f"{path} lacks the hook for {', '.join(missing)}", _INSTALL)
+        yield Check("installed", FAIL, f"{path} lacks the hook for {', '.join(missing)}", hint)
     else:
         yield Check("installed", OK, path)
     commands = {json.dumps([hook.get("command"), hook.get("args")]) for each in hooks.values() for hook in each}
     if len(commands) > 1:
-        yield Check("command", FAIL, f"{path} starts the hook in {len(commands)} ways", _INSTALL)
+        yield Check("command", FAIL, f"{path} starts the hook in {len(commands)} ways", hint)
     for words in sorted(commands):
         program, arguments = json.loads(words)
-        yield _tried([program, *(arguments or [])])
+        yield _tried([program, *(arguments or [])], hint)
     if not any(hook.get("onFailure") == "block" for hook in hooks.get("PreToolUse", [])):
-        yield Check("on failure", WARN, "a hook that dies lets the write through", _INSTALL)
+        yield Check("on failure", WARN, "a hook that dies lets the write through", hint)
 
 
-def _tried(command: list[str]) -> Check:
+def _tried(command: list[str], hint: str) -> Check:
     """Run the installed command on a write of an unread file, on a read of it, and on the write again."""
     with tempfile.TemporaryDirectory(prefix="landed-hook-doctor-") as made:
         path = os.path.join(os.path.realpath(made), "unread.txt")
@@ -134,26 +135,24 @@ def _tried(command: list[str]) -> Check:
                 )
                 answer = json.loads(ended.stdout)
             except OSError as error:
-                hint = f"The interpreter moved. {_INSTALL}"
-                return Check("self-test", FAIL, f"{command[0]} cannot be started: {error.strerror}", hint)
+                moved = f"The interpreter moved. {hint}"
+                return Check("self-test", FAIL, f"{command[0]} cannot be started: {error.strerror}", moved)
             except (ValueError, subprocess.TimeoutExpired) as error:
-                return Check("self-test", FAIL, f"{command[0]} gave no answer: {error}", _INSTALL)
+                return Check("self-test", FAIL, f"{command[0]} gave no answer: {error}", hint)
             took.append(monotonic() - started)
             said = answer.get("hookSpecificOutput", {}).get("permissionDecision") == "deny"
             if said != denied or "systemMessage" in answer:
                 what = answer.get("systemMessage") or f"step {number + 1}: {answer or 'no denial'}"
-                return Check("self-test", FAIL, what, _INSTALL)
+                return Check("self-test", FAIL, what, hint)
     speed = f"{min(took) * 1e3:.0f} ms a call"
     detail = f"{command[0]}: an unread file is denied, a read one is not; {speed}"
     if not os.path.exists(cache_from_source(guard.__file__)):
-        return Check(
-            "self-test", WARN, f"{detail}; the bytecode is not cached", f"Its directory is read-only? {_INSTALL}"
-        )
+        return Check("self-test", WARN, f"{detail}; the bytecode is not cached", f"Its directory is read-only? {hint}")
     return Check("self-test", OK, detail)
 
 
-def _plugins(enabled: dict[str, Any]) -> list[str]:
-    """The plugin, where it is installed and enabled: Claude Code runs it beside what the settings say.
+def _plugins(enabled: dict[str, Any]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """The hooks of the plugin, where it is installed and enabled: Claude Code runs them beside what the settings say.
 
     It keeps a copy of one that was taken out, or that a marketplace only offers.
     """
@@ -162,13 +161,14 @@ def _plugins(enabled: dict[str, Any]) -> list[str]:
             installed = json.load(file)["plugins"]
         homes = [copy["installPath"] for name, copies in installed.items() if enabled.get(name) for copy in copies]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return []
-    found = []
+        return {}
+    found = {}
     for home in dict.fromkeys(homes):
         path = os.path.join(home, "hooks", "hooks.json")
-        with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
-            if settings.MARK in file.read():
-                found.append(path)
+        with contextlib.suppress(OSError, LandedError), open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read().replace("${CLAUDE_PLUGIN_ROOT}", json.dumps(home)[1:-1])
+            if hooks := settings.ours(settings.parse(text, path)):
+                found[path] = hooks
     return found
 
 
