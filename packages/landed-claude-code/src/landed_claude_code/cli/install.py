@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 INSTALL: Final = """\
 Put the hook into Claude Code's settings. Other hooks stay as they are, byte for byte; settings that
-are not JSON are refused; a second time changes nothing. Claude Code notices by itself.
+are not JSON are refused; a second time changes nothing. Claude Code notices by itself. A session does
+not where the directory .claude is removed and made again while it runs, as uninstall and install do
+if nothing else is in it: start that session anew.
 
   user      ~/.claude/settings.json, for every project of this user (the default)
   project   .claude/settings.json here, for everybody who works on it: it names this interpreter
