@@ -10,7 +10,8 @@ import pytest
 
 import landed
 from landed import _fs
-from landed_claude_code import guard, ledger, long_strings, wire
+from landed.artifact import Artifact
+from landed_claude_code import expected, guard, ledger, long_strings, wire
 from landed_claude_code.ledger import DIGEST_LATER
 
 if TYPE_CHECKING:
@@ -154,6 +155,21 @@ def test_a_part_of_a_large_file_is_read(work: Path, actor, monkeypatch: pytest.M
     assert write(one, path, TEXT) == ""
     path.write_text(text.replace(shown, shown.replace("a", "b")))
     assert "changed while it was read" in one.done(path, {"type": "text", "file": file}, "Read")
+
+
+@pytest.mark.parametrize(("limit", "spared"), [("HUGE", (Artifact, "look")), ("SEARCHED", (expected, "shows"))])
+def test_a_read_of_a_file_that_is_too_large_does_not_count(
+    work: Path, actor, monkeypatch: pytest.MonkeyPatch, limit: str, spared: tuple[object, str]
+) -> None:
+    path = work / "log"
+    path.write_text(TEXT, newline="\r\n")
+    one = actor()
+    monkeypatch.setattr(expected, limit, len(TEXT))
+    with monkeypatch.context() as context:
+        context.setattr(*spared, None)
+        shown = {"type": "text", "file": {"content": "a line\na line", "startLine": 5}}
+        assert one.done(path, shown, "Read") == ""
+    assert "you have not read it" in one.ask(path)
 
 
 @pytest.mark.parametrize("change", ["none", "another file", "the same file"])

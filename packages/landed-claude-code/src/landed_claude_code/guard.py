@@ -180,14 +180,15 @@ def _read(call: Call, ledger: Ledger) -> Answer:
     shown = expected.Shown(call.response)
     try:
         artifact = Artifact(call.paths[0], keeps=False)
-        sight = artifact.look(each=shown.take)
-        if sight is None:
+        if posix.stat(artifact.path).st_size > expected.HUGE or (sight := artifact.look(each=shown.take)) is None:
             return Answer()
         stat = stat_of(sight.status)
         # The hook may start long after the tool read; but no Read is older than what has stood there for so long.
         rested = stat_of(sight.status, RESTED) != ""
+        if not shown.found and not rested and sight.size > expected.SEARCHED:
+            return Answer()
         stands = shown.found or rested or expected.shows(call.response, sight.data) is not False
-    except (Refused, NotLanded):
+    except (Refused, NotLanded, OSError):
         return Answer()  # a directory, a device, a file that we may not read, or that changes all the time
     known = ledger.load().of(artifact.path)
     if not stands:
