@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -155,6 +156,16 @@ def test_a_part_of_a_large_file_is_read(work: Path, actor, monkeypatch: pytest.M
     assert write(one, path, TEXT) == ""
     path.write_text(text.replace(shown, shown.replace("a", "b")))
     assert "changed while it was read" in one.done(path, {"type": "text", "file": file}, "Read")
+
+
+def test_a_file_that_no_event_repeats_is_not_read_while_it_comes(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = work / "log"
+    path.write_text(TEXT)
+    event = {"hook_event_name": "PostToolUse", "tool_name": "Read", "tool_input": {"file_path": str(path)}}
+    raw = json.dumps({**event, "tool_response": {"content": TEXT}}, separators=(",", ":")).encode()
+    monkeypatch.setattr(_fs, "read_all", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(long_strings, "MOST", len(TEXT) - 1)
+    assert wire.decode([raw])["tool_response"]["content"] == TEXT.encode()
 
 
 @pytest.mark.parametrize(("limit", "spared"), [("HUGE", (Artifact, "look")), ("SEARCHED", (expected, "shows"))])

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LONG: Final = 32 * 1024
 """Bytes of a string without its end in sight, from which on it is a long one."""
+MOST: Final = 16 << 20
+"""Bytes of a file up to which an event is held against it: none repeats much more, and that of a Read a part alone."""
 STAND_IN: Final = b"NaN"
 """What stands for a long string in the text that is left: no JSON says so itself."""
 _ESCAPE: Final = 6
@@ -89,6 +91,8 @@ def _standing(path: str) -> bytes:
         return b""
     try:
         status = _fs.LOCAL.fstat(fd)
+        if status.st_size > MOST:
+            return b""
         data = _fs.read_all(_fs.LOCAL, fd, status.st_size)
         standing = (status, data) if stat_before(status, now) and len(data) == status.st_size else None
         return data
