@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from crewai.flow.async_feedback.types import PendingFeedbackContext
 from crewai.flow.flow import Flow, listen, start
 from crewai.flow.persistence import persist
 from crewai.flow.persistence.base import FlowPersistence, _persistence_registry
+from crewai.flow.persistence.decorators import PersistenceDecorator
 from pydantic import BaseModel
 
 from crewai_landed import LandedFlowPersistence, flows
@@ -190,6 +192,24 @@ def test_methods_side_by_side_all_save(store: LandedFlowPersistence) -> None:
     found = store.load_state("one")
     assert found is not None
     assert found["seen"] == {1, 2, 3, 4}
+
+
+def test_methods_that_are_the_first_to_save_are_of_one_run(
+    store: LandedFlowPersistence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, tail = threading.Barrier(2, timeout=30), LandedFlowPersistence._tail
+
+    def looked_by_both(self: LandedFlowPersistence, flow_uuid: str) -> int:
+        found = tail(self, flow_uuid)
+        both.wait()
+        return found
+
+    flow = counter(store)()  # nothing was loaded: each method looks for itself what it has to follow
+    monkeypatch.setattr(LandedFlowPersistence, "_tail", looked_by_both)
+    with ThreadPoolExecutor(2) as threads:
+        saves = [threads.submit(PersistenceDecorator.persist_state, flow, name, store) for name in ("a", "b")]
+    assert [save.exception() for save in saves] == [None, None]
+    assert sorted(saved.method for saved in store.saved(flow.state.id)) == ["a", "b"]
 
 
 def other_run(store: LandedFlowPersistence) -> None:

@@ -347,15 +347,18 @@ def _seen(key: _Key, look: Callable[[], int]) -> _Seen:
     """What the run that saves now has seen; one that never loaded begins on top of what is there."""
     flow, loaded = _saving.get(), _loaded.get().get(key)
     with _guard:
-        mine = _of_flows.get(flow, {}).get(key) if flow is not None else _latest.get(key)
+        known = _latest if flow is None else _of_flows.setdefault(flow, {})
+        seen = known.get(key)
     if loaded is not None and (flow is None or loaded.flow is None or loaded.flow() is flow):
         seen = loaded
-    else:
-        seen = mine or _Seen(look())
+    if seen is None:
+        first = _Seen(look())
+        with _guard:
+            seen = known.setdefault(key, first)  # another method of the same run may have come first
     with _guard:
         if flow is not None:
             seen.flow = weakref.ref(flow)
-            _of_flows.setdefault(flow, {})[key] = seen
+            known[key] = seen
         _remember(key, seen)
     return seen
 
