@@ -123,6 +123,25 @@ def test_a_copy_that_was_broken_off_goes_on(
     assert main(["import-sqlite", str(database), str(tmp_path / "landed")]) == OK
 
 
+def test_what_is_written_meanwhile_is_not_seen(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put = LandedSaver.put
+
+    def while_a_run_goes_on(self: LandedSaver, *arguments: Any) -> Any:
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("DELETE FROM checkpoints WHERE thread_id = 't'")
+            connection.commit()
+        return put(self, *arguments)
+
+    before = database.with_name("before")
+    before.write_bytes(database.read_bytes())
+    monkeypatch.setattr(LandedSaver, "put", while_a_run_goes_on)
+    assert main(["import-sqlite", str(database), str(tmp_path / "landed")]) == OK
+    assert "copied 3 threads" in capsys.readouterr().out
+    assert_same(before, tmp_path / "landed")
+
+
 def test_a_thread_that_went_on_is_not_overwritten(
     database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,7 +173,9 @@ def test_no_class_is_made_into_an_object(database: Path, tmp_path: Path, monkeyp
     assert not made
 
 
-def test_what_is_no_such_database_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_such_database_is_refused(
+    database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["import-sqlite", str(tmp_path / "none"), str(tmp_path / "landed")]) == BAD_NEWS
     (tmp_path / "loop").symlink_to("loop")  # as a directory that cannot be entered: it cannot be told what is there
     assert main(["import-sqlite", str(tmp_path / "loop"), str(tmp_path / "landed")]) == BAD_NEWS
@@ -166,6 +187,9 @@ def test_what_is_no_such_database_is_refused(tmp_path: Path, capsys: pytest.Capt
     other.close()
     assert main(["import-sqlite", str(tmp_path / "other"), str(tmp_path / "landed")]) == BAD_NEWS
     assert "not a database of SqliteSaver" in capsys.readouterr().err
+    (tmp_path / "cut").write_bytes(database.read_bytes()[:5000])  # it may well be one; the same holds for a lock
+    assert main(["import-sqlite", str(tmp_path / "cut"), str(tmp_path / "landed")]) == BAD_NEWS
+    assert "it cannot be read: database disk image is malformed" in capsys.readouterr().err
     assert not (tmp_path / "landed").exists()
 
 

@@ -29,6 +29,7 @@ OPTION: Final = ormsgpack.OPT_NON_STR_KEYS
 PACKED: Final = "msgpack"
 ENCRYPTED: Final = "Copy it in a program that has the key: list the threads of one saver and put them into the other."
 NAME_IT: Final = "Name the SqliteSaver's database."
+COPY_IT: Final = "Stop what writes to it; if you may not write to its directory, copy it: SQLite makes files beside it."
 DAMAGED: Final = "Threads before it are copied. `sqlite3 DATABASE .recover` may bring back the others."
 
 
@@ -89,13 +90,18 @@ class Database:
         except sqlite3.Error as error:
             raise Refused(f"it cannot be opened: {error}", path=self.path, step="open") from error
         try:
-            self._connection.execute("SELECT checkpoint_id, metadata FROM checkpoints LIMIT 1")
-            columns = {row[1] for row in self._connection.execute("PRAGMA table_info(writes)")}
+            self._connection.execute("BEGIN")  # whoever writes meanwhile changes nothing of what is seen here
+            columns = {
+                table: {row[1] for row in self._connection.execute(f"PRAGMA table_info({table})")}
+                for table in ("checkpoints", "writes")
+            }
         except sqlite3.Error as error:
             self._connection.close()
-            what = f"not a database of SqliteSaver: {error}"
-            raise Refused(what, path=self.path, step="open", hint=NAME_IT) from error
-        self._task_path = "task_path" if "task_path" in columns else "''"
+            raise Refused(f"it cannot be read: {error}", path=self.path, step="open", hint=COPY_IT) from error
+        if not {"checkpoint_id", "metadata"} <= columns["checkpoints"]:
+            self._connection.close()
+            raise Refused("not a database of SqliteSaver", path=self.path, step="open", hint=NAME_IT)
+        self._task_path = "task_path" if "task_path" in columns["writes"] else "''"
 
     def threads(self) -> list[str]:
         """The thread ids, in order."""
