@@ -87,6 +87,18 @@ def test_small_segments_are_merged_and_the_old_ones_deleted(s3_url: str, monkeyp
     assert [batch.payload for batch in log.newest_first()] == expected[::-1]
 
 
+def test_what_ends_after_the_timeout_is_not_asked_again(s3_url: str) -> None:
+    tries = []
+
+    def late() -> None:
+        tries.append(time.sleep(0.02))
+        raise OSError("it came too late")
+
+    with pytest.raises(NotLanded, match="it came too late"):
+        ObjectLog(s3_url).objects.store.ask(late, "no answer", time.monotonic() + 0.01)
+    assert len(tries) == 1
+
+
 # Replies that are lost.
 
 

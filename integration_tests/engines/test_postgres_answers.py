@@ -27,6 +27,7 @@ psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 from postgres_server import PostgresServer  # noqa: E402
 from wire import Wire  # noqa: E402
 
+from landed.postgres import reading  # noqa: E402
 from landed.postgres.collection import PostgresCollection  # noqa: E402
 from landed.postgres.exchange import Statement  # noqa: E402
 from landed.postgres.log import PostgresLog  # noqa: E402
@@ -150,6 +151,29 @@ def test_a_server_that_falls_silent_is_not_waited_for_for_ever(
     assert time.monotonic() - started < 30
     postgres_wire.cut()
     assert held(PostgresLog(postgres_url))[0] == b"one"
+
+
+def test_what_ends_after_the_timeout_is_not_begun_again(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A try may take longer than the timeout, and two take twice as long.
+    log, tries = PostgresLog(postgres_url), []
+
+    def late(*_: object) -> None:
+        tries.append(time.sleep(0.02))
+        raise NoConnection("it came too late")
+
+    monkeypatch.setattr("landed.postgres.pool.Pool.take", late)
+    monkeypatch.setattr("landed.postgres.server.Server._connect", late)
+    steps: list[Callable[[], object]] = [
+        lambda: append(log, b"one", timeout=0.01),
+        lambda: log._append_in_turn([Commit(b"one", 1, None, inf)], time.monotonic() + 0.01),
+        lambda: log._server.ask(id, "no answer", time.monotonic() + 0.01),
+        lambda: log._server.alone(time.monotonic() + 0.01),
+        lambda: next(reading.batches(log._server, log.journal, log.name, 1, time.monotonic() + 0.01)),
+    ]
+    for step in steps:
+        with pytest.raises(NotLanded, match="it came too late"):
+            step()
+    assert len(tries) == len(steps)
 
 
 def test_a_commit_that_no_standby_confirms_is_not_acknowledged(

@@ -35,7 +35,10 @@ def wait(pause: float, name: str, why: str) -> None:
 
 
 def pauses(deadline: float, most: float = LONGEST_PAUSE) -> Iterator[float | None]:
-    """Jittered pauses between tries until the deadline; then one None, for the last try."""
+    """Jittered pauses between tries until the deadline; then one None, for the last try.
+
+    A try that ended after the deadline was the last as well: some take longer than all the time that was given.
+    """
     pause = min(PAUSE, most)
     while (left := deadline - monotonic()) > 0:
         yield min(left, 2 * pause * random.random())  # noqa: S311 - spreads tries, keeps no secret

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from time import monotonic
 
 from landed.errors import LandedError, NotLanded, OutcomeUnknown, Refused
 from landed.objects.address import canonical
@@ -158,7 +159,7 @@ class Store:
             try:
                 return question()
             except ERRORS as error:
-                if pause is None or isinstance(error, FINAL):
+                if pause is None or monotonic() >= deadline or isinstance(error, FINAL):
                     raise self.failed(NotLanded, error, what, "read") from error
                 self.wait(pause, error)
         raise AssertionError  # the last pause is None

@@ -163,14 +163,14 @@ class PostgresLog:
                     landed, proof = self._send(connection, group)
             except Lost as error:
                 unknown = error
-                if pause is not None:
+                if pause is not None and monotonic() < deadline:
                     self._server.wait(pause, error)
                     continue
                 raise self.unknown(error) from error
             except DRIVER_ERRORS as error:
                 if unknown is None and isinstance(error, LockNotAvailable):
                     return False  # another session holds the row: who wants it queues
-                if pause is not None and passing(error):
+                if pause is not None and monotonic() < deadline and passing(error):
                     self._server.wait(pause, error)
                     continue
                 if unknown is not None:
@@ -277,14 +277,14 @@ class PostgresLog:
                 # has not happened and cannot happen any more, and is laid out anew.
                 if group is not None and group.landing and self._append(group, deadline, error):
                     return decided
-                if pause is None:
+                if pause is None or monotonic() >= deadline:
                     raise self._not_landed(error) from error
                 self._forget(commits)
                 self._server.wait(pause, error)
             except DRIVER_ERRORS as error:
                 if isinstance(error, LockNotAvailable):
                     blocked = error
-                if pause is None or not (passing(error) or error is blocked):
+                if pause is None or monotonic() >= deadline or not (passing(error) or error is blocked):
                     # What took the time: to the last try hardly any is left, not even for a connection.
                     why = blocked if blocked is not None and isinstance(error, NoConnection) else error
                     raise self._not_landed(why) from why

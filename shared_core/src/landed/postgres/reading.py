@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from time import monotonic
 
 from landed.engine import Batch
 from landed.errors import Corrupt, NotLanded
@@ -85,7 +86,7 @@ def _walk(
                 given += 1
                 yield batch
         except (Lost, *PASSING) as error:
-            if given or pause is None:  # another snapshot may not go on where this one ended
+            if given or pause is None or monotonic() >= deadline:  # another snapshot may not go on where this one ended
                 raise server.failed(NotLanded, error, "the journal cannot be read", "read") from error
             server.wait(pause, error)
         except DRIVER_ERRORS as error:

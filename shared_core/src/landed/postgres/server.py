@@ -245,7 +245,7 @@ class Server:
                 if connection.info.server_version >= IDLE_LIMIT:  # a role's limit would end the lock of who lives
                     connection.execute("SET idle_session_timeout = 0")
             except psycopg.Error as error:
-                if pause is None:
+                if pause is None or monotonic() >= deadline:
                     raise self.failed(NotLanded, error, "the server cannot be reached", "lock") from error
                 self.wait(pause, error)
             else:
@@ -272,7 +272,7 @@ class Server:
                 with self.connection(deadline) as connection:
                     return question(connection)
             except (Lost, *PASSING) as error:
-                if pause is None:
+                if pause is None or monotonic() >= deadline:
                     raise self.failed(NotLanded, error, what, "read") from error
                 self.wait(pause, error)
             except DRIVER_ERRORS as error:
