@@ -153,9 +153,10 @@ def test_credentials_are_nowhere_to_be_seen(s3_url: str, caplog: pytest.LogCaptu
     with environment("http://127.0.0.1:1"), pytest.raises(NotLanded) as error:
         ObjectLog("s3://elsewhere/j", timeout=0.5)
     errors.append(error.value)
-    with environment("http://key:word@127.0.0.1:1"), pytest.raises(Refused) as error:
-        ObjectLog("s3://elsewhere/j", timeout=0.5)
-    errors.append(error.value)
+    for server in ("http://key:word@127.0.0.1:1", "http://127.0.0.1:1/?token=word"):
+        with environment(server), pytest.raises(Refused) as error:
+            ObjectLog("s3://elsewhere/j", timeout=0.5)
+        errors.append(error.value)
     for broken in ("s3://key:word@bucket/j", "s3://bucket/j?secret=word", "s3:///j", "s3://bucket/a/../b", "az://"):
         with pytest.raises(Refused) as refused:
             ObjectLog(broken)
@@ -164,6 +165,16 @@ def test_credentials_are_nowhere_to_be_seen(s3_url: str, caplog: pytest.LogCaptu
         assert secret not in f"{each} {each!r} {each.__dict__} {each.__cause__}"
         assert "word" not in f"{each} {each!r} {each.__dict__} {each.__cause__}"
     assert secret not in caplog.text
+
+
+@pytest.mark.parametrize("name", probe.SENT["s3"])
+def test_a_setting_that_ends_with_a_line_is_refused_by_its_name(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "secret\n")  # at which the client panics, with what is no Exception
+    with pytest.raises(Refused, match=name) as refused:
+        ObjectLog(s3_url)
+    assert "secret" not in str(refused.value)
 
 
 def test_a_forked_child_is_refused_and_does_not_hang(s3_url: str) -> None:

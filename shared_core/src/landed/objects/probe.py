@@ -29,7 +29,13 @@ ENDPOINTS: Final = (
 )  # fmt: skip
 """Where the environment names a server other than the provider's own."""
 
-_NOT_SHOWN: Final = re.compile(r"@|\s")
+SENT: Final = {
+    "s3": ("AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION"),
+    "az": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_TOKEN"),
+}
+"""What the client sends as it is, and panics at where a line ends in it, as in secrets that come from files."""
+
+_NOT_SHOWN: Final = re.compile(r"[@?\s]")
 """What is in no address of a server that may stand in an error."""
 
 _proved: set[tuple[str, str]] = set()
@@ -39,17 +45,20 @@ def prove(store: Store, timeout: float) -> None:
     """Show that the store honours conditional puts, once for each address and endpoint.
 
     Raises:
-        Refused: it does not, or credentials stand in the address of its server.
+        Refused: it does not, credentials stand in the address of its server, or a setting has a line break in it.
         NotLanded: the store cannot be reached or written to.
     """
     server = endpoint()
     if _NOT_SHOWN.search(server):
         raise Refused(
-            "the server that the environment names has credentials in its address, or a space",
+            "the server that the environment names has credentials or a query in its address, or a space",
             path=store.shown,
             step="open",
             hint="Set them apart, as in AWS_ACCESS_KEY_ID: the store's client shows the address in its errors.",
         )
+    for name in SENT.get(store.shown.partition(":")[0], ()):
+        if "\n" in os.environ.get(name, ""):
+            raise Refused(f"{name} in the environment has a line break in it", path=store.shown, step="open")
     if (store.shown, server) in _proved:
         return
     deadline = monotonic() + timeout
