@@ -16,6 +16,7 @@ from landed.errors import (
     Claimed,
     LockTimeout,
     NotLanded,
+    Refused,
 )
 from landed.journal import Journal
 from landed.journals import Journals
@@ -175,6 +176,17 @@ def backends(journals: Journals) -> set[int]:
 
 
 OWNER = ("landed owner",)
+
+
+def test_a_session_that_has_others_locks_gives_none(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # So a pooler that hands out sessions by transaction would give one lock to two, and both would hold it.
+    lock, other = PostgresCollection(postgres_url).lock("a"), PostgresCollection(postgres_url).lock("a")
+    session = lock._server.alone(time.monotonic() + TIMEOUT)
+    session.direct = False
+    monkeypatch.setattr("landed.postgres.server.Server.alone", lambda *_: session)
+    lock.acquire()
+    with pytest.raises(Refused, match="sessions by transaction"):
+        other.acquire(0.0, owner="another")
 
 
 def test_compactions_without_a_turn_of_their_own_undo_nothing(postgres_url: str, sql: psycopg.Connection) -> None:

@@ -20,8 +20,12 @@ from landed.postgres.server import DRIVER_ERRORS, keep_for_parent
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable
+    from typing import Final
 
     from landed.postgres.server import Connection, Patient, Server
+
+_SHARED: Final = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+"""Locks that the session of a connection that is new has already: it is another's as well."""
 
 _holders = Holders()
 
@@ -57,7 +61,7 @@ class PostgresMutex:
 
         Raises:
             LockTimeout: it was not free in time. Nothing was changed.
-            Refused: this object or owner holds it already.
+            Refused: this object or owner holds it already, or a pooler gives us a session that has others' locks.
             NotLanded: the server cannot be reached.
         """
         self._forget_parents()
@@ -68,9 +72,8 @@ class PostgresMutex:
         deadline = monotonic() + timeout
         connection = self._server.alone(deadline)
         try:
-            row = connection.execute("SELECT pg_try_advisory_lock(%s)", (self._key,)).fetchone()
-            if row is None or not row[0]:
-                self._wait(connection, deadline)
+            with connection.transaction():  # for which a pooler gives us one session
+                self._take(connection, deadline)
         except (LockNotAvailable, QueryCanceled) as error:
             connection.close()
             raise LockTimeout(
@@ -88,11 +91,23 @@ class PostgresMutex:
         self._connection, self._pid, self._owner = connection, os.getpid(), owner
         _holders.took(self.path, owner)
 
+    def _take(self, connection: Patient, deadline: float) -> None:
+        if not connection.direct and connection.execute(_SHARED).fetchone() is not None:
+            raise Refused(
+                "a pooler hands out sessions by transaction, in which a lock is nobody's own",
+                path=self.path,
+                step="lock",
+                hint="Connect to the server itself, or by a pooler that keeps sessions.",
+            )
+        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (self._key,)).fetchone()
+        if row is None or not row[0]:
+            self._wait(connection, deadline)
+
     def _wait(self, connection: Patient, deadline: float) -> None:
         milliseconds = max(1, int(1000 * (deadline - monotonic())))
         connection.more = milliseconds / 1000
         connection.execute(
-            "SELECT set_config('lock_timeout', %s, false), set_config('statement_timeout', '0', false)",
+            "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', '0', true)",
             (f"{milliseconds}ms",),
         )
         connection.execute("SELECT pg_advisory_lock(%s)", (self._key,))
