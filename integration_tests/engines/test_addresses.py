@@ -50,6 +50,14 @@ def test_an_address_of_which_something_would_be_dropped_is_refused(place: str) -
         landed.read(place)
 
 
+@pytest.mark.parametrize("name", ["%FF", "a%C3", "\udcff"])
+@pytest.mark.parametrize("root", ["s3://bucket", "postgresql://host/database"])
+def test_an_address_that_is_no_text_is_refused(root: str, name: str) -> None:
+    """Any two of them would lead to one place."""
+    with pytest.raises(Refused, match="is UTF-8"):
+        landed.read(f"{root}/{name}")
+
+
 @pytest.mark.parametrize("place", ["a:/b", "/a:/b", "./s3:/a", "/x/s3://b", "C:/crew", "://a", "+://a"])
 def test_other_paths_stay_paths(place: str) -> None:
     assert not is_address(place)

@@ -30,8 +30,12 @@ def canonical(url: str) -> str:
         raise _refused(f"it does not begin with {'://, '.join(OBJECTS)}:// and a bucket")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise _refused("it has credentials or options in it, which belong in the environment")
-    prefix = unquote(parts.path).strip("/")
-    if len(prefix.encode()) > PREFIX_LIMIT or any(part in {"", ".", ".."} for part in prefix.split("/") if prefix):
+    try:
+        prefix = unquote(parts.path, errors="strict").strip("/")
+        size = len(prefix.encode())
+    except UnicodeError:  # replaced, all such prefixes would be one
+        raise _refused("a prefix is UTF-8") from None
+    if size > PREFIX_LIMIT or any(part in {"", ".", ".."} for part in prefix.split("/") if prefix):
         raise _refused(f"a prefix has at most {PREFIX_LIMIT} bytes, and no empty part, '.' or '..'")
     return f"{parts.scheme}://{parts.netloc}" + (f"/{quote(prefix)}" if prefix else "")
 

@@ -64,8 +64,12 @@ class Address:
         if answer not in {"yes", "no"}:
             raise _refused(f"{UNSAFE} is yes or no")
         self.unsafe = answer == "yes"
-        self.name = unquote(name).strip("/")
-        if len(self.name.encode()) > NAME_LIMIT or "\0" in self.name:
+        try:
+            self.name = unquote(name, errors="strict").strip("/")
+            size = len(self.name.encode())
+        except UnicodeError:  # replaced, all such names would be one
+            raise _refused("a journal's name is UTF-8") from None
+        if size > NAME_LIMIT or "\0" in self.name:
             raise _refused(f"a journal's name has at most {NAME_LIMIT} bytes and no NUL")
         rest = urlencode([(key, value) for key, value in options if key != UNSAFE], quote_via=quote)
         self.conninfo = urlunsplit(("postgresql", parts.netloc, f"/{database}", rest, ""))
