@@ -71,6 +71,13 @@ def test_one_handle_for_all(journals: Journals) -> None:
     assert journals.find("a") is journals.open("a")
 
 
+def test_a_handle_that_was_closed_is_not_given_out_again(journals: Journals) -> None:
+    for _ in range(2):
+        with journals.open("a") as journal:
+            journal.append([b"x"])
+    assert journals.open("a").tail == 2
+
+
 def test_one_handle_for_all_who_make_it_at_once(journals: Journals, root: Path) -> None:
     """Who finds nothing, and is overtaken by who makes it, does not take the other's handle away."""
     stock = LocalCollection(str(root))

@@ -82,7 +82,7 @@ class Journals:
     def find(self, name: str) -> Journal | None:
         """The journal of that name, or None; makes nothing.
 
-        A handle whose journal was removed or replaced meanwhile is not given out again.
+        A handle that was closed, or whose journal was removed or replaced meanwhile, is not given out again.
 
         Raises:
             Corrupt: a file of it is missing or damaged. Nothing was changed.
@@ -94,7 +94,7 @@ class Journals:
             pooled = self._pool.pop(name, None)
             if pooled is not None:
                 self._pool[name] = pooled  # at the end: used last
-        if pooled is not None and self._collection.current(pooled[1]):
+        if pooled is not None and self._current(pooled):
             return pooled[0]
         journal = self._open(name, create=False)
         if journal is None:
@@ -167,6 +167,9 @@ class Journals:
         if self._closed:
             raise Refused("the journals are closed", path=self.path, step="open", hint="Open them again.")
 
+    def _current(self, pooled: tuple[Journal, Log]) -> bool:
+        return not pooled[0]._closed and self._collection.current(pooled[1])
+
     def _open(self, name: str, *, create: bool) -> Journal | None:
         log = self._collection.open(name, create=create)
         if log is None:
@@ -174,7 +177,7 @@ class Journals:
         journal = Journal(log.name, timeout=self._timeout, log=log)
         with self._guard:
             other = self._pool.get(name)
-            if other is not None and self._collection.current(other[1]):
+            if other is not None and self._current(other):
                 # Another thread was first; those that append through one handle share their flushes.
                 journal.close()
                 return other[0]
