@@ -12,13 +12,13 @@ import os
 import threading
 import weakref
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
 from landed.files import FILES
 from landed.lock import DEFAULT_TIMEOUT
 from landed.publish import READ
+from landed.threads import Threads
 from landed.values import SEEN
 from landed.workers import STUCK, Workers
 
@@ -73,17 +73,13 @@ def outcome(error: BaseException | None) -> Outcome | None:
     return None
 
 
-async def finish(call: Callable[[], T], threads: ThreadPoolExecutor | None = None) -> T:
-    """Run `call` in a thread and wait for its end, whatever happens to the waiting task.
-
-    Args:
-        call: what to run.
-        threads: where; in landed's own when None.
+async def finish(call: Callable[[], T]) -> T:
+    """Run `call` in a thread of its own and wait for its end, whatever happens to the waiting task.
 
     Raises:
         asyncio.CancelledError: the task was cancelled meanwhile; raised when `call` has ended, with its `outcome`.
     """
-    return await _end(asyncio.get_running_loop().run_in_executor(threads or _threads, call))
+    return await _finished(call, short=False)
 
 
 async def finish_short(call: Callable[[], T]) -> T:
@@ -92,7 +88,11 @@ async def finish_short(call: Callable[[], T]) -> T:
     Where many are under way at once, that is faster. Behind calls that take longer all the same, because
     another process keeps a lock, it begins a twentieth of a second late.
     """
-    errand = Errand(call)
+    return await _finished(call, short=True)
+
+
+async def _finished(call: Callable[[], T], *, short: bool) -> T:
+    errand = Errand(call, short=short)
     errand.begin()
     result: T = await errand.end()
     return result
@@ -120,9 +120,9 @@ class Errand:
         """Run the call in a thread. Begun twice, it is run twice, and the first end counts."""
         try:
             if self._short:
-                _workers.submit(self._run)
+                _workers.submit(self.run)
             else:
-                _threads.submit(self._run)
+                _threads.submit(self.run)
         except RuntimeError as error:  # the interpreter ends
             self._desk.end(self._future, None, error)
 
@@ -156,7 +156,8 @@ class Errand:
         except asyncio.CancelledError as error:
             return await _end(self._future, error)
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Run the call in this thread."""
         try:
             result = self._call()
         except StopIteration as error:  # no future takes it
@@ -255,12 +256,12 @@ async def _end(future: asyncio.Future[T], cancelled: asyncio.CancelledError | No
 
 def _new_threads() -> None:
     global _threads, _workers  # noqa: PLW0603 - the threads of a pool do not live on in a forked child
-    _threads = ThreadPoolExecutor(WAITERS, "landed")
+    _threads = Threads(WAITERS, "landed")
     _workers = Workers(_threads)
 
 
 _here = threading.local()
-_threads: ThreadPoolExecutor
+_threads: Threads
 _workers: Workers
 _new_threads()
 if hasattr(os, "register_at_fork"):
@@ -319,12 +320,10 @@ class AsyncEdit:
 
 
 async def _leave(edit: Edit | RemoteEdit, kind: type[BaseException] | None, error: BaseException | None) -> None:
-    # The loop's own threads may all be waiting for the lock that this edit holds; leaving needs one that is not.
-    leaver = ThreadPoolExecutor(1, "landed-edit")
-    try:
-        await finish(partial(edit.__exit__, kind, error, None), leaver)
-    finally:
-        leaver.shutdown(wait=False)
+    errand = Errand(partial(edit.__exit__, kind, error, None))
+    # All of landed's threads may be waiting for the lock that this edit holds; leaving needs one that is not.
+    threading.Thread(target=errand.run, name="landed-edit").start()
+    await errand.end()
 
 
 _tokens: weakref.WeakKeyDictionary[asyncio.Task[Any], object] = weakref.WeakKeyDictionary()

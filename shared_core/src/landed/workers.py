@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from typing import Final
 
+    from landed.threads import Threads
+
 AT_ONCE: Final = 16
 """Threads that share the calls: enough to keep a disk busy that takes some milliseconds to flush, and for the kernel to
 merge the flushes of several."""
@@ -35,7 +37,7 @@ class Workers:
         threads: what gives the threads.
     """
 
-    def __init__(self, threads: Executor) -> None:
+    def __init__(self, threads: Threads | Executor) -> None:
         self._threads = threads
         self._guard = _thread.allocate_lock()
         self._queue: deque[Callable[[], None]] = deque()
