@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from journal_programs import used
@@ -15,7 +17,7 @@ from recording import Recording
 
 from landed.entries import Record, encode_records
 from landed.journal import Journal
-from landed.local import pool, segments, sizes
+from landed.local import pool, reading, segments, sizes
 from landed.local.frames import BATCH, HEADER, SEAL, Head, Header, boot_tag
 from landed.local.log import LocalLog
 from landed.process import boot_id
@@ -72,6 +74,29 @@ def test_the_pool_holds_for_ten_thousand(monkeypatch: pytest.MonkeyPatch) -> Non
         holders.append(holder)
         pool.opened(holder)
         assert Holder.open <= pool.OPEN_SEGMENTS
+
+
+class Counted(tuple[int, int]):
+    """A segment's range that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+    __hash__ = tuple.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return tuple.__eq__(self, other)
+
+
+def test_many_segments_are_not_compared_each_with_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither at a roll, which looks for those that were replaced, nor in a compaction."""
+    spans = [Counted((number, number)) for number in range(1, 501)]
+    names = [segments.name_of(span) for span in spans]
+    assert segments.replaced([*names, segments.name_of((3, 4))], list(spans)) == [segments.name_of((3, 4))]
+    monkeypatch.setattr(reading, "_frames", lambda *_: ())
+    log: Any = SimpleNamespace(view=lambda: (spans, None))
+    assert list(reading.frames_of(log, list(spans))) == []
+    assert Counted.compared <= 2 * len(spans)
 
 
 class Writer:

@@ -73,8 +73,9 @@ def newest_first(log: LocalLog) -> Iterator[Batch]:
 def frames_of(log: LocalLog, spans: list[Range]) -> Iterator[tuple[Batch, Head]]:
     """The batches of sealed segments, with their frame headers; each segment must be whole."""
     known, _ = log.view()
+    places = {span: index for index, span in enumerate(known)}
     for span in spans:
-        for frame, position in _frames(log, known, known.index(span), 0):
+        for frame, position in _frames(log, known, places[span], 0):
             if frame.head.type == BATCH:
                 yield Batch(frame.head.sequence, frame.payload, position), frame.head
 

@@ -81,7 +81,7 @@ def missing(span: Range, path: str) -> Corrupt:
 
 def replaced(names: Iterable[str], kept: list[Range]) -> list[str]:
     """The segments among a directory's names that a compaction has replaced."""
-    return [name_of(span) for span in filter(None, map(span_of, names)) if span not in kept]
+    return [name_of(span) for span in sorted({*filter(None, map(span_of, names))}.difference(kept))]
 
 
 def span_of(name: str) -> Range | None:
