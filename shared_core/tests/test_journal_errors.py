@@ -309,11 +309,11 @@ def test_a_compaction_while_a_reader_begins_costs_it_nothing(path: Path, monkeyp
         log = LocalLog(str(path))
         seen = [log.view()]
         other.append([b"two" * 10])
-        other.compact(lambda entry: entry.sequence == 2)
+        other.compact(lambda _: True)
         other.append([b"three"])
     view = log.view
     monkeypatch.setattr(log, "view", lambda: seen.pop() if seen else view())
-    assert [entry.data for entry in Journal(path, log=log).read()] == [b"two" * 10, b"three"]
+    assert [entry.data for entry in Journal(path, log=log).read()] == [b"one"]
 
 
 @pytest.mark.parametrize("operation", ["pread", "lseek"])

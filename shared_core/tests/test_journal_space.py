@@ -13,6 +13,7 @@ from landed import inspection
 from landed.entries import Entry, Record
 from landed.errors import Full, Refused
 from landed.journal import Journal
+from landed.local import reading
 from landed.local.frames import HEADER, OVERHEAD
 
 __all__ = ["journal", "path"]
@@ -139,6 +140,21 @@ def test_keep_that_answers_what_cannot_be_stored(journal: Journal, answer: Any) 
     with pytest.raises(Refused):
         journal.compact(lambda entry: answer if entry.sequence == 1 else True)
     assert data(journal) == [b"one", b"two"]
+
+
+def test_a_slow_reader_outlives_any_number_of_compactions(journal: Journal) -> None:
+    """It reads up to the tail of when it began, and does not run after what is appended meanwhile."""
+    journal.append([b"first"])
+    journal.compact(lambda _: True)
+    journal.append([b"second"])
+    got = []
+    for entry in journal.read():
+        got.append(entry.sequence)
+        if len(got) < 2 * reading.RELOADS:
+            journal.append([b"more"])
+            journal.compact(lambda _: True)
+            journal.append([b"behind it"])
+    assert got == [1, 2]
 
 
 def test_compaction_beside_other_processes(journal: Journal, path: Path, programs: Programs) -> None:

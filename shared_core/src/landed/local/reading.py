@@ -24,13 +24,16 @@ RELOADS: Final = 16
 
 def batches(log: LocalLog, start: int) -> Iterator[Batch]:
     """All batches that end at or after sequence number `start`, oldest first, up to the tail of now."""
+    limit: int | None = None  # of the first look: who reads slowly would run after compactions and appends for ever
     for _ in range(RELOADS):
         spans, newest = log.view()
-        end = newest.end
+        end, limit = newest.end, newest.tail if limit is None else limit
         try:
             for index in range(_first_needed(log, spans, start), len(spans)):
                 for frame, position in _frames(log, spans, index, end):
                     if frame.head.type == BATCH and frame.head.tail >= start:
+                        if frame.head.sequence > limit:
+                            return
                         yield Batch(frame.head.sequence, frame.payload, position)
                         start = frame.head.tail + 1
         except FileNotFoundError:
