@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from collection_conformance import CollectionConformance, OpenCollection
 from engine_conformance import LogConformance, OpenLog
 from memory_log import MemoryLog, MemoryStore
 
+from landed.engines import absolute
 from landed.entries import Record
 from landed.errors import Refused, StaleWrite
 from landed.journal import Journal
@@ -19,6 +20,8 @@ from landed.local.collection import LocalCollection
 from landed.local.log import LocalLog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from landed.engine import Log
 
 
@@ -105,4 +108,25 @@ def test_an_engine_whose_driver_is_missing_says_what_to_install(
     for driver in ("psycopg", "obstore"):
         monkeypatch.setitem(sys.modules, driver, None)
     with pytest.raises(Refused, match=r'pip install "landed\[(postgres|object-store)\]"'):
+        make(place)
+
+
+@pytest.mark.parametrize("make", [Journal, Journals, absolute])
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("relative", "cannot be resolved"),
+        ("a\0b", "holds no NUL"),
+        ("/\ud800", "no form in bytes"),
+        (b"bytes", "is a str"),
+        ("", "is not empty"),
+    ],
+)
+def test_a_place_that_is_none_is_refused(
+    make: Callable[[Any], object], place: object, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(Refused, match=words):
         make(place)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from landed import state
 from landed.errors import Refused
 from landed.lock import DEFAULT_TIMEOUT, deadline_after
 
@@ -179,10 +180,10 @@ def absolute(place: str | os.PathLike[str]) -> str:
     """The same place from any working directory: an address as it is, of a directory the absolute path.
 
     Raises:
-        Refused: no engine has that scheme.
+        Refused: no engine has that scheme, or the path cannot be made absolute.
     """
     place = os.fspath(place)
-    return place if _scheme(place) else os.path.abspath(place)
+    return place if _scheme(place) else state.absolute(place)
 
 
 def below(place: str, name: str) -> str:
@@ -216,10 +217,14 @@ def _scheme(place: str) -> str:
     """The scheme of an address, "" for a path.
 
     Raises:
-        Refused: no engine has it, there is neither, or the address has what would be dropped from it unsaid.
+        Refused: no engine has it, there is neither, it is no str, or the address has what would be dropped from it
+            unsaid.
     """
-    if not place:  # it would be the working directory: of a variable that is not set
-        raise Refused("a place is not empty", path="''", step="path", hint="Name a directory or an address.")
+    if not isinstance(place, str):
+        raise Refused("a place is a str or an os.PathLike of str", path=os.fsdecode(place), step="path")
+    if not place or "\0" in place:  # empty, it would be the working directory: of a variable that is not set
+        hint = "Name a directory or an address."
+        raise Refused("a place is not empty and holds no NUL", path=repr(place), step="path", hint=hint)
     scheme, separator, rest = place.partition(":/")
     known = scheme in (*POSTGRES, *OBJECTS) and separator
     if known and rest.startswith("/"):

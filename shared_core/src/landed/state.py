@@ -347,6 +347,21 @@ def resolve(path: str | os.PathLike[str]) -> str:
     return real
 
 
+def absolute(path: str) -> str:
+    """The absolute path of a directory, whether or not it is there; links stay in it.
+
+    Raises:
+        Refused: the path has no form in bytes, or the working directory that it begins in is gone.
+    """
+    try:
+        found: str = _fs.os_path().abspath(_fs.decoded(_fs.encoded(path)))
+        return found
+    except UnicodeEncodeError as error:
+        raise Refused(f"the path has no form in bytes: {error}", path=ascii(path), step="path") from error
+    except OSError as error:
+        raise from_os_error(Refused, error, "the path cannot be resolved", path=path, step="path") from error
+
+
 def _behind_links(name: str) -> str:
     """Where a path leads that is a link, or whose directory is missing: link by link, each judged as it is read.
 

@@ -26,7 +26,7 @@ from landed.local.permissions import Permissions
 from landed.local.segments import SUFFIX
 from landed.lock import Lock
 from landed.publish import publish, write_new
-from landed.state import directory_mode, flush_ancestors, make_directories
+from landed.state import absolute, directory_mode, flush_ancestors, make_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class LocalCollection:
     """
 
     def __init__(self, root: str, *, max_bytes: int | None = None, fs: _fs.FileOps = _fs.LOCAL) -> None:
-        self.name = os.path.abspath(root)
+        self.name = absolute(root)
         self._fs = fs
         self._max_bytes = max_bytes
         try:

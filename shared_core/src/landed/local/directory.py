@@ -16,7 +16,7 @@ from landed.errors import NotLanded, Refused, from_os_error
 from landed.local import segments
 from landed.local.permissions import Permissions
 from landed.publish import TEMP_PREFIX, TEMP_SUFFIX, temp_name
-from landed.state import directory_mode, flush_ancestors, make_directories
+from landed.state import absolute, directory_mode, flush_ancestors, make_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class JournalDirectory:
     def __init__(
         self, path: str, mode: int | None, fs: _fs.FileOps, *, create: bool, max_bytes: int | None = None
     ) -> None:
-        self.path = os.path.abspath(path)
+        self.path = absolute(path)
         self.fs = fs
         self._seen = -1
         self._permissions: Permissions | None = None
