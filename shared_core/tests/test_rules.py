@@ -366,6 +366,15 @@ def test_no_extended_attributes_flush_the_record_instead(files: landed.Files, fs
     assert files.read(work / "a").origin == "landed"
 
 
+def test_attributes_that_leave_no_room_for_the_version_flush_the_record_instead(
+    files: landed.Files, fs: Recording, work: Path
+) -> None:
+    fs.before("setxattr", failing(errno.ENOSPC), on=TEMP, always=True)
+    files.write(work / "a", b"one")
+    assert len(fs.named("fdatasync", on=".record")) == 1
+    assert files.read(work / "a").origin == "landed"
+
+
 def test_with_extended_attributes_the_record_costs_no_flush(files: landed.Files, fs: Recording, target: Path) -> None:
     files.write(target, b"new")
     assert [os.path.basename(call.path) for call in fs.named("fsync")] == [

@@ -8,6 +8,8 @@ disk (fsyncgate; PostgreSQL, "data_sync_retry").
 
 from __future__ import annotations
 
+import errno
+
 from landed import _fs
 from landed._fs import posix
 from landed.errors import (
@@ -96,7 +98,7 @@ def publish(  # noqa: PLR0913 - each says something else of the file
         piece: bytes to write at once; None for all.
 
     Returns:
-        Whether the file carries its tag; False where there are no extended attributes.
+        Whether the file carries its tag; False where there are no extended attributes, or no room for one more.
 
     Raises:
         NotLanded: nothing was changed and no temp file is left.
@@ -262,7 +264,7 @@ def _tag(fs: _fs.FileOps, fd: int, tag: bytes | None) -> bool:
     try:
         fs.setxattr(fd, XATTR, tag)
     except OSError as error:
-        if error.errno in _fs.NO_XATTR:
+        if error.errno in _fs.NO_XATTR or error.errno == errno.ENOSPC:  # the other attributes leave no room for it
             return False
         raise
     return True
