@@ -142,6 +142,27 @@ def run_until_survivor(programs: Programs, path: str, source: str) -> tuple[int,
     return int(program.hear()), program.hear()
 
 
+def test_fork_in_a_signal_handler_that_has_stopped_the_lock_table(programs: Programs, path: str) -> None:
+    """The thread that has its guard cannot give it back before the handler ends: to wait for it would be for ever."""
+    source = """
+from landed._fs import FileOps
+lock_module.STOPPED = 0.01
+ended = []
+def work():
+    Lock(path + ".other").acquire(30)
+signal.signal(signal.SIGUSR1, lambda *_: ended.append(ended_well(in_child(work))))
+class Interrupts(FileOps):
+    def open(self, *args, **kwargs):
+        if not ended:
+            signal.raise_signal(signal.SIGUSR1)
+        return super().open(*args, **kwargs)
+with Lock(path, fs=Interrupts()):
+    print(ended, is_free())
+print(ended_well(in_child(work)), is_free())
+"""
+    assert run(programs, path, source) == ["[True] False", "True True"]
+
+
 def test_fork_while_another_thread_waits(programs: Programs, path: str) -> None:
     source = """
 holder = subprocess.Popen([sys.executable, "-c",

@@ -36,6 +36,8 @@ IDLE_DESCRIPTORS: Final = 128
 """Lock files, and files beside them, kept open for the next time; macOS allows a process 256 descriptors."""
 REOPENS: Final = 100
 """How often a lock file may be replaced between our opening and our locking it before that is an error."""
+STOPPED: Final = 1.0
+"""Seconds after which who has the guard is not at work, but under the signal handler that forks."""
 PRIVATE: Final = 0o600
 """Permission bits of a lock file for one user."""
 HOLDER_OFFSET: Final = 64
@@ -86,6 +88,8 @@ _slots: dict[str, _Slot] = {}
 _descriptors: set[int] = set()
 """Every descriptor of a lock file in this process, and of files beside one; a forked child closes its copies."""
 _generation = 0
+_forking: list[bool] = []
+"""Of each fork under way, whether it has the guard."""
 
 
 class Lock:
@@ -466,12 +470,13 @@ def _before_fork() -> None:
                 __import__(name)
             except ImportError:
                 continue  # then nobody has it, and whoever asks for it is told
-    finally:
-        _guard.acquire()  # also after an interrupt: Python forks all the same, and the parent gives it back
+    finally:  # also after an interrupt: Python forks all the same
+        _forking.append(_guard.acquire(timeout=STOPPED))
 
 
 def _after_fork_in_parent() -> None:
-    _guard.release()
+    if _forking.pop():
+        _guard.release()
 
 
 def _after_fork_in_child() -> None:
@@ -486,6 +491,7 @@ def _after_fork_in_child() -> None:
             continue  # closed already; there is nothing to keep
     _descriptors.clear()
     _slots.clear()
+    _forking.clear()
 
 
 if hasattr(posix, "register_at_fork"):
