@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 
 import pytest
@@ -13,6 +14,7 @@ from landed import _fs, doctor
 from landed.doctor import FAIL, NOTE, OK, STATUSES, WARN, examine
 from landed.sharing import share
 from landed.state import user_store
+from landed.trials import Bench
 
 
 def statuses(directory, fs=_fs.LOCAL) -> dict[str, str]:
@@ -175,6 +177,20 @@ def test_a_state_directory_that_cannot_be_made_ends_it(work, monkeypatch):
     found = list(examine(str(work)))
     assert (found[-1].name, found[-1].status) == ("state directory", FAIL)
     assert "LANDED_STATE_DIR" in found[-1].detail
+
+
+def test_an_interrupted_clean_up_leaves_nothing(work, monkeypatch):
+    remove, interrupts = shutil.rmtree, [KeyboardInterrupt]
+
+    def interrupted(path, **options):
+        if interrupts:
+            raise interrupts.pop()
+        remove(path, **options)
+
+    monkeypatch.setattr("landed.trials.shutil.rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt), Bench(str(work), _fs.LOCAL):
+        pass
+    assert list(work.iterdir()) == []
 
 
 def test_a_directory_that_is_not_there(work):

@@ -69,7 +69,10 @@ class Bench:
         return self
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        try:
+            shutil.rmtree(self.path, ignore_errors=True)
+        finally:
+            shutil.rmtree(self.path, ignore_errors=True)  # again: an interrupt may have stopped it halfway
 
     def put(self, name: str, data: bytes = b"") -> str:
         path = os.path.join(self.path, name)
