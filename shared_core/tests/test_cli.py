@@ -211,7 +211,14 @@ def test_status_of_quiet_files(work):
     ended = run("status", cwd=work)
     assert (ended.code, "none is held" in ended.out) == (OK, True)
     assert version in run("status", work / "a").out
-    assert run("status", work / "missing").code == OK
+
+
+def test_status_of_what_is_not_there_and_was_never_written(work):
+    """All would seem well with a mistyped path."""
+    ended = run("status", work / "missing")
+    assert (ended.code, "Check the path." in ended.err) == (BAD_NEWS, True)
+    with landed.edit(work / "missing"):
+        assert "held" in run("status", work / "missing").out
 
 
 def test_status_says_who_holds_what(work):

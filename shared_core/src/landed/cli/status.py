@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
         for store, key in output.progress(scope.entries, "status")
         if (seen := standing(store, key, under=scope.under)) is not None
     ]
+    scope.refuse_nothing(args.target, known=bool(found))
     busy = [seen for seen in found if state_of(seen) != FREE]
     current = _current(scope.path) if scope.path is not None else None
     if args.json:
