@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import zlib
 from typing import TYPE_CHECKING
 
@@ -381,3 +382,11 @@ def test_a_garbage_log_over_the_limit_does_not_stop_writes(shelf: Shelf) -> None
 def test_counters_and_bases() -> None:
     assert [records.counter_of(text) for text in ("12-ab", "12-ab+cd", "0+cd", "", "x", "-")] == [12, 12, 0, 0, 0, 0]
     assert [records.base_of(text) for text in ("12-ab", "12-ab+cd", "0+cd")] == ["12-ab", "12-ab", "0"]
+
+
+def test_a_name_is_written_down_in_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs whose encodings of names differ know one file by two strings."""
+    line = records.escape("é")
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "latin-1")
+    assert records.unescape(line) == "Ã©"
+    assert records.escape("Ã©") == line

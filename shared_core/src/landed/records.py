@@ -255,11 +255,14 @@ def base_of(version: str) -> str:
     return version.partition("+")[0]
 
 
-def escape(text: str) -> str:
-    """A name as one line."""
-    return text.replace("\\", "\\\\").replace("\n", "\\n")
+def escape(name: str) -> str:
+    """A name as one line, as UTF-8 reads its bytes: another program may have another encoding of names."""
+    if not name.isascii():
+        name = _fs.encoded(name).decode("utf-8", "surrogateescape")
+    return name.replace("\\", "\\\\").replace("\n", "\\n")
 
 
 def unescape(text: str) -> str:
-    """The name that `escape` wrote."""
-    return "\\".join(part.replace("\\n", "\n") for part in text.split("\\\\"))
+    """The name that `escape` wrote, as this process reads its bytes."""
+    name = "\\".join(part.replace("\\n", "\n") for part in text.split("\\\\"))
+    return name if name.isascii() else _fs.decoded(name.encode("utf-8", "surrogateescape"))
