@@ -11,6 +11,7 @@ import pytest
 
 import landed
 from landed import _fs, doctor
+from landed.audit import audit, stores
 from landed.doctor import FAIL, NOTE, OK, STATUSES, WARN, examine
 from landed.sharing import share
 from landed.state import user_store
@@ -191,6 +192,13 @@ def test_an_interrupted_clean_up_leaves_nothing(work, monkeypatch):
     with pytest.raises(KeyboardInterrupt), Bench(str(work), _fs.LOCAL):
         pass
     assert list(work.iterdir()) == []
+
+
+def test_what_a_killed_doctor_left_is_no_finding(work):
+    bench = Bench(str(work), _fs.LOCAL).__enter__()
+    with open(bench.write_to("broken"), "ab") as other:
+        other.write(b"a line")
+    assert list(audit(*stores(str(work)))) == []
 
 
 def test_a_directory_that_is_not_there(work):

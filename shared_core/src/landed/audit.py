@@ -24,7 +24,7 @@ from landed.lock import Lock
 from landed.publish import DEVICE, READ
 from landed.records import OUTSIDE, Absent, Write, counter_of
 from landed.shelf import Shelf, key_of
-from landed.state import STORE_NAME, store_for, user_store
+from landed.state import BENCH, STORE_NAME, store_for, user_store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _stores_below(directory: str, fs: _fs.FileOps) -> Iterator[Store]:
                 is_directory = stat.S_ISDIR(fs.stat(path, follow_symlinks=False).st_mode)
             except OSError:
                 continue
-            if not is_directory:
+            if not is_directory or name.startswith(BENCH):
                 continue
             if name != STORE_NAME:
                 waiting.append(path)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 STORE_NAME: Final = ".landed"
 """The store of a shared directory, in that directory."""
+BENCH: Final = ".landed-doctor-"
+"""Begins the name of a directory in which `landed doctor` breaks writes on purpose; one that is killed leaves it."""
 STICKY: Final = 0o1000
 """The bit of a directory like ``/tmp``, where everybody keeps to their own files."""
 UNFLUSHED: Final = ".landed-unflushed"

@@ -18,7 +18,7 @@ from landed.errors import NotLanded
 from landed.files import Files
 from landed.publish import XATTR
 from landed.records import ABSENT
-from landed.state import STORE_NAME, Store
+from landed.state import BENCH, STORE_NAME, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Bench:
     """A directory for trying things, removed with all that is in it."""
 
     def __init__(self, above: str, fs: _fs.FileOps) -> None:
-        self.path = os.path.join(above, f".landed-doctor-{os.urandom(4).hex()}")
+        self.path = os.path.join(above, f"{BENCH}{os.urandom(4).hex()}")
         self._fs = fs
 
     def __enter__(self) -> Bench:
