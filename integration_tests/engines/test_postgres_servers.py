@@ -292,6 +292,25 @@ def test_a_server_that_gives_no_connection_is_waited_for_and_then_quoted(
     log._server.close()
 
 
+def test_a_connection_that_an_interrupt_drops_leaves_its_place(postgres_url: str) -> None:
+    pool = PostgresLog(postgres_url)._server._new_pool()
+    for _ in range(CONNECTIONS + 1):
+        pool.take(time.monotonic() + TIMEOUT)  # and nobody gives it back
+    assert pool._free.qsize() == CONNECTIONS
+
+
+def test_a_connection_that_cannot_be_had_takes_no_place(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = PostgresLog(postgres_url)._server._new_pool()
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pool, "_connect", interrupted)
+    with pytest.raises(KeyboardInterrupt) as kept:
+        pool.take(time.monotonic() + TIMEOUT)
+    assert pool._free.qsize() == CONNECTIONS, kept
+
+
 def test_no_more_connections_than_the_limit_and_the_rest_wait(postgres_url: str) -> None:
     log = PostgresLog(postgres_url)
     pool, deadline = log._server._new_pool(), time.monotonic() + TIMEOUT

@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import inf
 from queue import Empty, SimpleQueue
 from time import monotonic
+from weakref import ref
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -30,6 +31,20 @@ class NoConnection(psycopg.OperationalError):
     """There was no connection: nothing was sent."""
 
 
+class Place:
+    """One of the connections that there may be. Who drops it gives it back, also by an interrupt: nobody else knows."""
+
+    __slots__ = ("_free",)
+
+    def __init__(self, free: SimpleQueue[Place]) -> None:
+        self._free = ref(free)
+
+    def __del__(self) -> None:
+        free = self._free()
+        if free is not None:
+            free.put(Place(free))
+
+
 class Pool:
     """Safe for threads; a forked child needs one of its own.
 
@@ -39,9 +54,9 @@ class Pool:
 
     def __init__(self, connect: Callable[[], Patient]) -> None:
         self._connect = connect
-        self._places: SimpleQueue[None] = SimpleQueue()  # a semaphore in C; threading's own is written in Python
+        self._free: SimpleQueue[Place] = SimpleQueue()  # a semaphore in C; threading's own is written in Python
         for _ in range(CONNECTIONS):
-            self._places.put(None)
+            self._free.put(Place(self._free))
         self._idle: list[tuple[Patient, float]] = []
 
     def __len__(self) -> int:
@@ -55,25 +70,28 @@ class Pool:
             NoConnection: all were in use until the deadline, or the server gives none.
         """
         try:
-            self._places.get(timeout=max(0.001, deadline - monotonic()))
+            place = self._free.get(timeout=max(0.001, deadline - monotonic()))
         except Empty:
             raise NoConnection(f"all {CONNECTIONS} connections were in use") from None
         try:
-            while self._idle:
-                try:
-                    connection = self._idle.pop()[0]
-                except IndexError:  # another thread was faster
-                    break
-                if not connection.ended:
-                    return connection
-                connection.close()
-            return self._connect()
+            connection = self._standing()
+            connection.place = place
         except psycopg.Error as error:
-            self._places.put(None)
             raise NoConnection(str(error)) from error
-        except BaseException:
-            self._places.put(None)
-            raise
+        finally:
+            del place  # the traceback of an error would keep it
+        return connection
+
+    def _standing(self) -> Patient:
+        while self._idle:
+            try:
+                connection = self._idle.pop()[0]
+            except IndexError:  # another thread was faster
+                break
+            if not connection.ended:
+                return connection
+            connection.close()
+        return self._connect()
 
     def give_back(self, connection: Patient) -> None:
         """It is kept, unless it broke or was left in the midst of something."""
@@ -82,7 +100,7 @@ class Pool:
             self._idle.append((connection, now))
         else:
             connection.close()
-        self._places.put(None)
+        connection.place = None
         self._drop_oldest(now - IDLE)
 
     def _drop_oldest(self, before: float) -> None:

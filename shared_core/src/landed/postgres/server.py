@@ -9,7 +9,9 @@ import os
 import re
 import select
 import threading
+from functools import partial
 from time import monotonic
+from weakref import ref
 
 import psycopg
 from psycopg import errors as sqlstate
@@ -18,7 +20,7 @@ from psycopg.rows import tuple_row
 
 from landed.errors import LandedError, LockTimeout, NotLanded, OutcomeUnknown
 from landed.postgres import schema
-from landed.postgres.pool import NoConnection, Pool
+from landed.postgres.pool import NoConnection, Place, Pool
 from landed.retries import pauses, wait
 
 TYPE_CHECKING = False
@@ -83,6 +85,8 @@ class Patient(psycopg.Connection["tuple[Any, ...]"]):
     """Seconds to wait beyond `ANSWER`."""
     direct = True
     """Whether it leads to one session, in which what was prepared stays."""
+    place: Place | None = None
+    """Among those that there may be at once, while it is in use."""
     unconfirmed = False
     """Whether the server has answered a commit before a standby did, as it was told to wait no longer."""
 
@@ -91,15 +95,10 @@ class Patient(psycopg.Connection["tuple[Any, ...]"]):
         self.prepared: set[bytes] = set()
         self.readable = select.poll()
         self.readable.register(pgconn.socket, select.POLLIN)
-        self.add_notice_handler(self._heed)
+        self.add_notice_handler(partial(_heed, ref(self)))  # no cycle: one that is dropped is closed, its place free
 
     def __del__(self, *_: object) -> None:
         """One that lies idle ends with its process; the driver would warn."""
-
-    def _heed(self, notice: Diagnostic) -> None:
-        """A commit whose wait for a standby was cancelled succeeds, with a warning."""
-        if notice.source_function == _WAITS_FOR_STANDBYS:
-            self.unconfirmed = True
 
     @property
     def ended(self) -> bool:
@@ -123,6 +122,13 @@ class Patient(psycopg.Connection["tuple[Any, ...]"]):
             if timeout is None and monotonic() >= end:
                 self.pgconn.finish()
             raise
+
+
+def _heed(patient: ref[Patient], notice: Diagnostic) -> None:
+    """A commit whose wait for a standby was cancelled succeeds, with a warning."""
+    connection = patient()
+    if connection is not None and notice.source_function == _WAITS_FOR_STANDBYS:
+        connection.unconfirmed = True
 
 
 class Lost(Exception):
