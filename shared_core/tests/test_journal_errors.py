@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from recording import Call, Recording, failing
 
+from landed.entries import Record
 from landed.errors import Corrupt, LockTimeout, NotLanded, OutcomeUnknown, VerifyFailed
 from landed.journal import Journal
 from landed.local import compaction, directory, doubt, frames, segments
@@ -309,11 +310,11 @@ def test_a_compaction_while_a_reader_begins_costs_it_nothing(path: Path, monkeyp
         log = LocalLog(str(path))
         seen = [log.view()]
         other.append([b"two" * 10])
-        other.compact(lambda _: True)
+        other.compact(lambda entry: Record(b"one, rewritten") if entry.sequence == 1 else True)
         other.append([b"three"])
     view = log.view
     monkeypatch.setattr(log, "view", lambda: seen.pop() if seen else view())
-    assert [entry.data for entry in Journal(path, log=log).read()] == [b"one"]
+    assert [entry.data for entry in Journal(path, log=log).read()] == [b"one, rewritten"]
 
 
 @pytest.mark.parametrize("operation", ["pread", "lseek"])
