@@ -13,6 +13,8 @@ from model import another_process
 
 import landed
 from crewai_landed import LandedStorage
+from crewai_landed.records import COMPACTED
+from crewai_landed.store import MEMORY_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +67,17 @@ def test_a_deletion_that_was_cleared_away_is_seen(tmp_path: Path) -> None:
     writer.delete(record_ids=["one"])
     writer.compact()
     assert [each.id for each in reader.list_records()] == ["two"]
+
+
+def test_a_memory_that_was_compacted_when_a_record_said_so_reads(tmp_path: Path) -> None:
+    writer = LandedStorage(tmp_path)
+    writer.save([record("one")])
+    with landed.Journals(str(tmp_path)) as journals:
+        journals.open(MEMORY_NAME).append([landed.Record(b"", kind=COMPACTED)])
+    writer.save([record("two")])
+    assert writer.count() == another_process(tmp_path).count() == 2
+    writer.compact()
+    assert another_process(tmp_path).count() == 2
 
 
 def test_a_compaction_under_a_reader_hides_no_deletion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

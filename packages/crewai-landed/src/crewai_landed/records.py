@@ -6,6 +6,7 @@
 | `REVISED` | its id | the same; keeps `source` and `private` of what it replaces if it has neither |
 | `FORGOTTEN` | | a condition as JSON: all that matches at this place of the journal is gone |
 | `TOUCHED` | | JSON: `at`, and the `ids` that were recalled then |
+| `COMPACTED` | | empty: not written any more, and says nothing; there are memories that have it |
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ MEMORY: Final = 1
 REVISED: Final = 2
 FORGOTTEN: Final = 3
 TOUCHED: Final = 4
+COMPACTED: Final = 5
 
 VECTOR: Final = np.dtype("<f4")
 LONGEST: Final = 1e18

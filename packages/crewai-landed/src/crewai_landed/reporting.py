@@ -82,4 +82,6 @@ def _change(entry: Entry) -> Event:
     if entry.kind == records.TOUCHED:
         touched = json.loads(entry.data)
         return Event(LANDED, _NOT_RECORDED, f"recalled {len(touched['ids'])} memories", touched["at"] / _TICKS)
+    if entry.kind == records.COMPACTED and not entry.data:
+        return Event(LANDED, _NOT_RECORDED, "compacted the journal")
     raise ValueError(entry.kind)

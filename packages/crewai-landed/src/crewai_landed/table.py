@@ -16,6 +16,7 @@ import numpy as np
 
 from crewai_landed.dictionary import Dictionary
 from crewai_landed.records import (
+    COMPACTED,
     FORGOTTEN,
     MEMORY,
     REVISED,
@@ -161,7 +162,7 @@ class Table:
                 elif entry.kind == TOUCHED:
                     fields = json.loads(entry.data)
                     self.touch(fields["ids"], fields["at"])
-                else:
+                elif entry.kind != COMPACTED:
                     raise refused(f"a record of the unknown kind {entry.kind}", "Upgrade crewai-landed.")
         return Applied(removed)
 
