@@ -16,7 +16,7 @@ from model_world import PATH, WORK, Killed, Program, content, litter, new_disk
 
 from landed.errors import LandedError, NotLanded, OutcomeUnknown
 from landed.files import Files
-from landed.values import ANY
+from landed.records import ANY
 
 OLD, NEW, DYING = b"old bytes", b"new bytes, and a few more", b"dying"
 MODE, COLOUR = 0o640, "user.colour"

@@ -14,9 +14,9 @@ from model_world import Killed, Program, content, deaths, litter, new_disk, powe
 
 from landed.audit import DAMAGED, INTACT, UNFINISHED, audit
 from landed.errors import LandedError
-from landed.records import LANDED
+from landed.records import ANY, LANDED
 from landed.state import user_store
-from landed.values import ANY, Receipt
+from landed.values import Receipt
 
 LOST = "an acknowledged write is gone"
 TORN = "neither the old nor the new bytes, whole"

@@ -14,8 +14,7 @@ import pytest
 from model_promise import History, Step
 from model_world import PATH, STATE, WORK, Killed, Program, content, new_disk, power_cuts
 
-from landed.records import LANDED
-from landed.values import ANY
+from landed.records import ANY, LANDED
 
 if TYPE_CHECKING:
     from model_disk import Disk

@@ -162,30 +162,6 @@ def test_a_refused_write_does_not_count_as_seen(files: Files, work: Path) -> Non
             files.write(work / "a", b"ours")
 
 
-def test_of_two_threads_that_read_the_same_exactly_one_lands(files: Files, work: Path) -> None:
-    files.write(work / "a", b"start")
-    both_have_read = threading.Barrier(2)
-    outcomes: list[object] = []
-
-    def change(name: str) -> None:
-        data = files.read(work / "a").data
-        both_have_read.wait()
-        try:
-            outcomes.append(files.write(work / "a", data + name.encode()))
-        except StaleWrite as error:
-            outcomes.append(error)
-
-    threads = [threading.Thread(target=change, args=(name,)) for name in "xy"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    (landed_one,) = [each for each in outcomes if isinstance(each, landed.Receipt)]
-    (refused,) = [each for each in outcomes if isinstance(each, StaleWrite)]
-    assert refused.found == landed_one.version
-    assert (work / "a").read_bytes() in (b"startx", b"starty")
-
-
 def in_a_thread(work: Callable[[], object]) -> None:
     errors: list[BaseException] = []
 
@@ -355,20 +331,6 @@ def test_edit_sees_a_bypass_that_happens_in_its_block(files: Files, work: Path) 
         (work / "a").write_bytes(b"bypass")
         doc.data = b"new"
     assert (work / "a").read_bytes() == b"bypass"
-
-
-def test_threads_count_exactly_through_edit(files: Files, work: Path) -> None:
-    def count() -> None:
-        for _ in range(20):
-            with files.edit(work / "counter") as doc:
-                doc.text = str(int(doc.text or "0") + 1)
-
-    threads = [threading.Thread(target=count) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (work / "counter").read_text() == "120"
 
 
 # Delete.

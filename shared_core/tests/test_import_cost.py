@@ -26,8 +26,8 @@ LATER = {
 """Of landed itself, what a write that nobody disputes does not need."""
 
 FIRST_WRITE = {
-    "landed.artifact", "landed.digest", "landed.landing", "landed.process", "landed.records", "landed.shelf",
-    "landed.state",
+    "landed.artifact", "landed.digest", "landed.landing", "landed.memory", "landed.process", "landed.shelf",
+    "landed.state", "landed.values",
 }  # fmt: skip
 """Of landed itself, what the first write loads: a program may import landed long before it writes."""
 
@@ -47,6 +47,10 @@ def test_importing_a_hot_module_loads_nothing_expensive(module: str) -> None:
     loaded = modules_after(f"import {module}") - BARE
     assert module in loaded
     assert not loaded & (EXPENSIVE | LATER)
+
+
+def test_importing_the_files_loads_nothing_that_the_first_write_loads() -> None:
+    assert not modules_after("import landed.files") & FIRST_WRITE
 
 
 @pytest.mark.parametrize("module", HOT)

@@ -22,8 +22,7 @@ from model_world import PATH, Program, content, foreign_write, new_disk
 
 from landed import _fs, artifact, deleting, landing, memory, process, publish, records, state
 from landed.errors import Bypassed, LandedError, LockTimeout, StaleWrite, VerifyFailed
-from landed.records import ABSENT
-from landed.values import ANY
+from landed.records import ABSENT, ANY
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.usefixtures("model_state")]
 

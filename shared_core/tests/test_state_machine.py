@@ -16,8 +16,7 @@ from model_crash import crash_states, survivor
 from model_world import PATH, STATE, Killed, Program, content, foreign_delete, foreign_write, litter, new_disk
 
 from landed.errors import Bypassed, OutcomeUnknown, StaleWrite, VerifyFailed
-from landed.records import ABSENT, LANDED
-from landed.values import ANY, SEEN
+from landed.records import ABSENT, ANY, LANDED, SEEN
 
 PROGRAMS = st.integers(0, 1)
 DATA = st.sampled_from([b"", b"a", b"b", b"longer than a sector " * 40])

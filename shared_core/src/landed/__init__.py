@@ -40,15 +40,15 @@ if TYPE_CHECKING:
     from landed.journals import Journals as Journals
     from landed.lock import Lock as Lock
     from landed.records import ABSENT as ABSENT
-    from landed.values import ANY as ANY
-    from landed.values import SEEN as SEEN
+    from landed.records import ANY as ANY
+    from landed.records import SEEN as SEEN
     from landed.values import Draft as Draft
     from landed.values import Receipt as Receipt
     from landed.values import Snapshot as Snapshot
 
 _HOME = {
     **dict.fromkeys(("Files", "delete", "edit", "read", "verify", "write"), "files"),
-    **dict.fromkeys(("ANY", "SEEN", "Draft", "Receipt", "Snapshot"), "values"),
+    **dict.fromkeys(("Draft", "Receipt", "Snapshot"), "values"),
     **dict.fromkeys(
         (
             "Bypassed",
@@ -67,7 +67,7 @@ _HOME = {
     ),
     **dict.fromkeys(("Entry", "Record"), "entries"),
     **dict.fromkeys(("Appended", "Compacted", "Journal"), "journal"),
-    "ABSENT": "records",
+    **dict.fromkeys(("ABSENT", "ANY", "SEEN"), "records"),
     "Journals": "journals",
     "Lock": "lock",
 }

@@ -18,8 +18,8 @@ from functools import partial
 from landed.files import FILES
 from landed.lock import DEFAULT_TIMEOUT
 from landed.publish import READ
+from landed.records import SEEN
 from landed.threads import Threads
-from landed.values import SEEN
 from landed.workers import STUCK, Workers
 
 TYPE_CHECKING = False

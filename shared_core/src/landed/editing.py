@@ -8,7 +8,8 @@ from landed.artifact import Artifact, Locked
 from landed.landing import make_durable, replace, settle
 from landed.memory import check_arguments
 from landed.publish import refuse_hard_link
-from landed.values import SEEN, Draft, Receipt, to_bytes
+from landed.records import SEEN
+from landed.values import Draft, Receipt, to_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,11 +5,12 @@ What each does is in `landed.landing` for files of this machine, and in `landed.
 
 from __future__ import annotations
 
+import _thread
+
 from landed import _fs
 from landed.lock import DEFAULT_TIMEOUT
-from landed.memory import Memory, this_thread
 from landed.publish import READ
-from landed.values import SEEN
+from landed.records import SEEN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Final
 
     from landed.editing import Edit
+    from landed.memory import Memory
     from landed.remote import RemoteEdit
     from landed.values import Data, Expect, Path, Receipt, Snapshot
 
@@ -26,12 +28,24 @@ class Files:
 
     The functions of the package (`landed.read` ...) are the methods of one such object. Threads (and tasks, through
     `landed.aio`) each have their own last-seen version; one that has seen nothing itself inherits the program's.
+
+    Attributes:
+        memory: what it has seen, and where an outcome is unknown.
     """
+
+    memory: Memory
 
     def __init__(self, fs: _fs.FileOps = _fs.LOCAL) -> None:
         self._fs = fs
-        self.memory = Memory()
         self._durable: set[tuple[int, int]] = set()
+
+    def __getattr__(self, name: str) -> Memory:
+        if name != "memory":
+            raise AttributeError(name, name=name, obj=self)
+        from landed.memory import Memory  # with the first call: an import of landed is not the place to pay for it
+
+        memory: Memory = self.__dict__.setdefault("memory", Memory())  # of two threads that are the first, one's
+        return memory
 
     # The public operations.
 
@@ -149,6 +163,18 @@ class Files:
         from landed.landing import verify
 
         return verify(self, path, level, timeout)
+
+
+def this_thread() -> Hashable:
+    """A token of the calling thread that no other thread ever has: identifiers are given out again."""
+    token = getattr(_threads, "token", None)
+    if token is None:
+        token = _threads.token = object()
+    return token
+
+
+_threads = _thread._local()
+"""What `threading.local` is in CPython; importing threading for it would cost a third of what landed may."""
 
 
 def _is_address(path: Path) -> bool:

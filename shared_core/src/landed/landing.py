@@ -11,14 +11,15 @@ from time import monotonic, time
 from landed.artifact import Artifact, Locked, Sight, Verdict, describe, not_as_written
 from landed.digest import sha256
 from landed.errors import Bypassed, NotLanded, OutcomeUnknown, from_os_error
+from landed.files import Files, this_thread
 from landed.lock import DEFAULT_TIMEOUT
-from landed.memory import READ_AGAIN, check_arguments, this_thread, unmet
+from landed.memory import READ_AGAIN, check_arguments, unmet
 from landed.process import me
 from landed.publish import DEVICE, identity_of, publish, refuse_hard_link
-from landed.records import ABSENT, LANDED, OUTSIDE, Absent, Record, Write, base_for, next_write
+from landed.records import ABSENT, LANDED, OUTSIDE, SEEN, Absent, Record, Write, base_for, next_write
 from landed.shelf import State
 from landed.state import flush_ancestors
-from landed.values import SEEN, Receipt, Snapshot, to_bytes
+from landed.values import Receipt, Snapshot, to_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from typing import Final
 
     from landed import _fs
-    from landed.files import Files
     from landed.values import Data, Expect, Path
 
 LOOKS: Final = 3

@@ -49,7 +49,7 @@ HOLDER_SIZE: Final = 256
 IMPORTED_LATER: Final = (
     *("hashlib", "logging", "unicodedata", "zlib"),
     *("landed.deleting", "landed.editing", "landed.engines", "landed.files", "landed.holder", "landed.journals"),
-    *("landed.landing", "landed.lease", "landed.local.collection", "landed.local.log", "landed.log"),
+    *("landed.landing", "landed.lease", "landed.local.collection", "landed.local.log", "landed.log", "landed.memory"),
     *("landed.process", "landed.remote", "landed.state", "landed.waiting"),
 )
 """What calls on local files and journals import when they first need it."""

@@ -7,8 +7,8 @@ import _thread
 from landed._fs import posix
 from landed.errors import Bypassed, LandedError, OutcomeUnknown, Refused, StaleWrite
 from landed.publish import LEVELS
-from landed.records import OUTSIDE, Absent
-from landed.values import Any_, Receipt, Seen, Snapshot
+from landed.records import OUTSIDE, Absent, Any_, Seen
+from landed.values import Receipt, Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -127,17 +127,6 @@ def check_arguments(path: str, expect: object, verify: str) -> None:
             f"expect is a version, a Snapshot, a Receipt, ABSENT or ANY, not {expect!r}", path=path, step="argument"
         )
 
-
-def this_thread() -> Hashable:
-    """A token of the calling thread that no other thread ever has: identifiers are given out again."""
-    token = getattr(_threads, "token", None)
-    if token is None:
-        token = _threads.token = object()
-    return token
-
-
-_threads = _thread._local()
-"""What `threading.local` is in CPython; importing threading for it would cost a third of what landed may."""
 
 _guard = _thread.allocate_lock()
 """For what the programs of this process have seen."""

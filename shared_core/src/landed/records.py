@@ -42,8 +42,32 @@ class Absent:
         return "ABSENT"
 
 
+class Any_:  # noqa: N801 - `Any` is taken
+    """The type of `ANY`."""
+
+    def __repr__(self) -> str:
+        return "landed.ANY"
+
+    def __reduce__(self) -> str:
+        return "ANY"
+
+
+class Seen:
+    """The type of `SEEN`."""
+
+    def __repr__(self) -> str:
+        return "landed.SEEN"
+
+    def __reduce__(self) -> str:
+        return "SEEN"
+
+
 ABSENT: Final = Absent()
-"""The version of a file that does not exist."""
+"""The version of a file that does not exist; as `expect`: create only."""
+ANY: Final = Any_()
+"""`expect`: overwrite whatever is there, on purpose."""
+SEEN: Final = Seen()
+"""`expect`: what this program last read or wrote at that path, or nothing. The default."""
 _NO_FILE: Final = "+absent"
 """In a base, after landed's last version: there was no file any more."""
 

@@ -20,9 +20,9 @@ from landed.engines import open_cell
 from landed.errors import LockTimeout, NotLanded, OutcomeUnknown, Refused, VerifyFailed
 from landed.memory import check_arguments, unmet
 from landed.publish import DEVICE, READ
-from landed.records import ABSENT, LANDED, OUTSIDE, Absent, Write, base_for, counter_of, next_write
+from landed.records import ABSENT, LANDED, OUTSIDE, SEEN, Absent, Write, base_for, counter_of, next_write
 from landed.retries import pauses, wait
-from landed.values import SEEN, Draft, Receipt, Snapshot, to_bytes
+from landed.values import Draft, Receipt, Snapshot, to_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

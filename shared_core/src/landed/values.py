@@ -1,4 +1,4 @@
-"""What goes into a whole-file operation and what comes out: expectations, snapshots, receipts, drafts."""
+"""What goes into a whole-file operation and what comes out: data, snapshots, receipts, drafts."""
 
 from __future__ import annotations
 
@@ -7,38 +7,12 @@ from landed.errors import Refused
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from typing import Final, TypeAlias
+    from typing import TypeAlias
 
-    from landed.records import Absent
+    from landed.records import Absent, Any_, Seen
 
     Path: TypeAlias = str | os.PathLike[str]
     Data: TypeAlias = bytes | bytearray | memoryview | str
-
-
-class Any_:  # noqa: N801 - `Any` is taken
-    """The type of `ANY`."""
-
-    def __repr__(self) -> str:
-        return "landed.ANY"
-
-    def __reduce__(self) -> str:
-        return "ANY"
-
-
-class Seen:
-    """The type of `SEEN`."""
-
-    def __repr__(self) -> str:
-        return "landed.SEEN"
-
-    def __reduce__(self) -> str:
-        return "SEEN"
-
-
-ANY: Final = Any_()
-"""`expect`: overwrite whatever is there, on purpose."""
-SEEN: Final = Seen()
-"""`expect`: what this program last read or wrote at that path, or nothing. The default."""
 
 
 class Snapshot:

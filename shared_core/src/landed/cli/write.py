@@ -12,8 +12,7 @@ from landed.cli import output
 from landed.engines import without_password
 from landed.errors import StaleWrite
 from landed.publish import LEVELS, READ
-from landed.records import ABSENT, Absent
-from landed.values import ANY
+from landed.records import ABSENT, ANY, Absent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
