@@ -217,14 +217,20 @@ class Bench:
     # Single puts.
 
     def puts(self) -> None:
-        for size, limit, times in ((KIB, 0.8, 20), (100 * KIB, 0.9, 10), (1024 * KIB, 0.6, 2)):
+        for size, new, limit, times in (
+            (KIB, None, 0.8, 20),
+            (100 * KIB, None, 0.9, 10),
+            (100 * KIB, KIB, 0.9, 10),
+            (1024 * KIB, None, 0.6, 2),
+            (1024 * KIB, KIB, 0.6, 2),
+        ):
             opened = self.open(SYNC)
             contenders, pending = [], {}
             for kind in opened:
-                grown = Thread(kind.saver, "t", size)
+                grown = Thread(kind.saver, "t", size, new)
                 pending[kind.name] = [grown.next() for _ in range(times)]
                 contenders.append(self._puts_of(kind, grown, pending, times))
-            title = f"put, {size // KIB} KiB of random bytes"
+            title = f"put, {size // KIB} KiB, {'all of it new' if new is None else f'{new // KIB} KiB of it new'}"
             samples = frame.measure(title, contenders, self.rounds(30))
             self.report.samples(title, samples, Sqlite.name)
             self._ratio(f"{title}: median", limit, samples[Landed.name], samples[Sqlite.name])

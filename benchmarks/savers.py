@@ -151,11 +151,16 @@ def thread(name: str) -> RunnableConfig:
 
 
 class Thread:
-    """One thread that grows by checkpoints with one channel of `size` random bytes: nothing in it repeats."""
+    """One thread that grows by checkpoints with one channel of `size` bytes.
 
-    def __init__(self, saver: BaseCheckpointSaver, name: str, size: int) -> None:
+    Args:
+        new: how many of them, at the end, are others in each; all when None. They are random: nothing in them repeats.
+    """
+
+    def __init__(self, saver: BaseCheckpointSaver, name: str, size: int, new: int | None = None) -> None:
         self._saver = saver
-        self._size = size
+        self._new = size if new is None else new
+        self._kept = os.urandom(size - self._new)
         self._step = 0
         self.config = thread(name)
 
@@ -164,7 +169,7 @@ class Thread:
         self._step += 1
         checkpoint = empty_checkpoint()
         version = f"{self._step:032}.{0.5:016}"
-        checkpoint["channel_values"] = {"state": os.urandom(self._size)}
+        checkpoint["channel_values"] = {"state": self._kept + os.urandom(self._new)}
         checkpoint["channel_versions"] = {"state": version}
         return self.config, checkpoint, {"source": "loop", "step": self._step, "parents": {}}, {"state": version}
 
