@@ -35,9 +35,9 @@ def wait(pause: float, name: str, why: str) -> None:
 
 
 def pauses(deadline: float, most: float = LONGEST_PAUSE) -> Iterator[float | None]:
-    """Jittered pauses between tries until the deadline; then one None, for the last try.
+    """Jittered pauses between tries until the deadline; then one None, for no more.
 
-    A try that ended after the deadline was the last as well: some take longer than all the time that was given.
+    Asked for the next one when a try has failed: some take longer than all the time that was given.
     """
     pause = min(PAUSE, most)
     while (left := deadline - monotonic()) > 0:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from time import monotonic
 
 from landed.errors import LandedError, NotLanded, OutcomeUnknown, Refused
 from landed.objects.address import canonical
@@ -155,14 +154,14 @@ class Store:
         Raises:
             NotLanded: no answer.
         """
-        for pause in pauses(deadline):
+        waits = pauses(deadline)
+        while True:
             try:
                 return question()
             except ERRORS as error:
-                if pause is None or monotonic() >= deadline or isinstance(error, FINAL):
+                if (pause := next(waits)) is None or isinstance(error, FINAL):
                     raise self.failed(NotLanded, error, what, "read") from error
                 self.wait(pause, error)
-        raise AssertionError  # the last pause is None
 
     def wait(self, pause: float, error: BaseException | None) -> None:
         """Pause until the next try; `error` is what stood in the way of the last."""

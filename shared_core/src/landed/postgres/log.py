@@ -157,20 +157,21 @@ class PostgresLog:
         return False
 
     def _land(self, group: Group, deadline: float, unknown: Exception | None) -> bool:
-        for pause in pauses(deadline):
+        waits = pauses(deadline)
+        while True:
             try:
                 with self._server.connection(deadline) as connection:
                     landed, proof = self._send(connection, group)
             except Lost as error:
                 unknown = error
-                if pause is not None and monotonic() < deadline:
+                if (pause := next(waits)) is not None:
                     self._server.wait(pause, error)
                     continue
                 raise self.unknown(error) from error
             except DRIVER_ERRORS as error:
                 if unknown is None and isinstance(error, LockNotAvailable):
                     return False  # another session holds the row: who wants it queues
-                if pause is not None and monotonic() < deadline and passing(error):
+                if (pause := next(waits)) is not None and passing(error):
                     self._server.wait(pause, error)
                     continue
                 if unknown is not None:
@@ -190,7 +191,6 @@ class PostgresLog:
                 self._confirm(deadline)
             self._acknowledge(group, proof, deadline)
             return True
-        raise AssertionError  # the last pause is None
 
     def _send(self, connection: Patient, group: Group) -> tuple[bool, Proof | None]:
         return group.append_and_prove(connection, self.journal, self._limit)
@@ -262,7 +262,8 @@ class PostgresLog:
     def _append_in_turn(self, commits: Sequence[Commit], deadline: float) -> int:
         """Queue for the journal's row, look at it, and append behind what is there."""
         blocked: LockNotAvailable | None = None
-        for pause in pauses(deadline):
+        waits = pauses(deadline)
+        while True:
             group, decided = None, 0
             try:
                 with self._server.connection(deadline) as connection, connection.transaction():
@@ -277,14 +278,14 @@ class PostgresLog:
                 # has not happened and cannot happen any more, and is laid out anew.
                 if group is not None and group.landing and self._append(group, deadline, error):
                     return decided
-                if pause is None or monotonic() >= deadline:
+                if (pause := next(waits)) is None:
                     raise self._not_landed(error) from error
                 self._forget(commits)
                 self._server.wait(pause, error)
             except DRIVER_ERRORS as error:
                 if isinstance(error, LockNotAvailable):
                     blocked = error
-                if pause is None or monotonic() >= deadline or not (passing(error) or error is blocked):
+                if (pause := next(waits)) is None or not (passing(error) or error is blocked):
                     # What took the time: to the last try hardly any is left, not even for a connection.
                     why = blocked if blocked is not None and isinstance(error, NoConnection) else error
                     raise self._not_landed(why) from why
@@ -299,7 +300,6 @@ class PostgresLog:
             else:
                 self._prove(group, deadline)
                 return decided
-        raise AssertionError  # the last pause is None
 
     def _prove(self, group: Group, deadline: float) -> None:
         """Acknowledge a group that the server took, by what reads back."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from time import monotonic
 
 from landed.engine import Batch
 from landed.errors import Corrupt, NotLanded
@@ -80,13 +79,14 @@ def _walk(
     server: Server, journal: int, name: str, deadline: float, *, start: int, newest_first: bool
 ) -> Iterator[Batch]:
     given = 0
-    for pause in pauses(deadline):
+    waits = pauses(deadline)
+    while True:
         try:
             for batch in _walk_once(server, journal, name, deadline, start=start, newest_first=newest_first):
                 given += 1
                 yield batch
         except (Lost, *PASSING) as error:
-            if given or pause is None or monotonic() >= deadline:  # another snapshot may not go on where this one ended
+            if (pause := next(waits)) is None or given:  # another snapshot may not go on where this one ended
                 raise server.failed(NotLanded, error, "the journal cannot be read", "read") from error
             server.wait(pause, error)
         except DRIVER_ERRORS as error:

@@ -245,18 +245,18 @@ class Server:
         Raises:
             NotLanded: the server cannot be reached.
         """
-        for pause in pauses(deadline):
+        waits = pauses(deadline)
+        while True:
             try:
                 connection = self._connect("landed owner")
                 if connection.info.server_version >= IDLE_LIMIT:  # a role's limit would end the lock of who lives
                     connection.execute("SET idle_session_timeout = 0")
             except psycopg.Error as error:
-                if pause is None or monotonic() >= deadline:
+                if (pause := next(waits)) is None:
                     raise self.failed(NotLanded, error, "the server cannot be reached", "lock") from error
                 self.wait(pause, error)
             else:
                 return connection
-        raise AssertionError  # the last pause is None
 
     def forked(self) -> None:
         """In a forked child: have connections of its own.
@@ -273,17 +273,17 @@ class Server:
         Raises:
             NotLanded: no answer.
         """
-        for pause in pauses(deadline):
+        waits = pauses(deadline)
+        while True:
             try:
                 with self.connection(deadline) as connection:
                     return question(connection)
             except (Lost, *PASSING) as error:
-                if pause is None or monotonic() >= deadline:
+                if (pause := next(waits)) is None:
                     raise self.failed(NotLanded, error, what, "read") from error
                 self.wait(pause, error)
             except DRIVER_ERRORS as error:
                 raise self.failed(NotLanded, error, what, "read") from error
-        raise AssertionError  # the last pause is None
 
     def confirm(self, deadline: float) -> None:
         """Have what is there confirmed as a commit is: flushed, and by the standbys that the server waits for.
