@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from google_server import GoogleServer
 from s3_server import S3Server, environment
 from wire import Wire
 
+from landed.objects import environment as settings
 from landed.objects import probe
 from landed.objects import store as module
 from landed.objects.address import canonical
@@ -167,7 +169,37 @@ def test_credentials_are_nowhere_to_be_seen(s3_url: str, caplog: pytest.LogCaptu
     assert secret not in caplog.text
 
 
-@pytest.mark.parametrize("name", probe.SENT["s3"])
+@pytest.mark.parametrize(
+    ("scheme", "name"),
+    [
+        ("s3", "AWS_ENDPOINT"),
+        ("az", "AZURE_STORAGE_ENDPOINT"),
+        ("s3", "AWS_METADATA_ENDPOINT"),
+        ("s3", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        ("gs", "GOOGLE_BASE_URL"),
+        ("gs", "GCE_METADATA_IP"),
+        ("az", "AZURE_STORAGE_AUTHORITY_HOST"),
+        ("az", "AZURE_AUTHORITY_HOST"),
+        ("az", "AZURE_MSI_ENDPOINT"),
+        ("az", "AZURE_IDENTITY_ENDPOINT"),
+        ("az", "IDENTITY_ENDPOINT"),
+        ("az", "AZURE_FABRIC_TOKEN_SERVICE_URL"),
+        ("az", "AZURITE_BLOB_STORAGE_URL"),
+    ],
+)
+def test_a_server_with_a_password_in_its_address_is_refused_by_the_name_of_its_setting(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, name: str
+) -> None:
+    """Beside another that has none; and one that the client would not understand, and show at once."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    monkeypatch.setenv(name, "http://key:s3cret@127.0.0.1:port")
+    with pytest.raises(Refused, match=rf"\b{name} ") as refused:
+        ObjectLog(f"{scheme}://bucket/j", timeout=0.5)
+    assert "s3cret" not in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize("name", settings.SENT["s3"])
 def test_a_setting_that_ends_with_a_line_is_refused_by_its_name(
     s3_url: str, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

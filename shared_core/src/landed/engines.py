@@ -97,7 +97,7 @@ def open_cell(place: str | os.PathLike[str], timeout: float = DEFAULT_TIMEOUT) -
 
         return _cells.get((place, "")) or _keep((place, ""), PostgresCell(place, timeout))
     from landed.objects.cell import ObjectCell
-    from landed.objects.probe import endpoint
+    from landed.objects.environment import endpoint
 
     key = (place, endpoint())
     return _cells.get(key) or _keep(key, ObjectCell(place, timeout))

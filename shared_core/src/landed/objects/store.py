@@ -10,6 +10,7 @@ import os
 import re
 
 from landed.errors import LandedError, NotLanded, OutcomeUnknown, Refused
+from landed.objects import environment
 from landed.objects.address import canonical
 from landed.retries import pauses, wait
 
@@ -84,13 +85,15 @@ class Store:
     """The objects under an address.
 
     Raises:
-        Refused: the address is none, there is no such store, or this process was forked from one that had one open.
+        Refused: the address is none, there is no such store, the environment has what the client may not be given, or
+            this process was forked from one that had a store open.
     """
 
     def __init__(self, url: str) -> None:
         self.shown = canonical(url)
         self._client: Any = None
         _check_fork(self.shown)
+        environment.check(self.shown)
         try:
             self._client = from_url(self.shown, client_options=CLIENT, retry_config={"max_retries": 0})
         except ERRORS as error:
