@@ -99,6 +99,26 @@ def test_what_ends_after_the_timeout_is_not_asked_again(s3_url: str) -> None:
     assert len(tries) == 1
 
 
+@pytest.mark.parametrize("step", ["append", "move out", "create"])
+def test_a_put_that_ends_after_the_timeout_is_not_begun_again(s3_url: str, step: str) -> None:
+    log, tries = ObjectLog(s3_url), []
+
+    def late(*_: object) -> None:
+        tries.append(time.sleep(0.02))
+        raise GenericError("it came too late")
+
+    Faulty(log, late)
+    if step == "create":
+        with pytest.raises(NotLanded, match="it came too late"):
+            Objects(log.objects.store, "heads/new", "segments/new/", timeout=0.01).create("new")
+    elif step == "append":
+        assert isinstance(append(log, b"one", timeout=0.01)[0].error, OutcomeUnknown)
+    else:
+        with pytest.raises(NotLanded, match="it came too late"):
+            append(log, *[b"1"] * (INLINE_BATCHES + 1), timeout=0.01)
+    assert len(tries) == 1
+
+
 # Replies that are lost.
 
 

@@ -258,6 +258,20 @@ def test_a_put_that_something_on_the_way_tried_twice_has_landed(s3_url: str, exp
     assert files.read(plan).version == receipt.version
 
 
+def test_a_put_that_ends_after_the_timeout_is_not_begun_again(s3_url: str) -> None:
+    plan, tries = f"{s3_url}/plan.md", []
+
+    def late(*_: object) -> None:
+        tries.append(time.sleep(0.02))
+        raise OSError("it came too late")
+
+    client = faulty(plan, late)
+    with pytest.raises(OutcomeUnknown, match="it came too late"):
+        landed.write(plan, b"one", expect=landed.ABSENT, timeout=0.01)
+    client.mend()
+    assert len(tries) == 1
+
+
 def faulty(plan: str, fault: Callable[[Callable[[], Any], str], Any]) -> Faulty:
     cell = open_cell(plan)
     assert isinstance(cell, ObjectCell)

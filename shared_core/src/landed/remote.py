@@ -247,7 +247,8 @@ def _put(cell: Cell, body: bytes, new: Write, sight: Sight, deadline: float) -> 
         NotLanded: nothing was written.
     """
     lost: Unsure | None = None
-    for pause in pauses(deadline):
+    waits = pauses(deadline)
+    while True:
         done = False
         try:
             done = cell.put(body, sight.held, deadline)
@@ -268,7 +269,7 @@ def _put(cell: Cell, body: bytes, new: Write, sight: Sight, deadline: float) -> 
             return True
         if done:
             raise _lied(cell, new, now)
-        if _changed(now, sight) or pause is None:
+        if _changed(now, sight) or (pause := next(waits)) is None:
             break
         wait(pause, cell.name, str(lost or "another was faster"))
     if lost is None:

@@ -94,7 +94,8 @@ class ObjectMutex:
         owner = threading.get_ident() if owner is None else owner
         _holders.check(self.path, owner)
         holder = "one that does not say who it is"
-        for pause in pauses(monotonic() + timeout):
+        waits = pauses(monotonic() + timeout)
+        while True:
             held = self._look(timeout)
             if held is None or not held.data or time() - held.modified > LEASE:
                 if self._take(held.tag if held is not None else None):
@@ -103,7 +104,7 @@ class ObjectMutex:
                     return
             else:
                 holder = held.data.decode("utf-8", "replace").partition(" ")[2]
-            if pause is None:
+            if (pause := next(waits)) is None:
                 error = LockTimeout(
                     f"another holder kept the lock: {holder}",
                     path=self.path,

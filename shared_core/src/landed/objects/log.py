@@ -161,7 +161,8 @@ class ObjectLog:
         """Put the group's head in the place of the one we know, and read it back."""
         data = group.head.encode()
         lost: Exception | None = None
-        for pause in pauses(deadline):
+        waits = pauses(deadline)
+        while True:
             try:
                 tag = self.objects.store.put(self.objects.key, data, known.tag)
             except CONFLICT:
@@ -186,7 +187,7 @@ class ObjectLog:
                 self._discard(group.head, segment)
                 self._remember(now)
                 return False  # overtaken: the head that it replaces is gone for good
-            if pause is None:
+            if (pause := next(waits)) is None:
                 break
             self.objects.store.wait(pause, lost)
         if lost is None:

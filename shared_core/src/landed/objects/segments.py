@@ -83,7 +83,8 @@ class Objects:
         """
         head = Head(os.urandom(8).hex(), name)
         deadline = monotonic() + self.timeout
-        for pause in pauses(deadline):
+        waits = pauses(deadline)
+        while True:
             error: Exception | None = None
             try:
                 self.store.put(self.key, head.encode(), self.grave())
@@ -94,11 +95,10 @@ class Objects:
             known = self.load(deadline=max(deadline, monotonic() + 1.0))
             if known is not None:
                 return known
-            if pause is None or isinstance(error, FINAL):
+            if (pause := next(waits)) is None or isinstance(error, FINAL):
                 what = "the journal cannot be made"
                 raise self.store.failed(NotLanded, error or OSError("it is being removed"), what, "open")
             self.store.wait(pause, error)
-        raise AssertionError  # the last pause is None
 
     def grave(self) -> Tag | None:
         """The tag of what is in the place of a removed journal's head; None when there is nothing, or a journal.
@@ -167,20 +167,21 @@ class Objects:
         segment = f"{frames[0].sequence:020d}-{os.urandom(6).hex()}"
         key, data = self.folder(head) + segment, encode_segment(head.incarnation, frames)
         what = "a segment could not be put"
-        for pause in pauses(deadline):
+        waits = pauses(deadline)
+        while True:
             conflict: Exception | None = None
             try:
                 self.store.put(key, data, None)
             except CONFLICT as error:  # the reply to an earlier try was lost: the name is random
                 conflict = error
             except ERRORS as error:
-                if pause is None or isinstance(error, FINAL):
+                if (pause := next(waits)) is None or isinstance(error, FINAL):
                     raise self.store.failed(NotLanded, error, what, "append", path=self.name) from error
                 self.store.wait(pause, error)
                 continue
             held = self.store.ask(lambda: self.store.get(key), what, max(deadline, monotonic() + 1.0))
             if held is None and conflict is not None:  # so S3 answers as well where two tries of a put meet
-                if pause is None:
+                if (pause := next(waits)) is None:
                     raise self.store.failed(NotLanded, conflict, what, "append", path=self.name) from conflict
                 self.store.wait(pause, conflict)
                 continue
@@ -193,7 +194,6 @@ class Objects:
                 )
             self._keep(segment, frames)
             return Listed.of(segment, frames)
-        raise AssertionError  # the last pause is None
 
     def discard(self, head: Head, ids: list[str]) -> bool:
         """Delete segments that no head names; whether they are gone. What stays costs space and nothing else."""

@@ -68,14 +68,15 @@ def compact(server: Server, journal: int, name: str, rewrite: Rewrite, timeout: 
 
 
 def _take_turn(server: Server, holder: Connection, journal: int, name: str, deadline: float) -> None:
-    for pause in pauses(deadline):
+    waits = pauses(deadline)
+    while True:
         try:
             got = holder.execute(_ALONE, {"journal": journal}).fetchone()
         except DRIVER_ERRORS as error:
             raise server.failed(NotLanded, error, "the journal cannot be compacted", "compact") from error
         if got is not None and got[0]:
             return
-        if pause is None:
+        if (pause := next(waits)) is None:
             raise LockTimeout("another compaction runs", path=name, step="compact", hint="Try again when it has ended.")
         sleep(pause)
 
