@@ -341,6 +341,20 @@ def test_an_edit_waits_in_vain_for_its_timeout_only(work: Path) -> None:
     assert (work / "a").read_text() == "kept"
 
 
+def test_an_edit_is_left_where_the_system_has_no_more_threads(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def story() -> None:
+        async with aio.edit(work / "a") as doc:
+            doc.text = "kept"
+            monkeypatch.setattr(threading.Thread, "start", none_left)
+
+    run(story)
+    assert (work / "a").read_text() == "kept"
+    landed.write(work / "a", b"the lock is free", expect=landed.ANY, timeout=0)
+
+
 def test_edits_leave_no_threads_behind(work: Path) -> None:
     async def story() -> None:
         for number in range(20):
@@ -352,6 +366,6 @@ def test_edits_leave_no_threads_behind(work: Path) -> None:
 
     run(story)
     deadline = time.monotonic() + HANG
-    while any("landed-edit" in thread.name for thread in threading.enumerate()):
+    while any("landed-leave" in thread.name for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -14,6 +14,7 @@ from drafts import Thread
 import landed
 from landed import LockTimeout, Refused, StaleWrite, aio
 from langgraph.checkpoint.landed import LandedSaver
+from langgraph.checkpoint.landed.locking import ThreadLock
 
 T = TypeVar("T")
 METADATA: Any = {"source": "loop", "step": 0, "parents": {}}
@@ -178,6 +179,44 @@ async def both(saver: LandedSaver, other: LandedSaver) -> None:
             inside -= 1
 
     await asyncio.gather(*(one(mine) for mine in (saver, other) * 4))
+
+
+class Remote:
+    """An engine's lock, which is given back by a request."""
+
+    def __init__(self) -> None:
+        self.answer = threading.Event()
+        self.free = True
+
+    def acquire(self, timeout: float, *, owner: object) -> None:
+        self.free = False
+
+    def release(self) -> None:
+        self.free = self.answer.wait(5)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_loop_runs_while_a_lock_is_given_back(again: bool) -> None:
+    lock, put = Remote(), asyncio.CancelledError()
+    put.landed_outcome = told = aio.Outcome("a receipt", None)
+
+    async def work() -> None:
+        async with ThreadLock(lock, 1.0):
+            raise put
+
+    async def meanwhile() -> None:
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0.02)
+        assert not lock.free
+        if again:
+            task.cancel()
+        lock.answer.set()
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await task
+        assert lock.free
+        assert aio.outcome(cancelled.value) is told
+
+    run(meanwhile())
 
 
 def test_a_cancelled_lock_is_free_again(saver: LandedSaver) -> None:

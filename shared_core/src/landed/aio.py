@@ -91,6 +91,16 @@ async def finish_short(call: Callable[[], T]) -> T:
     return await _finished(call, short=True)
 
 
+async def finish_apart(call: Callable[[], object]) -> None:
+    """As `finish`, in a thread that is made for it: all the others may be waiting for what `call` gives back."""
+    errand = Errand(call)
+    try:
+        threading.Thread(target=errand.run, name="landed-leave").start()
+    except RuntimeError:  # the system has none: the loop stands still, and nothing is kept
+        errand.run()
+    await errand.end()
+
+
 async def _finished(call: Callable[[], T], *, short: bool) -> T:
     errand = Errand(call, short=short)
     errand.begin()
@@ -320,10 +330,7 @@ class AsyncEdit:
 
 
 async def _leave(edit: Edit | RemoteEdit, kind: type[BaseException] | None, error: BaseException | None) -> None:
-    errand = Errand(partial(edit.__exit__, kind, error, None))
-    # All of landed's threads may be waiting for the lock that this edit holds; leaving needs one that is not.
-    threading.Thread(target=errand.run, name="landed-edit").start()
-    await errand.end()
+    await finish_apart(partial(edit.__exit__, kind, error, None))
 
 
 _tokens: weakref.WeakKeyDictionary[asyncio.Task[Any], object] = weakref.WeakKeyDictionary()

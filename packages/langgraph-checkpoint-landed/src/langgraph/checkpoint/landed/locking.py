@@ -7,7 +7,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
-from landed.aio import finish, outcome
+from landed.aio import finish, finish_apart, outcome
 
 if TYPE_CHECKING:
     from landed.engine import Mutex
@@ -33,8 +33,16 @@ class ThreadLock:
         except asyncio.CancelledError as cancelled:
             ended = outcome(cancelled)
             if ended is not None and ended.error is None:
-                self._lock.release()  # it was taken for a task that will never run the block
+                await self._leave(cancelled)  # it was taken for a task that will never run the block
             raise
 
-    async def __aexit__(self, *_: object) -> None:
-        self._lock.release()
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        await self._leave(error)
+
+    async def _leave(self, error: BaseException | None) -> None:
+        """Give the lock back; an engine's is a request, for which the event loop would stand still."""
+        try:
+            await finish_apart(self._lock.release)
+        except asyncio.CancelledError:
+            if not isinstance(error, asyncio.CancelledError):  # else that one goes on, with the outcome that it carries
+                raise
