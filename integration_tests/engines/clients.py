@@ -69,6 +69,17 @@ def lose_one_reply() -> Callable[[Callable[[], Any], str], Any]:
     return fault
 
 
+def refuse_once() -> Callable[[Callable[[], Any], str], Any]:
+    tries = itertools.count()
+
+    def fault(put: Callable[[], Any], _: str) -> Any:
+        if next(tries) == 0:
+            raise GenericError("503 Slow Down")
+        return put()
+
+    return fault
+
+
 def put_twice_once() -> Callable[[Callable[[], Any], str], Any]:
     """As a proxy does that lost the store's answer: the second says that the condition is not met any more."""
     tries = itertools.count()

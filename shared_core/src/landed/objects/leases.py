@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from time import monotonic, sleep, time
 
 from landed.engine import Holders
 from landed.errors import LockTimeout, NotLanded, Refused
 from landed.lock import DEFAULT_TIMEOUT
-from landed.objects.store import CONFLICT, ERRORS, Object
+from landed.objects.store import CONFLICT, ERRORS, FINAL, Object
 from landed.process import me
 from landed.retries import pauses
 
@@ -28,6 +29,8 @@ LEASE: Final = 60.0
 """Seconds without renewal after which a holder is taken for gone. Clocks may differ by less than that."""
 RENEWAL: Final = LEASE / 4
 """Seconds between renewals."""
+GIVING_BACK: Final = 1.0
+"""Seconds for which a store that does not take it is told again that a lock is free."""
 
 _holders = Holders()
 
@@ -94,29 +97,40 @@ class ObjectMutex:
         owner = threading.get_ident() if owner is None else owner
         _holders.check(self.path, owner)
         holder = "one that does not say who it is"
+        self._nonce = os.urandom(8).hex()
         waits = pauses(monotonic() + timeout)
         while True:
+            lost: Exception | None = None
             held = self._look(timeout)
-            if held is None or not held.data or time() - held.modified > LEASE:
-                if self._take(held.tag if held is not None else None):
-                    self._owner = owner
-                    _holders.took(self.path, owner)
-                    return
+            if held is None or not held.data or self._is_ours(held) or time() - held.modified > LEASE:
+                try:
+                    if self._take(held.tag if held is not None else None):
+                        self._owner = owner
+                        _holders.took(self.path, owner)
+                        return
+                except ERRORS as error:
+                    lost = error
             else:
                 holder = held.data.decode("utf-8", "replace").partition(" ")[2]
-            if (pause := next(waits)) is None:
-                error = LockTimeout(
+            pause = next(waits)
+            if lost is not None and (pause is None or isinstance(lost, FINAL)):
+                raise self._store.failed(NotLanded, lost, "the lock cannot be taken", "lock", path=self.path) from lost
+            if pause is None:
+                timed_out = LockTimeout(
                     f"another holder kept the lock: {holder}",
                     path=self.path,
                     step="lock",
                     hint="Try again, or allow a longer timeout.",
                 )
-                error.holder = holder
-                raise error
-            sleep(pause)
+                timed_out.holder = holder
+                raise timed_out
+            if lost is not None:
+                self._store.wait(pause, lost)
+            else:
+                sleep(pause)
 
     def release(self) -> None:
-        """Give the lock back; when the store cannot be told, it is free after a minute."""
+        """Give the lock back; when the store cannot be told in a second, it is free after a minute."""
         renewal, self._renewal = self._renewal, None
         if renewal is not None:
             renewal.stop()
@@ -124,10 +138,24 @@ class ObjectMutex:
             tag, self._tag = self._tag, None
             if tag is not None:
                 _holders.gave_back(self.path, self._owner)
-                try:
-                    self._store.put(self._key, b"", tag)
-                except ERRORS:
+                with suppress(NotLanded):
+                    self._give_back(tag)
+
+    def _give_back(self, tag: Tag) -> None:
+        waits = pauses(monotonic() + GIVING_BACK)
+        while True:
+            try:
+                self._store.put(self._key, b"", tag)
+            except ERRORS:
+                if (pause := next(waits)) is None:
                     return
+            else:
+                return
+            sleep(pause)
+            held = self._look(GIVING_BACK)
+            if held is None or not self._is_ours(held):
+                return
+            tag = held.tag  # a renewal may have landed whose answer was lost
 
     def __enter__(self) -> ObjectMutex:
         self.acquire()
@@ -141,12 +169,11 @@ class ObjectMutex:
         held = self._store.ask(lambda: self._store.get(self._key), "the lock cannot be read", deadline)
         return held if isinstance(held, Object) else None
 
+    def _is_ours(self, held: Object) -> bool:
+        return held.data.startswith(f"{self._nonce}-".encode())
+
     def _take(self, tag: Tag | None) -> bool:
-        self._nonce = os.urandom(8).hex()
-        try:
-            self._tag = self._put(tag)
-        except ERRORS as error:
-            raise self._store.failed(NotLanded, error, "the lock cannot be taken", "lock", path=self.path) from error
+        self._tag = self._put(tag)
         if self._tag is None:
             return False
         self._renewal = Renewal(self._renew)
@@ -164,7 +191,7 @@ class ObjectMutex:
             return self._store.put(self._key, f"{self._nonce}-{self._written} {me()}".encode(), tag)
         except ERRORS as error:
             held = self._look(1.0)
-            if held is not None and held.data.startswith(f"{self._nonce}-".encode()):
+            if held is not None and self._is_ours(held):
                 return held.tag
             if isinstance(error, CONFLICT):
                 return None
