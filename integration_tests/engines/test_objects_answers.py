@@ -12,11 +12,11 @@ import pytest
 from logs import TIMEOUT, append, appended_to, held
 
 from landed.engine import Commit
-from landed.errors import Claimed, LockTimeout, NotLanded, OutcomeUnknown
+from landed.errors import Claimed, NotLanded, OutcomeUnknown
 
 pytest.importorskip("obstore", reason="obstore is not installed")
 
-from clients import Faulty, counted, lose_one_reply, put_twice_once, refuse_once
+from clients import Faulty, counted, lose_one_reply, put_twice_once
 from google_server import GoogleServer
 from obstore.exceptions import AlreadyExistsError, GenericError, PermissionDeniedError
 from s3_server import S3Server, environment
@@ -395,77 +395,33 @@ def test_a_removal_whose_reply_was_lost_is_a_removal(s3_url: str, fault: Callabl
     assert collection.open("a", create=False) is None
 
 
+def test_a_removal_in_a_store_that_is_asked_too_much_leaves_nothing(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = ObjectCollection(s3_url)
+    log = collection.open("a", create=True)
+    assert log is not None
+    append(log, b"x" * 2 * INLINE_BYTES)
+    refused, delete = [], collection._store.delete
+
+    def busy(keys: list[str]) -> None:
+        if not refused:
+            refused.append(keys)
+            raise GenericError("503 Slow Down")
+        delete(keys)
+
+    monkeypatch.setattr(collection._store, "delete", busy)
+    assert collection.remove("a", TIMEOUT)
+    assert refused[0]
+    assert [*collection._store.list("segments/")] == []
+
+
 def test_a_removal_that_another_was_faster_with_removes_nothing(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     collection = ObjectCollection(s3_url)
     found = [collection.open("a", create=True) for _ in range(2)]
     monkeypatch.setattr(collection, "open", lambda *_, **__: found.pop())
     assert collection.remove("a", TIMEOUT)
     assert not collection.remove("a", TIMEOUT)
-
-
-def test_a_lock_whose_reply_was_lost_is_held(s3_url: str) -> None:
-    collection = ObjectCollection(s3_url)
-    lock = collection.lock("a")
-    client = Faulty(collection._store, lose_one_reply())
-    lock.acquire(5.0)
-    client.mend()
-    client = Faulty(collection._store, lose_one_reply())
-    assert lock._renew()  # this reply is lost
-    assert lock._renew()
-    assert lock.held
-    client.mend()
-    lock.release()
-    collection.lock("a").acquire(0.0)
-
-
-def test_a_lock_in_a_store_that_is_asked_too_much_is_taken_and_given_back(s3_url: str) -> None:
-    """And not kept for the minute after which nobody is taken to hold it."""
-    collection = ObjectCollection(s3_url)
-    lock = collection.lock("a")
-    client = Faulty(collection._store, refuse_once())
-    lock.acquire(5.0)
-    client.mend()
-    client = Faulty(collection._store, refuse_once())
-    lock.release()
-    client.mend()
-    lock.acquire(0.0)
-    before = lock._tag
-    lock._renew()
-    lock._tag = before  # nobody heard of it
-    lock.release()
-    lock.acquire(0.0)
-
-
-def test_a_lock_that_the_store_took_late_is_held(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After its answer, and the look for it."""
-    collection = ObjectCollection(s3_url)
-    lock, late = collection.lock("a"), []
-
-    def fault(put: Callable[[], Any], _: str) -> Any:
-        if not late:
-            late.append(put)
-            raise GenericError("no answer in time")
-        return put()
-
-    Faulty(collection._store, fault)
-    monkeypatch.setattr(collection._store, "wait", lambda *_: late[0]())
-    lock.acquire(5.0)
-    assert lock.held
-    with pytest.raises(LockTimeout):
-        collection.lock("a").acquire(0.0, owner="another")
-    lock.release()
-
-
-def test_a_lock_that_may_not_be_taken_is_not_waited_for(s3_url: str) -> None:
-    def fault(*_: object) -> Any:
-        raise PermissionDeniedError("no")
-
-    collection = ObjectCollection(s3_url)
-    Faulty(collection._store, fault)
-    started = time.monotonic()
-    with pytest.raises(NotLanded, match="the lock cannot be taken: no"):
-        collection.lock("a").acquire(5.0)
-    assert time.monotonic() - started < 4
 
 
 @pytest.mark.parametrize("kept", [True, False])

@@ -15,10 +15,11 @@ import pytest
 
 pytest.importorskip("obstore", reason="obstore is not installed")
 
-from clients import Faulty, lose_one_reply
+from clients import Faulty, lose_one_reply, refuse_once
 from logs import TIMEOUT, append, held
+from obstore.exceptions import GenericError, PermissionDeniedError
 
-from landed.errors import Claimed, Corrupt, LandedError, NotLanded, Refused, StaleWrite
+from landed.errors import Claimed, Corrupt, LandedError, LockTimeout, NotLanded, Refused, StaleWrite
 from landed.objects import leases
 from landed.objects.collection import ObjectCollection
 from landed.objects.log import ObjectLog
@@ -164,6 +165,71 @@ def test_a_lock_that_nobody_renews_is_taken_over(s3_url: str, monkeypatch: pytes
     with pytest.raises(Refused):  # it still has it, and would wait for itself
         collection.lock("a").acquire(0.1, owner="another")
     other.release()
+
+
+def test_a_lock_whose_reply_was_lost_is_held(s3_url: str) -> None:
+    collection = ObjectCollection(s3_url)
+    lock = collection.lock("a")
+    client = Faulty(collection._store, lose_one_reply())
+    lock.acquire(5.0)
+    client.mend()
+    client = Faulty(collection._store, lose_one_reply())
+    assert lock._renew()  # this reply is lost
+    assert lock._renew()
+    assert lock.held
+    client.mend()
+    lock.release()
+    collection.lock("a").acquire(0.0)
+
+
+def test_a_lock_in_a_store_that_is_asked_too_much_is_taken_and_given_back(s3_url: str) -> None:
+    """And not kept for the minute after which nobody is taken to hold it."""
+    collection = ObjectCollection(s3_url)
+    lock = collection.lock("a")
+    client = Faulty(collection._store, refuse_once())
+    lock.acquire(5.0)
+    client.mend()
+    client = Faulty(collection._store, refuse_once())
+    lock.release()
+    client.mend()
+    lock.acquire(0.0)
+    before = lock._tag
+    lock._renew()
+    lock._tag = before  # nobody heard of it
+    lock.release()
+    lock.acquire(0.0)
+
+
+def test_a_lock_that_the_store_took_late_is_held(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its answer, and the look for it."""
+    collection = ObjectCollection(s3_url)
+    lock, late = collection.lock("a"), []
+
+    def fault(put: Callable[[], Any], _: str) -> Any:
+        if not late:
+            late.append(put)
+            raise GenericError("no answer in time")
+        return put()
+
+    Faulty(collection._store, fault)
+    monkeypatch.setattr(collection._store, "wait", lambda *_: late[0]())
+    lock.acquire(5.0)
+    assert lock.held
+    with pytest.raises(LockTimeout):
+        collection.lock("a").acquire(0.0, owner="another")
+    lock.release()
+
+
+def test_a_lock_that_may_not_be_taken_is_not_waited_for(s3_url: str) -> None:
+    def fault(*_: object) -> Any:
+        raise PermissionDeniedError("no")
+
+    collection = ObjectCollection(s3_url)
+    Faulty(collection._store, fault)
+    started = time.monotonic()
+    with pytest.raises(NotLanded, match="the lock cannot be taken: no"):
+        collection.lock("a").acquire(5.0)
+    assert time.monotonic() - started < 4
 
 
 def test_a_compaction_gets_through_while_others_append(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

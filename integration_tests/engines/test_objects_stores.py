@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import traceback
@@ -18,6 +19,7 @@ pytest.importorskip("obstore", reason="obstore is not installed")
 
 from clients import Counted, Faulty, IgnoresConditions
 from google_server import GoogleServer
+from obstore.exceptions import GenericError
 from s3_server import S3Server, environment
 from wire import Wire
 
@@ -141,6 +143,19 @@ def test_damage_is_corrupt_and_never_an_empty_journal(s3_url: str) -> None:
         held(ObjectLog(s3_url))
     with pytest.raises(Corrupt):
         list(ObjectLog(s3_url).newest_first())
+
+
+def test_a_store_that_is_asked_too_much_while_it_is_tried_is_asked_again(s3_url: str) -> None:
+    store, puts = Store(s3_url), itertools.count()
+
+    def fault(put: Callable[[], Any], _: str) -> Any:
+        if next(puts) in {0, 5}:  # the first of the trial, and the proof
+            raise GenericError("503 Slow Down")
+        return put()
+
+    Faulty(store, fault)
+    probe.prove(store, TIMEOUT)
+    assert [key for key, _, _ in store.list("")] == [probe.PROOF]
 
 
 # Secrets, forks, addresses.

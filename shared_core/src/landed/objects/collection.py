@@ -117,11 +117,13 @@ class ObjectCollection:
             raise
         # From here on nobody can append to it, and what is left of it costs space and nothing else.
         folder = log.objects.folder(head)
+        what = "it was removed, but its segments cannot be deleted"
         try:
-            self._store.delete([key for key, _, _ in self._store.list(folder)])
-        except ERRORS as error:
-            what = "it was removed, but its segments cannot be deleted"
-            raise self._store.failed(OutcomeUnknown, error, what, "remove", path=log.name) from error
+            self._store.ask(
+                lambda: self._store.delete([key for key, _, _ in self._store.list(folder)]), what, monotonic() + timeout
+            )
+        except NotLanded as error:
+            raise self._store.failed(OutcomeUnknown, error.__cause__ or error, what, "remove", path=log.name) from error
         return True
 
     def _bury(self, objects: Objects) -> bool:

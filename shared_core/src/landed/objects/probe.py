@@ -11,9 +11,9 @@ import os
 from time import monotonic
 
 from landed.digest import sha256
-from landed.errors import NotLanded, Refused
+from landed.errors import Refused
 from landed.objects.environment import endpoint
-from landed.objects.store import CONFLICT, ERRORS, Object
+from landed.objects.store import CONFLICT, Object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,13 +41,10 @@ def prove(store: Store, timeout: float) -> None:
     expected = f"landed 1 {sha256(server.encode())}\n".encode()
     held = store.ask(lambda: store.get(PROOF), "the store cannot be read", deadline)
     if not isinstance(held, Object) or held.data != expected:
-        _try(store)
-        try:
-            store.put(PROOF, expected, held.tag if isinstance(held, Object) else None)
-        except CONFLICT:
-            pass  # another process was first
-        except ERRORS as error:
-            raise store.failed(NotLanded, error, "the store cannot be written to", "open") from error
+        tag = held.tag if isinstance(held, Object) else None
+        store.ask(lambda: _try(store), "the store cannot be tried", deadline, "open")
+        # Where another process was first, its proof is as good.
+        store.ask(lambda: _lands(store, PROOF, expected, tag), "the store cannot be written to", deadline, "open")
     _proved.add((store.shown, server))
 
 
@@ -55,23 +52,20 @@ def _try(store: Store) -> None:
     key = f"landed-probe-{os.urandom(8).hex()}"
     try:
         first = store.put(key, b"first", None)
-        try:
-            if _lands(store, key, b"second", None):
-                raise _refused(store, "it creates an object that is there already")
-            if not first:
-                raise _refused(store, "it gives no ETag to replace an object by")
-            second = store.put(key, b"third", first)
-            if second == first:
-                raise _refused(store, "another content has the same ETag")
-            if _lands(store, key, b"fourth", first):
-                raise _refused(store, "it replaces an object that has changed since")
-            held = store.get(key)
-            if not isinstance(held, Object) or held.data != b"third" or held.tag != second:
-                raise _refused(store, "it reads back another object than was put last")
-        finally:
-            store.delete([key])
-    except ERRORS as error:
-        raise store.failed(NotLanded, error, "the store cannot be tried", "open") from error
+        if _lands(store, key, b"second", None):
+            raise _refused(store, "it creates an object that is there already")
+        if not first:
+            raise _refused(store, "it gives no ETag to replace an object by")
+        second = store.put(key, b"third", first)
+        if second == first:
+            raise _refused(store, "another content has the same ETag")
+        if _lands(store, key, b"fourth", first):
+            raise _refused(store, "it replaces an object that has changed since")
+        held = store.get(key)
+        if not isinstance(held, Object) or held.data != b"third" or held.tag != second:
+            raise _refused(store, "it reads back another object than was put last")
+    finally:
+        store.delete([key])
 
 
 def _lands(store: Store, key: str, data: bytes, tag: dict[str, str] | None) -> bool:

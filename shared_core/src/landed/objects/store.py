@@ -151,8 +151,8 @@ class Store:
             for each in page:
                 yield each["path"], each["size"], each["last_modified"].timestamp()
 
-    def ask(self, question: Callable[[], Result], what: str, deadline: float) -> Result:
-        """Ask something that changes nothing, again until it is answered or time is up.
+    def ask(self, question: Callable[[], Result], what: str, deadline: float, step: str = "read") -> Result:
+        """Ask something that may be asked twice, again until it is answered or time is up.
 
         Raises:
             NotLanded: no answer.
@@ -163,7 +163,7 @@ class Store:
                 return question()
             except ERRORS as error:
                 if (pause := next(waits)) is None or isinstance(error, FINAL):
-                    raise self.failed(NotLanded, error, what, "read") from error
+                    raise self.failed(NotLanded, error, what, step) from error
                 self.wait(pause, error)
 
     def wait(self, pause: float, error: BaseException | None) -> None:
