@@ -24,9 +24,9 @@ class Result:
         return json.loads(self.out)
 
 
-def run(*words: object, stdin: bytes = b"", cwd: Path | None = None, module: str = "landed", **environ: str) -> Result:
+def run(*words: object, stdin: bytes = b"", cwd: Path | None = None, **environ: str) -> Result:
     ended = subprocess.run(
-        [sys.executable, "-m", module, *map(str, words)],
+        [sys.executable, "-m", "landed", *map(str, words)],
         input=stdin,
         capture_output=True,
         cwd=cwd,

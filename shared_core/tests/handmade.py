@@ -114,7 +114,7 @@ def read(path: Path) -> list[bytes]:
 def recovered(path: Path) -> str:
     log = LocalLog(str(path))
     log.close()
-    return log.recovered
+    return log.follower.recovered
 
 
 def assert_corrupt(path: Path, offset: int, segment: str = "0000000001-0000000001.seg") -> None:

@@ -96,7 +96,7 @@ def crashed(process: Process, expected: Expectation) -> Disk:
     _killed(process)
     BOOT.reboot()
     for disk in crash_states(process.fs.disk, 50, Random(1)):
-        if Process(survivor(disk)).run(lambda each: each.log.recovered):
+        if Process(survivor(disk)).run(lambda each: each.log.follower.recovered):
             return disk
     raise AssertionError("no crash tail")
 

@@ -24,9 +24,8 @@ def test_help_and_json_everywhere(command, capsys):
     assert "--json" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("module", ["landed", "landed.cli"])
-def test_as_a_module(module):
-    ended = run("--version", module=module)
+def test_as_a_module():
+    ended = run("--version")
     assert (ended.code, ended.out) == (OK, f"landed {landed.__version__}\n")
 
 

@@ -308,12 +308,12 @@ def test_a_compaction_while_a_reader_begins_costs_it_nothing(path: Path, monkeyp
     with Journal(path) as other:
         other.append([b"one"])
         log = LocalLog(str(path))
-        seen = [log.view()]
+        seen = [log.follower.view()]
         other.append([b"two" * 10])
         other.compact(lambda entry: Record(b"one, rewritten") if entry.sequence == 1 else True)
         other.append([b"three"])
-    view = log.view
-    monkeypatch.setattr(log, "view", lambda: seen.pop() if seen else view())
+    view = log.follower.view
+    monkeypatch.setattr(log.follower, "view", lambda: seen.pop() if seen else view())
     assert [entry.data for entry in Journal(path, log=log).read()] == [b"one, rewritten"]
 
 

@@ -94,7 +94,7 @@ def test_many_segments_are_not_compared_each_with_each(monkeypatch: pytest.Monke
     names = [segments.name_of(span) for span in spans]
     assert segments.replaced([*names, segments.name_of((3, 4))], list(spans)) == [segments.name_of((3, 4))]
     monkeypatch.setattr(reading, "_frames", lambda *_: ())
-    log: Any = SimpleNamespace(view=lambda: (spans, None))
+    log: Any = SimpleNamespace(follower=SimpleNamespace(view=lambda: (spans, None)))
     assert list(reading.frames_of(log, list(spans))) == []
     assert Counted.compared <= 2 * len(spans)
 

@@ -188,7 +188,7 @@ def test_what_the_tool_wrote_is_the_agents_write(work: Path) -> None:
     lend(path)
     path.write_text("two")
     with Desk(str(path), "a") as desk:
-        assert desk.origin == "outside"
+        assert desk.record.landed.version == first.version
         written = desk.landed(Owner(me().pid, me().started, me().host, "Claude Code, agent 7"), until=time() + SOON)
         assert desk.lease is not None
         assert desk.lease.until < time() + 1

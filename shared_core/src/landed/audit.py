@@ -209,18 +209,17 @@ def examine(
         return [Finding(UNREADABLE, path, error.strerror or str(error), hint=_OTHER_USER)]
 
 
-def examine_journal(path: str, *, level: str = READ, fs: _fs.FileOps = _fs.LOCAL) -> Finding:
+def examine_journal(path: str, *, level: str) -> Finding:
     """What an audit says of one journal: all of it is read, and nothing is locked unless its end looks broken.
 
     Args:
         path: its directory.
         level: ``"read"``, or ``"device"`` to read past the page cache.
-        fs: the file operations to use.
     """
     from landed import inspection
 
     try:
-        report = inspection.examine(path, level=level, fs=fs)
+        report = inspection.examine(path, level=level)
     except NotLanded as error:
         return Finding(UNREADABLE, path, error.what, hint=error.hint)
     except OSError as error:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from landed.artifact import Sight
     from landed.process import Owner
-    from landed.records import Absent, Record
+    from landed.records import Record
 
 
 class Desk:
@@ -82,16 +82,6 @@ class Desk:
     def path(self) -> str:
         """Absolute, every symbolic link resolved."""
         return self._artifact.path
-
-    @property
-    def version(self) -> str | Absent:
-        """Of what stands there, as in `landed.Snapshot`."""
-        return self._artifact.judge(self.record, self.sight).version
-
-    @property
-    def origin(self) -> str:
-        """Likewise."""
-        return self._artifact.judge(self.record, self.sight).origin
 
     @property
     def lease(self) -> Lease | None:

@@ -74,7 +74,7 @@ class Check:
         return f"<Check {self.status}: {self.name}: {self.detail}>"
 
 
-def examine(directory: str = ".", fs: _fs.FileOps = _fs.LOCAL) -> Iterator[Check]:
+def examine(directory: str, fs: _fs.FileOps = _fs.LOCAL) -> Iterator[Check]:
     """Try in `directory`, and where its locks are kept, what landed relies on.
 
     Args:

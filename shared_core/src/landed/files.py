@@ -132,7 +132,7 @@ class Files:
         if _is_address(path):
             from landed import remote
 
-            return remote.read(self, path, actor, DEFAULT_TIMEOUT)
+            return remote.read(self, path, actor)
         from landed.landing import read
 
         return read(self, path, actor)

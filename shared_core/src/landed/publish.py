@@ -342,9 +342,7 @@ def _discard(directory: _fs.Directory, temp: str, cause: BaseException) -> None:
             cause.hint = f"{cause.hint} Its temp file {temp} could not be removed ({error.strerror}).".strip()
 
 
-def verify_bytes(
-    path: str, data: bytes, ours: os.stat_result, level: str, fs: _fs.FileOps, size: int | None = None
-) -> None:
+def verify_bytes(path: str, data: bytes, ours: os.stat_result, level: str, fs: _fs.FileOps, size: int | None) -> None:
     """Show that `path` leads to the inode `ours` and that it holds `data`, and a hole behind it up to `size`.
 
     Raises:

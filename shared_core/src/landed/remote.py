@@ -18,6 +18,7 @@ from landed.cell import Unsure
 from landed.digest import sha256
 from landed.engines import open_cell
 from landed.errors import LockTimeout, NotLanded, OutcomeUnknown, Refused, VerifyFailed
+from landed.lock import DEFAULT_TIMEOUT
 from landed.memory import check_arguments, unmet
 from landed.publish import DEVICE, READ
 from landed.records import ABSENT, LANDED, OUTSIDE, SEEN, Absent, Write, base_for, counter_of, next_write
@@ -100,10 +101,10 @@ class Sight:
         return str(self.write.owner) if self.write is not None and self.write.owner.pid else ""
 
 
-def read(files: Files, path: Path, actor: Hashable, timeout: float) -> Snapshot:
+def read(files: Files, path: Path, actor: Hashable) -> Snapshot:
     """As `Files.read`."""
-    cell = open_cell(path, timeout)
-    sight = Sight(cell.get(monotonic() + timeout))
+    cell = open_cell(path)
+    sight = Sight(cell.get(monotonic() + DEFAULT_TIMEOUT))
     files.memory.settle(cell.name)
     files.memory.remember(cell.name, sight.verdict.version, actor)
     if sight.data is None or isinstance(sight.verdict.version, Absent):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from landed import _fs
+from landed._fs import LOCAL
 from landed.errors import LockTimeout, NotLanded
 from landed.inventory import kept_elsewhere, load_unsettled, within
 from landed.lock import Lock
@@ -40,7 +40,7 @@ class Standing:
         self.holder = holder
 
 
-def standing(store: Store, key: str, *, under: str = "", fs: _fs.FileOps = _fs.LOCAL) -> Standing | None:
+def standing(store: Store, key: str, *, under: str = "") -> Standing | None:
     """Who is at one file now. Tries its lock for an instant, which no writer notices.
 
     Returns:
@@ -49,13 +49,13 @@ def standing(store: Store, key: str, *, under: str = "", fs: _fs.FileOps = _fs.L
     Raises:
         OSError: as the system does.
     """
-    record = load_unsettled(store, key, fs)
+    record = load_unsettled(store, key, LOCAL)
     path = store.path_of(record.name) if record is not None else None
-    if path is not None and (not within(path, under) or kept_elsewhere(path, store, fs)):
+    if path is not None and (not within(path, under) or kept_elsewhere(path, store, LOCAL)):
         return None
-    lock = Lock(os.path.join(store.artifacts, key + ".lock"), mode=store.mode, fs=fs)
+    lock = Lock(os.path.join(store.artifacts, key + ".lock"), mode=store.mode)
     try:
-        fs.stat(lock.path, follow_symlinks=False)
+        LOCAL.stat(lock.path, follow_symlinks=False)
         lock.acquire(0, owner=object())
     except FileNotFoundError:
         return Standing(path, record, held=False, holder=None) if record is not None else None
@@ -64,7 +64,7 @@ def standing(store: Store, key: str, *, under: str = "", fs: _fs.FileOps = _fs.L
     except NotLanded:
         return Standing(path, record, held=None, holder=lock.holder())
     try:
-        record = load_unsettled(store, key, fs)  # what was begun a moment ago may have ended
+        record = load_unsettled(store, key, LOCAL)  # what was begun a moment ago may have ended
     finally:
         lock.release()
     return Standing(store.path_of(record.name), record, held=False, holder=None) if record is not None else None

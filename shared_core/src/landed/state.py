@@ -472,10 +472,10 @@ def case_key(path: str, name: str) -> str:
     return _folded(name)  # pragma: no cover - run on macOS and Windows only
 
 
-def _folded(path: str) -> str:
+def _folded(name: str) -> str:
     import unicodedata
 
-    return unicodedata.normalize("NFC", path).casefold()
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 _PC_CASE_SENSITIVE: Final = 11

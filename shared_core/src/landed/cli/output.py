@@ -371,7 +371,7 @@ def fail(args: argparse.Namespace, error: LandedError, next_step: str = "") -> i
     return code
 
 
-def exit_code(error: LandedError, *, looks: bool = False) -> int:
+def exit_code(error: LandedError, *, looks: bool) -> int:
     """`BAD_NEWS` where the error says what state things are in, `CANNOT_TELL` where it says that this is unknown.
 
     Args:

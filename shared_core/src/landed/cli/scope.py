@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from landed import _fs
 from landed.artifact import Artifact
 from landed.audit import stores
 from landed.errors import Refused
@@ -55,10 +54,10 @@ def scope_of(target: str | None) -> Scope:
         if os.path.lexists(target) or artifact.shelf.load().sequence:
             return Scope([(artifact.store, artifact.key)], "", artifact.path, artifact.path)
         # Never a file that landed wrote: a directory, then, that is gone with all that was in it.
-        entries = [(artifact.store, key) for key in keys(artifact.store, _fs.LOCAL)]
+        entries = [(artifact.store, key) for key in keys(artifact.store)]
         return Scope(entries, artifact.path, None, artifact.path)
     found = stores(target)
-    entries = [(store, key) for store in found for key in keys(store, _fs.LOCAL)]
+    entries = [(store, key) for store in found for key in keys(store)]
     if target is None:
         return Scope(entries, "", None, " and ".join(store.base or store.root for store in found))
     under = os.path.realpath(target)

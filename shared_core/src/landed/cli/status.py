@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from landed import _fs
 from landed.artifact import Artifact
 from landed.audit import command
 from landed.cli import output
@@ -68,7 +67,7 @@ def state_of(seen: Standing) -> str:
 
 
 def _current(path: str) -> dict[str, Any]:
-    artifact = Artifact(path, _fs.LOCAL)
+    artifact = Artifact(path)
     sight, record = artifact.look(), artifact.shelf.load()
     verdict = artifact.judge(record, sight)
     return {"path": path, "version": output.version_text(verdict.version), "origin": verdict.origin}

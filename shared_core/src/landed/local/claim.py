@@ -41,7 +41,10 @@ class Claim:
         """
         if self._lock.held:
             return
-        self._acquire(TIMEOUT)
+        try:
+            self._lock.acquire(TIMEOUT, owner=self)
+        except LockTimeout as error:
+            raise claimed(self._directory.path, error.holder) from error
         try:
             self._directory.touch()
         except BaseException:
@@ -85,9 +88,3 @@ class Claim:
 
     def give_up(self) -> None:
         self._lock.release()
-
-    def _acquire(self, timeout: float) -> None:
-        try:
-            self._lock.acquire(timeout, owner=self)
-        except LockTimeout as error:
-            raise claimed(self._directory.path, error.holder) from error

@@ -71,7 +71,7 @@ class LocalCollection:
                     self._permissions.share(each)
                 flush_ancestors(fs, self.name, made)
             self._settled = bool(made)
-            self._root = self._identity(self.name)
+            self._root = self._identity()
             if not made:
                 self._refuse_journal()
         except OSError as error:
@@ -127,7 +127,7 @@ class LocalCollection:
 
     def names(self) -> Iterator[str]:
         self._check_root()
-        for entry in self._listdir(self.name):
+        for entry in self._entries():
             path = os.path.join(self.name, entry)
             if len(entry) == DIGITS:
                 name = self._name_in(path)
@@ -283,7 +283,7 @@ class LocalCollection:
 
     def _sweep(self) -> None:
         """Delete what dead processes left: journals half removed, and some that were never put in place."""
-        for entry in self._listdir(self.name):
+        for entry in self._entries():
             path = os.path.join(self.name, entry)
             if entry.startswith(REMOVED) or (entry.startswith(NEW) and self._age(path) > ABANDONED):
                 self._clear(path)
@@ -342,7 +342,7 @@ class LocalCollection:
         signs = (LOCK, segments.name_of(segments.FIRST))  # a root with ten thousand journals is not listed for this
         if not any(self._exists(os.path.join(self.name, sign)) for sign in signs):
             return
-        names = self._listdir(self.name)
+        names = self._entries()
         if any(map(segments.span_of, names)) and not any(len(name) == DIGITS for name in names):
             raise Refused(
                 "one journal is kept here, and not many",
@@ -351,22 +351,22 @@ class LocalCollection:
                 hint="Name another directory, or open it as a `Journal`.",
             )
 
-    def _identity(self, path: str) -> tuple[int, int]:
-        status = self._fs.stat(path)
+    def _identity(self) -> tuple[int, int]:
+        status = self._fs.stat(self.name)
         return (status.st_dev, status.st_ino)
 
     def _check_root(self) -> None:
         """Raise when the root was removed or replaced: nothing in it would be what the caller has seen."""
         try:
-            if self._identity(self.name) == self._root:
+            if self._identity() == self._root:
                 return
         except OSError as error:
             raise self._failed(error, "the root is gone", "directory") from error
         raise NotLanded("another directory has taken the root's path", path=self.name, step="directory")
 
-    def _listdir(self, path: str) -> list[str]:
+    def _entries(self) -> list[str]:
         try:
-            return self._fs.listdir(path)
+            return self._fs.listdir(self.name)
         except OSError as error:
             raise self._failed(error, "the root cannot be read", "open") from error
 

@@ -76,11 +76,6 @@ class LocalLog:
         self.follower = Follower(self.directory, self.lock, self._doubt, self._boot)
         self.follower.view()
 
-    @property
-    def recovered(self) -> str:
-        """What a crash had left unfinished, in words; "" for nothing."""
-        return self.follower.recovered
-
     # Appending.
 
     def commit(self, commits: Sequence[Commit], timeout: float) -> int:
@@ -305,10 +300,6 @@ class LocalLog:
         self._write(segment, head.encode(segment.header.id, b""), segment.end)
 
     # Reading, compacting: in modules of their own.
-
-    def view(self) -> tuple[list[Range], Segment]:
-        """The live segments and the newest one, with all that is acknowledged; exact for a moment."""
-        return self.follower.view()
 
     def tail(self) -> int:
         return self.follower.view()[1].tail

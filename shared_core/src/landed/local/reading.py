@@ -26,7 +26,7 @@ def batches(log: LocalLog, start: int) -> Iterator[Batch]:
     """All batches that end at or after sequence number `start`, oldest first, up to the tail of now."""
     limit: int | None = None  # of the first look: who reads slowly would run after compactions and appends for ever
     for _ in range(RELOADS):
-        spans, newest = log.view()
+        spans, newest = log.follower.view()
         end, limit = newest.end, newest.tail if limit is None else limit
         try:
             for index in range(_first_needed(log, spans, start), len(spans)):
@@ -46,7 +46,7 @@ def newest_first(log: LocalLog) -> Iterator[Batch]:
     """All batches from the tail of now back."""
     before = None
     for _ in range(RELOADS):
-        spans, newest = log.view()
+        spans, newest = log.follower.view()
         end, known = newest.end, newest.last
         try:
             for index in range(len(spans) - 1, -1, -1):
@@ -75,7 +75,7 @@ def newest_first(log: LocalLog) -> Iterator[Batch]:
 
 def frames_of(log: LocalLog, spans: list[Range]) -> Iterator[tuple[Batch, Head]]:
     """The batches of sealed segments, with their frame headers; each segment must be whole."""
-    known, _ = log.view()
+    known, _ = log.follower.view()
     places = {span: index for index, span in enumerate(known)}
     for span in spans:
         for frame, position in _frames(log, known, places[span], 0):

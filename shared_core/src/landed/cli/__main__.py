@@ -1,9 +1,0 @@
-"""``python -m landed.cli``: the command."""
-
-import sys
-
-from landed.cli import main
-
-if __name__ == "__main__":
-    sys.argv[0] = "landed"
-    sys.exit(main())
