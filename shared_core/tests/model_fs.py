@@ -326,13 +326,6 @@ class ModelFS(FileOps):
             raise oserror(errno.ENOTDIR, path)
         return {name: entry.number for name, entry in node.entries.items()}
 
-    @system_call
-    def readlink(self, path: str) -> str:
-        node = self._existing(path, follow=False)
-        if node.kind != stat.S_IFLNK:
-            raise oserror(errno.EINVAL, path)
-        return node.target
-
     def symlink(self, target: str, path: str) -> None:
         """Not a call that landed makes; for tests."""
         directory, name, found = self._locate(path, follow=False)

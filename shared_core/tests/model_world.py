@@ -130,7 +130,7 @@ def litter(disk: Disk) -> list[str]:
 LOOKS = frozenset(
     {
         *("close", "flock", "fstat", "funlock", "getxattr", "listdir", "listxattr", "lseek"),
-        *("pread", "read", "readlink", "scandir", "stat"),
+        *("pread", "read", "scandir", "stat"),
     }
 )
 """Calls that change nothing on a disk: the states that there may be after one are those that there were before it."""

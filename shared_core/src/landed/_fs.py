@@ -62,11 +62,6 @@ KIND: Final = 0o170000
 REGULAR: Final = 0o100000
 LINK: Final = 0o120000
 
-NO_ENTRY: Final = errno.ENOENT
-"""What a path with a missing directory answers."""
-LOOP: Final = errno.ELOOP
-"""What opening a symbolic link without following it answers."""
-
 if sys.platform == "win32":  # pragma: no cover - run on Windows only
     from landed import _windows as _system
 elif sys.platform == "darwin":  # pragma: no cover - run on macOS only
@@ -140,9 +135,6 @@ class FileOps:
         """The names in a directory, each with its inode number, which costs no stat of the files."""
         with posix.scandir(path) as entries:
             return {entry.name: entry.inode() for entry in entries}
-
-    def readlink(self, path: str) -> str:
-        return posix.readlink(path)
 
     def fchmod(self, fd: int, mode: int) -> None:
         _system.fchmod(fd, mode)

@@ -20,7 +20,7 @@ from landed.files import Files
 from landed.inventory import within
 from landed.lock import Lock
 from landed.state import Store, store_for
-from landed.trials import FAIL, FILE_TRIALS, LOCK_TRIALS, NEW, NOTE, OK, OLD, WARN, Bench, read
+from landed.trials import FAIL, FILE_TRIALS, LOCK_TRIALS, MOVE, NEW, NOTE, OK, OLD, WARN, Bench, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,9 +108,7 @@ def _attempt(name: str, check: Callable[[], Answer]) -> Check:
     try:
         return Check(name, *check())
     except OSError as error:
-        return Check(
-            name, FAIL, f"the system answers {error.strerror or error}", "Keep the files on another file system."
-        )
+        return Check(name, FAIL, f"the system answers {error.strerror or error}", MOVE)
     except LandedError as error:
         return Check(name, FAIL, str(error))
 

@@ -365,7 +365,7 @@ def verify_bytes(path: str, data: bytes, ours: os.stat_result, level: str, fs: _
     except FileNotFoundError:
         raise failed("the file vanished after the rename", f"inode {ours.st_ino}", "no file") from None
     except OSError as error:
-        if error.errno == _fs.LOOP:
+        if error.errno == errno.ELOOP:
             raise failed("a symbolic link took the name after the rename", f"inode {ours.st_ino}", "a link") from None
         raise from_os_error(OutcomeUnknown, error, "the file cannot be opened", path=path, step="verify") from error
     try:

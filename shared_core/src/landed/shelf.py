@@ -11,8 +11,10 @@ chain from the current version back, each line naming the version it replaced.
 
 from __future__ import annotations
 
+import errno
+
 from landed import _fs
-from landed._fs import LOCAL, NO_ENTRY, SEP, posix
+from landed._fs import LOCAL, SEP, posix
 from landed.digest import sha256
 from landed.errors import Corrupt, NotLanded, from_os_error
 from landed.lock import StoreLock
@@ -112,7 +114,7 @@ class Shelf:
             try:
                 self.lock.acquire(timeout, owner=owner)
             except NotLanded as error:
-                if error.errno != NO_ENTRY:
+                if error.errno != errno.ENOENT:
                     raise
                 self.store.make(self._fs)
                 self.lock.acquire(timeout, owner=owner)

@@ -44,6 +44,8 @@ CLOCK_SKEW: Final = 5.0
 EARLIEST: Final = 1_735_689_600
 """2025-01-01: no clock that is right says less."""
 
+MOVE: Final = "Keep the files on another file system."
+
 OLD: Final = b"the old bytes\n"
 NEW: Final = b"the new bytes, which are longer\n"
 
@@ -101,10 +103,7 @@ def _exclusive_create(bench: Bench, fs: _fs.FileOps) -> Answer:  # noqa: ARG001 
         bench.put("exclusive")
     except FileExistsError:
         return OK, "O_CREAT|O_EXCL refuses a name that is taken", ""
-    return FAIL, "O_CREAT|O_EXCL opened a file that was there", _MOVE
-
-
-_MOVE: Final = "Keep the files on another file system."
+    return FAIL, "O_CREAT|O_EXCL opened a file that was there", MOVE
 
 
 def _link_is_put_if_absent(bench: Bench, fs: _fs.FileOps) -> Answer:
@@ -114,13 +113,13 @@ def _link_is_put_if_absent(bench: Bench, fs: _fs.FileOps) -> Answer:
     except FileExistsError:
         held = read(fs, target)
         if held != OLD:
-            return FAIL, "link refused the name that is taken, and its file changed", _MOVE
+            return FAIL, "link refused the name that is taken, and its file changed", MOVE
     else:
-        return FAIL, "link replaced a file that was there", _MOVE
+        return FAIL, "link replaced a file that was there", MOVE
     free = os.path.join(bench.path, "link-free")
     fs.link(source, free)
     if read(fs, free) != NEW:
-        return FAIL, "link made a name that does not lead to the file", _MOVE
+        return FAIL, "link made a name that does not lead to the file", MOVE
     return OK, "link takes a free name and refuses one that is taken", ""
 
 
@@ -149,9 +148,9 @@ def _rename_is_atomic(bench: Bench, fs: _fs.FileOps) -> Answer:
         done.set()
         reader.join()
     if seen:
-        return FAIL, f"a reader met {seen[0]} while the file was replaced", _MOVE
+        return FAIL, f"a reader met {seen[0]} while the file was replaced", MOVE
     if read(fs, target) != OLD:
-        return FAIL, "after the last rename the name leads to older bytes", _MOVE
+        return FAIL, "after the last rename the name leads to older bytes", MOVE
     return OK, f"a reader saw old or new, nothing else, through {RENAMES} replacements", ""
 
 
@@ -178,7 +177,7 @@ def _xattrs(bench: Bench, fs: _fs.FileOps) -> Answer:
     try:
         fs.setxattr(fd, XATTR, b"version")
         if fs.getxattr(fd, XATTR) != b"version":
-            return FAIL, f"{XATTR} reads back otherwise than it was set", _MOVE
+            return FAIL, f"{XATTR} reads back otherwise than it was set", MOVE
     except OSError as error:
         if error.errno not in _fs.NO_XATTR:
             raise
@@ -201,10 +200,10 @@ def _nofollow(bench: Bench, fs: _fs.FileOps) -> Answer:
     try:
         fs.close(fs.open(link, os.O_RDONLY | _fs.NOFOLLOW))
     except OSError as error:
-        if error.errno == _fs.LOOP:
+        if error.errno == errno.ELOOP:
             return OK, "a symbolic link is not followed where landed does not want to", ""
         raise
-    return FAIL, "O_NOFOLLOW followed a symbolic link", _MOVE
+    return FAIL, "O_NOFOLLOW followed a symbolic link", MOVE
 
 
 def _clock(bench: Bench, fs: _fs.FileOps) -> Answer:

@@ -23,7 +23,6 @@ from landed.local.claim import CLAIM, GLANCE
 from landed.local.directory import LOCK, NAME
 from landed.local.log import LocalLog
 from landed.local.permissions import Permissions
-from landed.local.segments import SUFFIX
 from landed.lock import Lock
 from landed.publish import publish, write_new
 from landed.state import absolute, directory_mode, flush_ancestors, make_directories
@@ -380,4 +379,4 @@ def kind_of(place: str) -> tuple[bool, bool]:
         names = os.listdir(place)
     except (FileNotFoundError, NotADirectoryError):
         return False, False
-    return any(name.endswith(SUFFIX) for name in names), any(len(name) == DIGITS for name in names)
+    return any(name.endswith(segments.SUFFIX) for name in names), any(len(name) == DIGITS for name in names)

@@ -12,6 +12,7 @@ import stat
 
 from landed import _fs
 from landed.lock import PRIVATE
+from landed.state import directory_mode
 
 
 class Permissions:
@@ -51,7 +52,7 @@ class Permissions:
         """
         if self.mode == PRIVATE:
             return
-        mode = self.mode | (self.mode & 0o444) >> 2 | 0o100
+        mode = directory_mode(self.mode)
         fd = self._fs.open(directory, os.O_RDONLY | _fs.DIRECTORY | _fs.NOFOLLOW)
         try:
             if self.mode & 0o060:

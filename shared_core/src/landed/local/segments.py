@@ -108,22 +108,8 @@ class Segment:
     """
 
     __slots__ = (
-        *(
-            "_flags",
-            "_fs",
-            "_look",
-            "_place",
-            "_retired",
-            "_users",
-            "ahead",
-            "directory",
-            "fd",
-            "header",
-            "inode",
-            "running",
-            "span",
-        ),
-        *("end", "flushed", "last", "sealed", "tail"),
+        *("_flags", "_fs", "_look", "_place", "_retired", "_users", "ahead", "directory", "fd", "header", "inode"),
+        *("running", "span", "end", "flushed", "last", "sealed", "tail"),
     )
 
     def __init__(self, directory: str, span: Range, fs: _fs.FileOps, *, writable: bool) -> None:

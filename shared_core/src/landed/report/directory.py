@@ -21,6 +21,7 @@ from landed.errors import LandedError
 from landed.history import BEGUN, NOT_LANDED, OUTSIDE_CHANGE, history
 from landed.history import LANDED as WRITTEN
 from landed.history import REFUSED as NOT_BEGUN
+from landed.local.directory import NAME
 from landed.report import model
 from landed.report.model import BAD, DOUBT, EVENTS_SHOWN, GOOD, Event, Report, Section, Timeline
 
@@ -37,10 +38,8 @@ GROUP: Final = "landed.reports"
 """The entry-point group through which other packages tell of their journals."""
 PATIENCE: Final = 1.0
 """Seconds to wait for the lock of a file that does not match: a report is not worth a long wait."""
-NAME: Final = "name"
-"""In the directory of a journal that is one of many: the file with its name."""
 NAME_LIMIT: Final = 4096
-"""Bytes of that file that are shown."""
+"""Bytes of a journal's name that are shown."""
 INTRO: Final = "What landed acknowledged here, who wrote it, who was refused, and whether it is on the disk now."
 NOTES: Final = (
     "`landed report` made this page; `landed audit` gives the same verdicts in the terminal, `landed log` the writes.",
