@@ -6,17 +6,18 @@ import asyncio
 import os
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from landed import aio
+from landed.threads import Threads
 from landed.workers import AT_ONCE, STUCK, Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 MANY = 5 * AT_ONCE
 
@@ -33,14 +34,17 @@ class Clock:
             self.now += seconds
 
 
-class Threads(ThreadPoolExecutor):
-    """Counts how often a thread was asked for."""
+class Counted(Threads):
+    """Counts how often a thread was asked for, and has none any more once it is told so."""
 
     hired = 0
+    none_left = False
 
-    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(self, call: Callable[[], object]) -> None:
+        if self.none_left:
+            raise RuntimeError("no thread is left")
         self.hired += 1
-        return super().submit(*args, **kwargs)
+        super().submit(call)
 
 
 def submit(workers: Workers, call: Callable[[], Any]) -> Future[Any]:
@@ -58,12 +62,11 @@ def submit(workers: Workers, call: Callable[[], Any]) -> Future[Any]:
 
 
 @pytest.fixture
-def threads() -> Iterator[Threads]:
-    with Threads(MANY) as made:
-        yield made
+def threads() -> Counted:
+    return Counted(MANY, "counted")
 
 
-def test_many_calls_share_a_few_threads(threads: Threads) -> None:
+def test_many_calls_share_a_few_threads(threads: Counted) -> None:
     workers, all_here = Workers(threads), threading.Event()
     futures = [submit(workers, partial(all_here.wait, 20)) for _ in range(MANY)]
     all_here.set()
@@ -73,14 +76,13 @@ def test_many_calls_share_a_few_threads(threads: Threads) -> None:
 
 def test_calls_begin_in_their_order() -> None:
     begun: list[int] = []
-    with ThreadPoolExecutor(1) as one:
-        workers = Workers(one)
-        for future in [submit(workers, partial(begun.append, number)) for number in range(MANY)]:
-            future.result(20)
+    workers = Workers(Threads(1, "one"))
+    for future in [submit(workers, partial(begun.append, number)) for number in range(MANY)]:
+        future.result(20)
     assert begun == [*range(MANY)]
 
 
-def test_a_thread_stays_for_the_call_that_comes_at_once(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_stays_for_the_call_that_comes_at_once(threads: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("landed.workers.MOMENT", 20.0)
     workers = Workers(threads)
     for number in range(MANY):
@@ -95,7 +97,7 @@ def test_a_thread_stays_for_the_call_that_comes_at_once(threads: Threads, monkey
     assert all(each.result(20) for each in blocked)
 
 
-def test_a_thread_that_is_called_while_it_leaves_stays(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_is_called_while_it_leaves_stays(threads: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("landed.workers.MOMENT", 0.0)
     workers = Workers(threads)
     for number in range(2000):
@@ -110,7 +112,7 @@ def wait_until_idle(workers: Workers) -> None:
 
 
 def test_a_thread_whose_caller_was_interrupted_waits_no_longer_than_a_moment(
-    threads: Threads, monkeypatch: pytest.MonkeyPatch
+    threads: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between taking its gate and opening it: the call is in the queue, and whoever is free runs it."""
     monkeypatch.setattr("landed.workers.MOMENT", 0.4)
@@ -129,7 +131,7 @@ def test_a_thread_whose_caller_was_interrupted_waits_no_longer_than_a_moment(
     with pytest.raises(KeyboardInterrupt):
         workers.submit(lambda: ran.append(1))
     assert len(taken) == 1
-    threads.shutdown(wait=True)
+    wait_until_idle(workers)
     assert ran == [1]
 
 
@@ -210,10 +212,10 @@ def test_an_errand_whose_loop_is_closed_is_run_all_the_same() -> None:
     errand.call_off()
 
 
-def test_an_errand_that_no_thread_can_run_raises_so(monkeypatch: pytest.MonkeyPatch, threads: Threads) -> None:
-    threads.shutdown()
+def test_an_errand_that_no_thread_can_run_raises_so(monkeypatch: pytest.MonkeyPatch, threads: Counted) -> None:
+    threads.none_left = True
     monkeypatch.setattr(aio, "_workers", Workers(threads))
-    with pytest.raises(RuntimeError, match="after shutdown"):
+    with pytest.raises(RuntimeError, match="no thread is left"):
         asyncio.run(aio.finish_short(lambda: 1))
 
 
@@ -233,7 +235,7 @@ def test_calls_that_wait_for_one_behind_them_end(monkeypatch: pytest.MonkeyPatch
     assert time.monotonic() - started < 10
 
 
-def test_one_slow_call_brings_no_more_threads(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_slow_call_brings_no_more_threads(threads: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     workers, slow, all_here = Workers(threads), threading.Event(), threading.Event()
     blocked = submit(workers, lambda: slow.wait(20))
@@ -256,7 +258,7 @@ def test_one_slow_call_brings_no_more_threads(threads: Threads, monkeypatch: pyt
 
 
 def test_another_thread_helps_out_where_none_of_the_calls_ends(
-    threads: Threads, monkeypatch: pytest.MonkeyPatch
+    threads: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
     workers = Workers(threads)
@@ -295,11 +297,11 @@ def test_a_cancelled_task_hears_how_its_call_ended_also_where_it_had_not_begun()
     assert found.result == "landed"
 
 
-def test_a_call_that_no_thread_can_run_is_refused(threads: Threads) -> None:
+def test_a_call_that_no_thread_can_run_is_refused(threads: Counted) -> None:
     workers = Workers(threads)
-    threads.shutdown()
+    threads.none_left = True
     ran: list[int] = []
-    with pytest.raises(RuntimeError, match="after shutdown"):
+    with pytest.raises(RuntimeError, match="no thread is left"):
         submit(workers, lambda: ran.append(1))
     workers.help_out()
     assert ran == []

@@ -15,7 +15,6 @@ from time import monotonic
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Executor
     from typing import Final
 
     from landed.threads import Threads
@@ -37,7 +36,7 @@ class Workers:
         threads: what gives the threads.
     """
 
-    def __init__(self, threads: Threads | Executor) -> None:
+    def __init__(self, threads: Threads) -> None:
         self._threads = threads
         self._guard = _thread.allocate_lock()
         self._queue: deque[Callable[[], None]] = deque()
