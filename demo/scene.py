@@ -101,7 +101,7 @@ class Program:
         return line
 
     def say(self, line: str) -> None:
-        """One line to it, which `listen` gives there."""
+        """One line to its standard input."""
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()

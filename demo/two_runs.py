@@ -30,21 +30,18 @@ TURNS = 20
 """That each of them adds."""
 TRIES = 50
 """Runs of a turn until it counts as one that never lands."""
-CASE = f"each adds {TURNS} turns to one thread"
-CASES = (CASE,)
+CASES = (f"each adds {TURNS} turns to one thread",)
 BOUND = 10
 """Tries. Two workers meet within the first few turns."""
 WORKERS = ("left", "right")
 THREAD: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
 
 
-def stock(scene: Scene, case: str) -> Outcome:
-    del case
+def stock(scene: Scene, _case: str) -> Outcome:
     return scene.until_shown(Outcome("SqliteSaver"), BOUND, lambda outcome: _attempt(scene, outcome, stock_worker))
 
 
-def landed(scene: Scene, case: str) -> Outcome:
-    del case
+def landed(scene: Scene, _case: str) -> Outcome:
     return scene.until_shown(Outcome("LandedSaver"), BOUND, lambda outcome: _attempt(scene, outcome, landed_worker))
 
 
