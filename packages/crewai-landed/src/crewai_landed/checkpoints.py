@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib
 import logging
 import uuid
-from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from pydantic import PrivateAttr
 
 import landed
 from crewai_landed import failures
+from crewai_landed.failures import AGAIN, SUFFIX
 from landed import LandedError, NotLanded, Refused
 from landed.engines import absolute, is_address, without_password
 
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("crewai_landed")
 
-SUFFIX: Final = ".json"
-AGAIN: Final = "Run it again from the last one: crewai checkpoint list."
 NOT_JSON: Final = "What CrewAI cannot write as JSON has no checkpoint: give it settings, an embedder as a dict, say."
 """What to do when CrewAI failed before it came to the provider."""
 
@@ -68,9 +66,12 @@ class LandedJsonProvider(JsonProvider):
             NotLanded: the system refused the write. There is no file of that name.
             OutcomeUnknown: the file may or may not survive a crash.
         """
-        with self._recorded(location, branch):
+        try:
             path = _path(location, branch, parent_id)
             landed.write(path, data, expect=landed.ABSENT)
+        except Exception as error:
+            self.record_failure(location, branch, error)
+            raise
         return str(path)
 
     async def acheckpoint(self, data: str, location: str, *, parent_id: str | None = None, branch: str = "main") -> str:
@@ -116,14 +117,6 @@ class LandedJsonProvider(JsonProvider):
         failed, self._failed = self._failed, []
         if failed:
             raise CheckpointFailed.of(failed) from failed[0][1]
-
-    @contextmanager
-    def _recorded(self, location: str, branch: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self.record_failure(location, branch, error)
-            raise
 
     def record_failure(self, location: str, branch: str, error: Exception) -> None:
         """Note for `check` and for ``landed audit`` that a checkpoint was not stored."""

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 JOURNAL: Final = "crewai-checkpoints"
 """The directory of the journal, in the user's store."""
+SUFFIX: Final = ".json"
+"""Ends the names of CrewAI's checkpoints."""
+AGAIN: Final = "Run it again from the last one: crewai checkpoint list."
 KEPT: Final = 1000
 """Failures that are kept at least; twice as many at most."""
 
@@ -69,7 +72,7 @@ def audit(under: str, *, level: str = READ) -> Iterator[Finding]:  # noqa: ARG00
             UNFINISHED,
             where,
             f"a checkpoint of pid {failed['pid']} was not stored at {at}: {failed['error']}",
-            hint="Run it again from the last one: crewai checkpoint list. The next one that lands settles this.",
+            hint=f"{AGAIN} The next one that lands settles this.",
         )
 
 
@@ -81,6 +84,6 @@ def _newest(directory: str) -> float:
     """When the newest checkpoint in a directory was written; 0 when there is none."""
     try:
         with os.scandir(directory) as found:
-            return max((entry.stat().st_mtime for entry in found if entry.name.endswith(".json")), default=0.0)
+            return max((entry.stat().st_mtime for entry in found if entry.name.endswith(SUFFIX)), default=0.0)
     except (FileNotFoundError, NotADirectoryError):
         return 0.0
