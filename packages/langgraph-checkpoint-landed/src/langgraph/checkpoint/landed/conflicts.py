@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 REMEMBERED: Final = 65_536
 """Ids and threads that a saver remembers; the oldest go. A run that pauses for longer than so many puts of its process
 may then fork unnoticed, so it is far more than a process has under way."""
-
-
 _AGAIN: Final = "Invoke the graph again: it starts from the latest checkpoint."
 
 
@@ -99,9 +97,7 @@ class Memory:
         if failed is not None:
             kind, error = failed
             what = f"thread {thread!r}: the checkpoint before this one was not stored: {error}"
-            raise kind(
-                what, path=path, step="put", hint="Invoke the graph again: it starts from the latest checkpoint."
-            )
+            raise kind(what, path=path, step="put", hint=_AGAIN)
 
     def has_put(self, thread: str, id: str) -> bool:
         return (thread, id) in self._put

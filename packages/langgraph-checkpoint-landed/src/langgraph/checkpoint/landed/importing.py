@@ -10,12 +10,14 @@ import json
 import os
 import sqlite3
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import ormsgpack
 from langgraph.checkpoint.base import WRITES_IDX_MAP
 
 from landed import Corrupt, Refused, VerifyFailed
+from langgraph.checkpoint.landed.configs import given
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,7 +88,7 @@ class Database:
             raise Refused(what, path=self.path, step="open", hint=NAME_IT)
         self._serde = AsStored()
         try:
-            self._connection = sqlite3.connect(f"{_uri(self.path)}?mode=ro", uri=True)
+            self._connection = sqlite3.connect(f"{Path(self.path).as_uri()}?mode=ro", uri=True)
         except sqlite3.Error as error:
             raise Refused(f"it cannot be opened: {error}", path=self.path, step="open") from error
         try:
@@ -220,8 +222,8 @@ def _other(saver: LandedSaver, thread: str, what: str) -> Refused:
 
 def _said(found: CheckpointTuple) -> Any:  # noqa: ANN401 - to be compared
     """What the target says of a checkpoint, in a form that compares by bytes."""
-    parent = found.parent_config.get("configurable", {})["checkpoint_id"] if found.parent_config else None
-    return found.config.get("configurable", {})["thread_id"], parent, _flat(found.checkpoint), _flat(found.metadata)
+    parent = given(found.parent_config)["checkpoint_id"] if found.parent_config else None
+    return given(found.config)["thread_id"], parent, _flat(found.checkpoint), _flat(found.metadata)
 
 
 def _expected(thread: str, original: Original) -> Any:  # noqa: ANN401 - likewise
@@ -249,15 +251,9 @@ def _packed(value: Any) -> Typed:  # noqa: ANN401 - any value
 
 
 def _key(found: CheckpointTuple) -> tuple[str, str]:
-    return found.config.get("configurable", {})["checkpoint_ns"], found.checkpoint["id"]
+    return given(found.config)["checkpoint_ns"], found.checkpoint["id"]
 
 
 def _config(thread: str, ns: str, id: str | None) -> dict[str, Any]:
     chosen = {} if id is None else {"checkpoint_id": id}
     return {"configurable": {"thread_id": thread, "checkpoint_ns": ns, **chosen}}
-
-
-def _uri(path: str) -> str:
-    from pathlib import Path
-
-    return Path(path).as_uri()

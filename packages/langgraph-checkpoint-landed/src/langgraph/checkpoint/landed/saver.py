@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.landed.history import History, Raw
     from langgraph.checkpoint.landed.records import Fields, Typed
 
-    Copy = list[tuple[int, Fields]]
-
 T = TypeVar("T")
 
 RUN_TIMEOUT: Final = 600.0
@@ -345,7 +343,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
             OutcomeUnknown: the flush failed; the copy may or may not be there.
         """
         source, target = str(source_thread_id), str(target_thread_id)
-        nothing: Copy = []
+        nothing: list[tuple[int, Fields]] = []
         records = self._threads.look(source, retention.copied, nothing)
         if records and source != target:
             self._threads.change(target, lambda history: retention.paste(history, records), create=True)
