@@ -80,6 +80,40 @@ def test_a_memory_that_was_compacted_when_a_record_said_so_reads(tmp_path: Path)
     assert another_process(tmp_path).count() == 2
 
 
+def test_what_another_process_compacted_is_not_compacted_at_every_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crewai_landed.store.GARBAGE", 10)
+    one, two = LandedStorage(tmp_path), another_process(tmp_path)
+    compactions = []
+    compact = landed.Journal.compact
+    monkeypatch.setattr(landed.Journal, "compact", lambda *args: compactions.append(compact(*args)))
+    for storage in [one, two] * 40:
+        storage.save([record("the same")])
+    assert 2 <= len(compactions) <= 14
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (landed.StaleWrite("another process compacted it meanwhile", path="memory"), False),
+        (landed.LockTimeout("another compaction runs", path="memory"), False),
+        (landed.NotLanded("the device is full", path="memory"), True),
+    ],
+)
+def test_a_compaction_that_meets_another_warns_of_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, *, told: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("crewai_landed.store.GARBAGE", -9)
+    monkeypatch.setattr(landed.Journal, "compact", fail)
+    with caplog.at_level("INFO", logger="landed"):
+        LandedStorage(tmp_path).save([record("one")])
+    assert [each.levelname for each in caplog.records] == ["WARNING"] * told
+
+
 def test_a_compaction_under_a_reader_hides_no_deletion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It clears away what says that something is gone, which the reader has and did not come to yet."""
     writer, reader = LandedStorage(tmp_path), another_process(tmp_path)

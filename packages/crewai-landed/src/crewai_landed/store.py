@@ -230,6 +230,8 @@ class Store:
             return
         try:
             self.compact()
+        except (landed.LockTimeout, landed.StaleWrite) as error:
+            log.debug("another process compacts the memory's journal: %s", error)
         except landed.LandedError as error:  # what was to be written has been
             log.warning("the memory's journal could not be compacted and goes on growing: %s", error)
 
@@ -244,7 +246,8 @@ class Store:
             self._catch_up(journal)
             table, tail, live = self._table, self._table.tail, self._table.live()
         compacted = journal.compact(lambda entry: entry.sequence > tail or _kept(entry, live))
-        table.entries -= compacted.dropped
+        with self._guard:  # not less what this one dropped: another process may have dropped the most of it
+            table.entries = len(live) + table.tail - tail
         return compacted
 
     def close(self) -> None:
