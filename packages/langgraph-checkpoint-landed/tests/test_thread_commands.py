@@ -135,12 +135,16 @@ def test_what_is_encrypted_is_not_shown_and_does_not_stop_it(run: Any, tmp_path:
     assert run("threads", tmp_path)[0] == OK
 
 
-def test_a_damaged_thread_is_told_and_the_others_are_listed(run: Any, stored: Path) -> None:
-    (name,) = (path for path in stored.rglob("name") if path.read_bytes() == b"t")
+def damage(stored: Path, thread: bytes) -> None:
+    (name,) = (path for path in stored.rglob("name") if path.read_bytes() == thread)
     segment = min(name.parent.glob("*.seg"))
     data = bytearray(segment.read_bytes())
     data[150] ^= 1
     segment.write_bytes(data)
+
+
+def test_a_damaged_thread_is_told_and_the_others_are_listed(run: Any, stored: Path) -> None:
+    damage(stored, b"t")
     code, out, _ = run("threads", stored)
     assert (code, out.count("damaged: ")) == (BAD_NEWS, 1)
     assert "3 threads" in out
@@ -160,6 +164,34 @@ def test_prune(run: Any, stored: Path) -> None:
     assert code == OK
     assert "3 threads deleted" in out
     assert "0 threads" in run("threads", stored)[1]
+
+
+def test_a_damaged_thread_stops_no_other_from_being_pruned_and_goes_with_delete(run: Any, stored: Path) -> None:
+    damage(stored, b"long")
+    for words in (("--all",), ("--older-than", "0", "--delete")):
+        code, out, _ = run("prune-threads", stored, *words, "--json")
+        pruned = {one["thread"]: one["error"] for one in json.loads(out)["threads"]}
+        assert (code, len(pruned), pruned["long"]["type"]) == (BAD_NEWS, 3, "Corrupt"), words
+        assert sum(error is None for error in pruned.values()) == 2
+    code, out, _ = run("prune-threads", stored, "long")
+    assert (code, "damaged: long: " in out) == (BAD_NEWS, True)
+    code, out, _ = run("prune-threads", stored, "long", "--delete")
+    assert (code, "1 thread deleted" in out) == (OK, True)
+    assert json.loads(run("threads", stored, "--json")[1])["threads"] == []
+
+
+def test_what_another_program_keeps_in_the_directory_is_no_damaged_thread_and_stays(run: Any, stored: Path) -> None:
+    with landed.Journals(stored) as journals:
+        journals.open("memory").append([landed.Record(b"\x02\x00\x00\x00", kind=1)])
+    code, out, _ = run("threads", stored)
+    assert (code, "no thread: memory: " in out, "damaged" in out) == (OK, True, False)
+    document = json.loads(run("threads", stored, "--json")[1])
+    assert (len(document["threads"]), document["others"]) == (3, ["memory"])
+    for words in (("thread", stored, "memory"), ("prune-threads", stored, "t", "memory", "--delete")):
+        code, _, err = run(*words)
+        assert (code, "'memory' is no LangGraph thread" in err) == (BAD_NEWS, True)
+    assert "3 threads deleted" in run("prune-threads", stored, "--all", "--delete")[1]
+    assert json.loads(run("threads", stored, "--json")[1])["others"] == ["memory"]
 
 
 def test_prune_by_age(run: Any, stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,19 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from landed import Corrupt
 from landed.cli import output
-from langgraph.checkpoint.landed.cli.looking import DIRECTORY, latest, no_such_thread, threads_in
+from langgraph.checkpoint.landed.cli.looking import (
+    DIRECTORY,
+    is_thread,
+    latest,
+    no_such_thread,
+    no_thread,
+    threads_in,
+)
 
 if TYPE_CHECKING:
+    from langgraph.checkpoint.landed import LandedSaver
     from langgraph.checkpoint.landed.threads import Threads
 
 DESCRIPTION = """\
@@ -18,17 +27,20 @@ with its pending writes and with what a DeltaChannel is rebuilt from. Time trave
 --delete the threads go altogether. The space is given back at once; graphs may run meanwhile: a run on
 a thread that was deleted under it raises.
 
-Without THREAD, all threads of the directory, which has to be said with --all or --older-than.
+Without THREAD, all threads of the directory, which has to be said with --all or --older-than. A damaged
+one goes with --delete, and with it what could still be salvaged; without, or if its age has to be known,
+it stays as it is, and the command exits with 1. What another program keeps in the directory stays.
 """
 DAY: Final = 86_400.0
 
 
 class Pruned(NamedTuple):
-    """One thread, with its size before and after."""
+    """One thread, with its size before and after; None where damage hides it. One with `damage` was left as it was."""
 
     thread: str
-    before: int
-    after: int
+    before: int | None
+    after: int | None
+    damage: Corrupt | None = None
 
 
 def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not name its type
@@ -57,23 +69,58 @@ def run(args: argparse.Namespace) -> int:
     for name in args.threads:  # before anything is changed
         if name not in there:
             raise no_such_thread(threads, name)
-    chosen = [name for name in args.threads or sorted(there) if _old_enough(threads, name, args.older_than)]
+        if not is_thread(threads, name):
+            raise no_thread(threads, name)
     done: list[Pruned] = []
     with LandedSaver(args.directory) as saver:
-        for name in output.progress(chosen, "prune"):
-            before = _size(threads, name)
-            saver.prune([name], strategy="delete" if args.delete else "keep_latest")
-            done.append(Pruned(name, before, _size(threads, name)))
+        for name in output.progress(args.threads or sorted(there), "prune"):
+            one = _prune(saver, threads, name, args)
+            if one is not None:
+                done.append(one)
     if args.json:
-        output.emit({"path": threads.journals.path, "threads": [one._asdict() for one in done]})
-        return output.OK
+        output.emit({"path": threads.journals.path, "threads": [_document(one) for one in done]})
+    else:
+        _print(done, threads.journals.path, "deleted" if args.delete else "pruned")
+    return output.BAD_NEWS if any(one.damage for one in done) else output.OK
+
+
+def _prune(saver: LandedSaver, threads: Threads, name: str, args: argparse.Namespace) -> Pruned | None:
+    """What became of a thread; None for one that is too young, and for what is none."""
+    if not is_thread(threads, name):
+        return None
+    before = None
+    try:
+        if not _old_enough(threads, name, args.older_than):
+            return None
+        before = _size(threads, name)
+        saver.prune([name], strategy="delete" if args.delete else "keep_latest")
+    except Corrupt as damage:
+        if not args.delete or args.older_than is not None:
+            return Pruned(name, before, before, damage)
+        saver.delete_thread(name)
+    return Pruned(name, before, _size(threads, name))
+
+
+def _document(one: Pruned) -> dict[str, Any]:
+    error = None if one.damage is None else output.error_document(one.damage)
+    return {"thread": one.thread, "before": one.before, "after": one.after, "error": error}
+
+
+def _print(done: list[Pruned], path: str, what: str) -> None:
     if done:
-        rows = [(output.shown(one.thread), str(one.before), str(one.after)) for one in done]
+        rows = [(output.shown(one.thread), *(_bytes(size) for size in (one.before, one.after))) for one in done]
         output.table(rows, ("THREAD", "BEFORE", "AFTER"))
-    before, after = sum(one.before for one in done), sum(one.after for one in done)
-    counted = f"{output.count(len(done), 'thread')} {'deleted' if args.delete else 'pruned'}"
-    print(f"{output.shown(threads.journals.path)}: {counted}, {before} to {output.count(after, 'byte')}")
-    return output.OK
+    for one in done:
+        if one.damage is not None:
+            print(f"{output.coloured('damaged', 'bad')}: {output.shown(one.thread)}: {output.shown(str(one.damage))}")
+    changed = [one for one in done if one.damage is None]
+    before, after = sum(one.before or 0 for one in changed), sum(one.after or 0 for one in changed)
+    counted = f"{output.count(len(changed), 'thread')} {what}"
+    print(f"{output.shown(path)}: {counted}, {before} to {output.count(after, 'byte')}")
+
+
+def _bytes(size: int | None) -> str:
+    return "-" if size is None else str(size)
 
 
 def _old_enough(threads: Threads, name: str, days: float | None) -> bool:

@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from landed.cli import output
-from landed.errors import Refused
-from langgraph.checkpoint.landed.cli.looking import DIRECTORY, Checkpoint, checkpoints, no_such_thread, threads_in
+from landed.errors import Corrupt, Refused
+from langgraph.checkpoint.landed.cli.looking import (
+    DIRECTORY,
+    Checkpoint,
+    checkpoints,
+    is_thread,
+    no_such_thread,
+    no_thread,
+    threads_in,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -46,7 +54,12 @@ def run(args: argparse.Namespace) -> int:
         }
         return history.journal.size, found
 
-    seen = threads.look(args.thread, look, None)
+    try:
+        seen = threads.look(args.thread, look, None)
+    except Corrupt:
+        if is_thread(threads, args.thread):
+            raise
+        raise no_thread(threads, args.thread) from None
     if seen is None:
         raise no_such_thread(threads, args.thread)
     size, found = seen

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from landed import Corrupt
 from landed.cli import output
-from langgraph.checkpoint.landed.cli.looking import DIRECTORY, latest, threads_in
+from langgraph.checkpoint.landed.cli.looking import DIRECTORY, is_thread, latest, threads_in
 
 if TYPE_CHECKING:
     import argparse
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 List the LangGraph threads that LandedSaver keeps in a directory: what each takes of the disk, how many
 checkpoints it has, and which process put the last one, the thread changed last first. It changes
-nothing; graphs may run meanwhile. Exits with 1 when a thread is damaged.
+nothing; graphs may run meanwhile. Exits with 1 when a thread is damaged. What another program keeps
+there, as CrewAI does its memory, is named, and is none of them.
 """
 
 
@@ -42,12 +43,18 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
 def run(args: argparse.Namespace) -> int:
     """List."""
     threads = threads_in(args.directory)
-    rows = [_row(threads, name) for name in output.progress(sorted(threads.journals.names()), "threads")]
-    found = sorted((row for row in rows if row is not None), key=lambda row: -row.last.time if row.last else 0.0)
+    rows, others = [], []
+    for name in output.progress(sorted(threads.journals.names()), "threads"):
+        row = _row(threads, name)
+        if row is not None and row.damage is not None and not is_thread(threads, name):
+            others.append(name)
+        elif row is not None:
+            rows.append(row)
+    found = sorted(rows, key=lambda row: -row.last.time if row.last else 0.0)
     if args.json:
-        output.emit({"path": threads.journals.path, "threads": [_document(row) for row in found]})
+        output.emit({"path": threads.journals.path, "threads": [_document(row) for row in found], "others": others})
     else:
-        _print(found, threads.journals.path)
+        _print(found, others, threads.journals.path)
     return output.BAD_NEWS if any(row.damage for row in found) else output.OK
 
 
@@ -76,12 +83,14 @@ def _document(row: Row) -> dict[str, Any]:
     }
 
 
-def _print(rows: list[Row], path: str) -> None:
+def _print(rows: list[Row], others: list[str], path: str) -> None:
     if rows:
         output.table([_cells(row) for row in rows], ("THREAD", "SIZE", "CHECKPOINTS", "LAST PUT", "BY"))
     for row in rows:
         if row.damage is not None:
             print(f"{output.coloured('damaged', 'bad')}: {output.shown(row.thread)}: {output.shown(str(row.damage))}")
+    for name in others:
+        print(f"no thread: {output.shown(name)}: another program keeps its data here")
     size, checkpoints = sum(row.size for row in rows), sum(row.checkpoints for row in rows)
     counted = f"{output.count(len(rows), 'thread')}, {output.count(checkpoints, 'checkpoint')}"
     print(f"{output.shown(path)}: {counted}, {output.count(size, 'byte')}")
