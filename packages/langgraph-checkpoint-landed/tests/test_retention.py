@@ -50,6 +50,31 @@ def test_keep_latest(thread: Thread, root: Path) -> None:
         before = mine.tuple
 
 
+def test_space_that_an_interrupted_prune_left_is_given_back_by_the_next(
+    thread: Thread, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        thread.put({"a": [number]})
+    dropped, compact = [], Journal.compact
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def counted(journal: Journal, keep: Any) -> Any:
+        compacted = compact(journal, keep)
+        dropped.append(compacted.dropped)
+        return compacted
+
+    monkeypatch.setattr(Journal, "compact", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        thread.saver.prune(["1"])
+    monkeypatch.setattr(Journal, "compact", counted)
+    for _ in range(2):
+        LandedSaver(root).prune(["1"])
+    assert len(dropped) == 1
+    assert dropped[0] >= 4
+
+
 def test_space_is_given_back(thread: Thread, root: Path) -> None:
     for _ in range(50):
         thread.put({"a": os.urandom(20_000)})

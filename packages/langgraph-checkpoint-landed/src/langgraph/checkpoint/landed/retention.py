@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 
 def drop(history: History, choose: Callable[[History], dict[str, set[str]]]) -> bool:
-    """Drop the checkpoints that `choose` names by namespace, with their writes; whether there were any.
+    """Drop the checkpoints that `choose` names by namespace, with their writes, and give the space back.
+
+    Returns:
+        Whether there were any, or the space of earlier ones was not given back: that was interrupted, or the disk full.
 
     Raises:
         LandedError: as `Journal.append` and `Journal.compact`.
@@ -45,6 +48,9 @@ def drop(history: History, choose: Callable[[History], dict[str, set[str]]]) -> 
                 history.catch_up()
                 record = _dropped(history, choose(history))
                 expect = history.seen
+                left = record is None and _left_behind(history)
+            if left:
+                break
             if record is None:
                 return False
             try:
@@ -54,6 +60,13 @@ def drop(history: History, choose: Callable[[History], dict[str, set[str]]]) -> 
                 continue  # somebody put meanwhile: choose anew
         compact(history)
     return True
+
+
+def _left_behind(history: History) -> bool:
+    """Whether what was dropped last is still there. Needs the guard."""
+    marker = history.marker
+    last = next(history.journal.read(marker), None) if marker else None
+    return last is not None and last.sequence == marker and last.kind == DROPPED
 
 
 def _dropped(history: History, chosen: dict[str, set[str]]) -> DroppedRecord | None:
