@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
@@ -345,6 +346,18 @@ def test_a_flow_whose_newest_records_are_gone_goes_on(store: LandedFlowPersisten
 
 
 # History.
+
+
+def test_a_directory_that_is_removed_under_it_is_an_error_until_it_is_opened_anew(tmp_path: Path) -> None:
+    store = LandedFlowPersistence(tmp_path / "crew")
+    store.save_state("one", "step", {"n": 1})
+    shutil.rmtree(tmp_path / "crew")
+    with pytest.raises(NotLanded):
+        store.load_state("one")
+    again = LandedFlowPersistence(tmp_path / "crew")
+    assert again.load_state("one") is None
+    again.save_state("one", "step", {"n": 2})
+    assert store.load_state("one") == {"n": 2}
 
 
 def test_history_is_pruned_by_its_rule(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ from pydantic import Field, field_serializer, field_validator, model_validator
 
 from crewai_landed import states
 from crewai_landed.states import PENDING, RESUMED, STATE
-from landed import Journals, LandedError, OutcomeUnknown, Record, StaleWrite
-from landed.engines import absolute, below, without_password
+from landed import Journals, LandedError, NotLanded, OutcomeUnknown, Record, StaleWrite
+from landed.engines import absolute, below, is_address, without_password
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -110,13 +110,20 @@ class LandedFlowPersistence(FlowPersistence):
     # What CrewAI calls.
 
     def init_db(self) -> None:
-        """Make the directory, or reach the server.
+        """Make the directory, or reach the server. A directory that was removed or replaced meanwhile is opened anew.
 
         Raises:
             Refused: no engine has that address, or the server cannot carry journals.
             NotLanded: the directory cannot be made, or the server cannot be reached.
         """
-        _journals(self.path)
+        journals = _journals(self.path)
+        if not is_address(self.path):
+            try:
+                journals.find("\0")  # no flow of that name: it looks at the directory first
+            except NotLanded:
+                with _guard:
+                    _opened.pop(self.path, None)
+                _journals(self.path)
 
     def save_state(self, flow_uuid: str, method_name: str, state_data: dict[str, Any] | BaseModel) -> None:
         """Append a state on top of the one that this run has seen last.
