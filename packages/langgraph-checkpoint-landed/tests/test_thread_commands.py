@@ -190,6 +190,8 @@ def test_what_another_program_keeps_in_the_directory_is_no_damaged_thread_and_st
     for words in (("thread", stored, "memory"), ("prune-threads", stored, "t", "memory", "--delete")):
         code, _, err = run(*words)
         assert (code, "'memory' is no LangGraph thread" in err) == (BAD_NEWS, True)
+    with LandedSaver(stored) as saver, pytest.raises(landed.Corrupt, match="another program's"):
+        saver.get_tuple(config("memory"))
     assert "3 threads deleted" in run("prune-threads", stored, "--all", "--delete")[1]
     assert json.loads(run("threads", stored, "--json")[1])["others"] == ["memory"]
 

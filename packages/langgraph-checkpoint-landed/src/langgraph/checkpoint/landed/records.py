@@ -192,4 +192,4 @@ def decode(kind: int, data: bytes) -> Fields:
     try:
         return fields(*ormsgpack.unpackb(data, option=_OPTION))
     except (TypeError, ormsgpack.MsgpackDecodeError) as error:
-        raise ValueError(f"not a record of kind {kind}: {error}") from error
+        raise ValueError(f"not a thread's record of kind {kind}, but another program's: {error}") from error
