@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import operator
 import sqlite3
 from contextlib import closing
@@ -120,7 +121,11 @@ def test_a_copy_that_was_broken_off_goes_on(
     assert main(["import-sqlite", str(database), str(tmp_path / "landed")]) == OK
     assert "7 of them by an earlier copy" in capsys.readouterr().out
     assert_same(database, tmp_path / "landed")
-    assert main(["import-sqlite", str(database), str(tmp_path / "landed")]) == OK
+    monkeypatch.chdir(tmp_path)
+    assert main(["import-sqlite", str(database), "landed", "--json"]) == OK
+    document = json.loads(capsys.readouterr().out)
+    assert Path(document["path"]) == tmp_path / "landed"
+    assert all(one["there_before"] == one["checkpoints"] for one in document["threads"])
 
 
 def test_what_is_written_meanwhile_is_not_seen(

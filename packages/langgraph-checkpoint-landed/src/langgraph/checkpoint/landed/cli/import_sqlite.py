@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from landed.cli import output
-from landed.engines import without_password
+from landed.engines import absolute, without_password
 
 if TYPE_CHECKING:
     import argparse
@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
         done = _copy(database, args.directory)
     place = without_password(args.directory)
     if args.json:
-        output.emit({"database": database.path, "path": place, "threads": done, "verified": True})
+        path = without_password(absolute(args.directory))
+        output.emit({"database": database.path, "path": path, "threads": done, "verified": True})
         return output.OK
     checkpoints, before = (sum(each[what] for each in done) for what in ("checkpoints", "there_before"))
     earlier = f", {before} of them by an earlier copy" if before else ""
