@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import random
 import shutil
 import socket
@@ -18,6 +19,7 @@ from recorded import PAYLOADS
 
 import landed
 import landed_claude_code
+from landed_claude_code import hook as program
 from landed_claude_code import wire
 from landed_claude_code.hook import LAUNCHER
 from landed_claude_code.settings import command, entries, here
@@ -131,6 +133,7 @@ def test_an_error_before_a_write_denies_it_and_says_why(tmp_path: Path, work: Pa
     reason = answer["hookSpecificOutput"]["permissionDecisionReason"]
     assert "Nothing was written. landed-hook failed" in reason
     assert "landed-hook doctor" in reason
+    assert "uninstall" not in reason, "a model does not take its guard out"
     after = hook({**event, "hook_event_name": "PostToolUse", "tool_response": {"content": ""}})
     assert "was not checked" in after["systemMessage"]
 
@@ -147,6 +150,21 @@ def test_a_package_that_is_gone_says_so_and_blocks_nothing(tmp_path: Path, left:
     said = json.loads(subprocess.run(words, input=raw, capture_output=True, check=True).stdout)
     assert f"is not in ['{tmp_path}'] any more" in said.pop("systemMessage")
     assert said == {}
+
+
+def test_a_python_that_is_too_old_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 9, 18))
+    event = {"hook_event_name": "PreToolUse", "tool_name": "Write"}
+    for what in (event, {**event, "tool_name": "Read"}):
+        said = str(program._failed(what, AttributeError("removesuffix")))
+        assert f"It needs Python 3.10 or newer, and {sys.executable} is {platform.python_version()}." in said
+    (tmp_path / "landed_claude_code").mkdir()
+    (tmp_path / "landed_claude_code" / "hook.py").write_text("as Python 3.7 reads it")
+    words = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(tmp_path)]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1, "which blocks a write"
+    assert ended.stderr.startswith("landed-hook needs Python 3.10 or newer, and ")
+    assert ended.stderr.count("\n") == 1
 
 
 def test_it_imports_hardly_anything(work: Path) -> None:

@@ -31,9 +31,14 @@ LAUNCHER: Final = (
     "    import json\n"
     "    print(json.dumps({'systemMessage': f'landed-hook is not in {sys.argv[1:]} any more ({error}): writes are not "
     "guarded. Install it again, or remove its hooks from the settings.'}))\n"
+    "except SyntaxError as error:\n"
+    "    version = sys.version.split()[0]\n"
+    "    sys.exit(f'landed-hook needs Python 3.10 or newer, and {sys.executable} is {version}: {error}')\n"
 )
 """What the settings hold. A package that is gone must neither lock every write out nor vanish silently.
-A process that lives for a hundredth of a second collects no garbage."""
+Python 3.7 can read this, but not the package. A process that lives for a hundredth of a second collects no garbage."""
+OLDEST: Final = (3, 10)
+"""Of Python. An older one may get as far as saying so."""
 PIPE: Final = 1 << 16
 """Bytes that a pipe holds."""
 WIDE: Final = 1 << 20
@@ -166,7 +171,10 @@ def _failed(event: dict[str, Any], error: Exception) -> dict[str, object]:
         raise error
     name = event.get("hook_event_name")
     what = f"landed-hook failed: {type(error).__name__}: {error}."
-    next_step = "`landed-hook doctor` looks for the cause; `landed-hook uninstall` takes the hook out."
+    if sys.version_info < OLDEST:
+        what += f" It needs Python 3.10 or newer, and {sys.executable} is {sys.version.split()[0]}."
+    # A model is not to take its own guard out.
+    next_step = "`landed-hook doctor` looks for the cause; what becomes of the hook is the user's to decide."
     if name == "PreToolUse" and event.get("tool_name") in WRITERS:
         return output_of("PreToolUse", Answer(deny=f"Nothing was written. {what} {next_step}"))
     return {"systemMessage": f"{what} What this event was about was not checked. {next_step}"}
