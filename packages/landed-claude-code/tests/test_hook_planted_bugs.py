@@ -18,11 +18,11 @@ from landed_claude_code import expected, formatters, garbage, guard, ledger
 BUGS: dict[str, tuple[Any, list[tuple[object, str, Any]]]] = {
     "nothing is ever denied": (
         checks.test_who_has_seen_the_bytes_may_write,
-        [(guard, "_has_seen", lambda *_: True)],
+        [(ledger.Known, "has_seen", lambda *_: True)],
     ),
     "everything is denied": (
         checks.test_who_has_seen_the_bytes_may_write,
-        [(guard, "_has_seen", lambda *_: False)],
+        [(ledger.Known, "has_seen", lambda *_: False)],
     ),
     "an agent is its session": (
         checks.test_who_has_seen_the_bytes_may_write,
@@ -50,7 +50,7 @@ BUGS: dict[str, tuple[Any, list[tuple[object, str, Any]]]] = {
     ),
     "times stand for bytes": (
         checks.test_times_decide_nothing,
-        [(guard, "_has_seen", lambda known, _: known.seen is not None)],
+        [(ledger.Known, "has_seen", lambda known, _: known.seen is not None)],
     ),
     "every change is a formatter's": (
         checks.test_bytes_that_changed_after_the_tool,

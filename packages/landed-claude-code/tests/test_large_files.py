@@ -168,19 +168,40 @@ def test_a_file_that_no_event_repeats_is_not_read_while_it_comes(work: Path, mon
     assert wire.decode([raw])["tool_response"]["content"] == TEXT.encode()
 
 
-@pytest.mark.parametrize(("limit", "spared"), [("HUGE", (Artifact, "look")), ("SEARCHED", (expected, "shows"))])
-def test_a_read_of_a_file_that_is_too_large_does_not_count(
-    work: Path, actor, monkeypatch: pytest.MonkeyPatch, limit: str, spared: tuple[object, str]
+def test_a_read_of_a_file_that_is_too_large_to_search_does_not_count(
+    work: Path, actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = work / "log"
     path.write_text(TEXT, newline="\r\n")
     one = actor()
-    monkeypatch.setattr(expected, limit, len(TEXT))
+    monkeypatch.setattr(expected, "SEARCHED", len(TEXT))
     with monkeypatch.context() as context:
-        context.setattr(*spared, None)
+        context.setattr(expected, "shows", None)
         shown = {"type": "text", "file": {"content": "a line\na line", "startLine": 5}}
         assert one.done(path, shown, "Read") == ""
     assert "you have not read it" in one.ask(path)
+
+
+def test_what_is_too_large_to_be_seen_is_never_read_and_the_way_on_works(
+    work: Path, actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = work / "log"
+    path.write_text("small")
+    one = actor()
+    one.read(path)
+    with path.open("r+b") as file:
+        file.truncate(guard.HUGE + 1)
+    with monkeypatch.context() as context:
+        context.setattr(Artifact, "look", None)
+        assert "holds over 1 GiB" in one.settle()
+        assert one.settle() == "", "once"
+        assert one.done(path, {"type": "text", "file": {"content": "", "startLine": 1}}, "Read") == ""
+        denied = one.write(path, "new")
+        assert denied.startswith("Nothing was written.")
+        assert "move it away" in denied
+        assert "Read it" not in denied
+    path.rename(work / "old")
+    assert one.write(path, "new") == ""
 
 
 @pytest.mark.parametrize("change", ["none", "another file", "the same file"])

@@ -24,8 +24,6 @@ OTHER_BYTES: Final = "other"
 HELD_BACK: Final = "held back"
 """The tool says itself that it has not written."""
 
-HUGE: Final = 1 << 30
-"""Bytes of a file up to which a Read of it counts: Claude Code edits none that has more, and hashing takes long."""
 SEARCHED: Final = 16 << 20
 """Bytes of a file up to which it is decoded to find in it what a Read showed: that takes five times the memory."""
 

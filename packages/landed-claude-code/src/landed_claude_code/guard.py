@@ -13,7 +13,6 @@ from landed import _fs
 from landed._fs import posix
 from landed.artifact import Artifact
 from landed.desk import Desk
-from landed.digest import sha256
 from landed.errors import LandedError, LockTimeout, NotLanded, Refused
 from landed.state import resolve
 from landed_claude_code.adapter import (
@@ -72,6 +71,8 @@ ROOM: Final = CONTEXT_LIMIT - 500
 """Characters of what is said of all files: what is cut off was not shown."""
 HELD: Final = 2
 """Files that one event waits for in vain: its time is short."""
+HUGE: Final = 1 << 30
+"""Bytes of a file up to which a Read of it counts: Claude Code edits none that has more, and hashing takes long."""
 RESTED: Final = 10_000_000_000
 """Nanoseconds for which a file must have been as it is to be what a Read has read, if that cannot be found in it."""
 
@@ -106,15 +107,15 @@ def _before(call: Call, ledger: Ledger) -> Answer:
     path = call.paths[0]
     if ledger.owner.alive() is False:
         return Answer(deny="Claude Code has ended; nothing was written.")  # a hook that outlived it
-    _end(ledger, [path for path, known in ledger.load().known.items() if _is_over(known, call.id)], heard=False)
+    _end(ledger, [path for path, known in ledger.load().known.items() if known.is_over(call.id)], heard=False)
     try:
-        with Desk(path, word_of(ledger), timeout=PATIENCE, keeps=False) as desk:
+        if reason := _too_large(path):
+            return _denied(call, ledger, f"Nothing was written. {reason}")
+        with Desk(path, ledger.word, timeout=PATIENCE, keeps=False) as desk:
             known = _with_digest(ledger.load(), desk)
             digest = desk.sight.digest if desk.sight is not None else ""
-            if desk.sight is not None and not _has_seen(known, digest):
-                reason = unseen(desk, known)
-                ledger.add(Fact(DENIED, desk.path, digest=digest, call=call.id, detail=reason))
-                return Answer(deny=reason)
+            if desk.sight is not None and not known.has_seen(digest):
+                return _denied(call, ledger, unseen(desk, known), digest)
             version = desk.record.landed.version if desk.record.landed is not None else ""
             made = int(known.asked.stat or 0) if known.open and known.asked is not None else 0  # earlier in this batch
             stat = str(max(made, _missing(_fs.parent_of(desk.path))))
@@ -126,8 +127,7 @@ def _before(call: Call, ledger: Ledger) -> Answer:
             f"Nothing was written. {path} is being written by {without_time(busy)}. "
             "Wait a moment, read the file, then redo the change on what it holds then."
         )
-        ledger.add(Fact(DENIED, resolve(path), call=call.id, detail=reason))
-        return Answer(deny=reason)
+        return _denied(call, ledger, reason)
     except Refused as refused:
         if refused.step == "target":
             return Answer()  # a directory, a device: the tool itself says what it thinks of that
@@ -136,15 +136,22 @@ def _before(call: Call, ledger: Ledger) -> Answer:
     return Answer()
 
 
-def _is_over(known: Known, call: str) -> bool:
-    """Whether nothing was heard of an earlier call, and an agent's tools that write run one after the other.
+def _denied(call: Call, ledger: Ledger, reason: str, digest: str = "") -> Answer:
+    ledger.add(Fact(DENIED, resolve(call.paths[0]), digest=digest, call=call.id, detail=reason))
+    return Answer(deny=reason)
 
-    Somebody said no, or the hook after it was killed.
-    """
-    asked = known.asked
-    if not known.open or asked is None or asked.call == call:
-        return False
-    return all(fact is None or fact.call != asked.call for fact in (known.wrote, known.fits, known.odd))
+
+def _too_large(path: str) -> str:
+    """What is to be done where a file is too large to be seen; "" for any other."""
+    try:
+        if posix.stat(path).st_size <= HUGE:
+            return ""
+    except (OSError, ValueError):
+        return ""
+    return (
+        f"{path} holds over 1 GiB, of which no Read counts. Write to another path; or, if nobody needs what it holds, "
+        "move it away with a shell command first."
+    )
 
 
 def _missing(directory: str) -> int:
@@ -156,14 +163,10 @@ def _missing(directory: str) -> int:
     return count
 
 
-def _has_seen(known: Known, digest: str) -> bool:
-    return known.seen is not None and known.seen.digest == digest
-
-
 def _longer(call: Call, ledger: Ledger) -> Answer:
     try:
-        with Desk(call.paths[0], word_of(ledger), timeout=PATIENCE, patient=False) as desk:
-            if (lease := desk.lease) is not None and lease.agent == word_of(ledger):
+        with Desk(call.paths[0], ledger.word, timeout=PATIENCE, patient=False) as desk:
+            if (lease := desk.lease) is not None and lease.agent == ledger.word:
                 desk.lend(lease.call, ledger.owner, WHILE_ASKING)
     except Refused:
         return Answer()  # there is no lease, as before
@@ -180,7 +183,7 @@ def _read(call: Call, ledger: Ledger) -> Answer:
     shown = expected.Shown(call.response)
     try:
         artifact = Artifact(call.paths[0], keeps=False)
-        if posix.stat(artifact.path).st_size > expected.HUGE or (sight := artifact.look(each=shown.take)) is None:
+        if _too_large(artifact.path) or (sight := artifact.look(each=shown.take)) is None:
             return Answer()
         stat = stat_of(sight.status)
         # The hook may start long after the tool read; but no Read is older than what has stood there for so long.
@@ -196,7 +199,7 @@ def _read(call: Call, ledger: Ledger) -> Answer:
             tell=f"{artifact.path} changed while it was read: it holds other bytes now than the ones shown. "
             "Read it again before writing it."
         )
-    if not _has_seen(known, sight.digest) or known.told is not None or (stat and known.seen and not known.seen.stat):
+    if not known.has_seen(sight.digest) or known.told is not None or (stat and known.seen and not known.seen.stat):
         ledger.add(Fact(SEEN, artifact.path, digest=sight.digest, call=call.id, stat=stat))
     return Answer()
 
@@ -204,7 +207,7 @@ def _read(call: Call, ledger: Ledger) -> Answer:
 def _after(call: Call, ledger: Ledger) -> Answer:
     now = tick()
     try:
-        with Desk(call.paths[0], word_of(ledger), timeout=PATIENCE, patient=False, known=standing()) as desk:
+        with Desk(call.paths[0], ledger.word, timeout=PATIENCE, patient=False, known=standing()) as desk:
             known = ledger.load().of(desk.path)
             if any(fact is not None and fact.call == call.id != "" for fact in (known.wrote, known.fits)):
                 return Answer()  # another copy of this hook was here
@@ -276,7 +279,7 @@ def _gone(_call: Call, ledger: Ledger) -> Answer:
 def _end(ledger: Ledger, paths: list[str], *, heard: bool = True) -> Answer:
     for path in paths:
         try:
-            with Desk(path, word_of(ledger), timeout=PATIENCE, patient=False) as desk:
+            with Desk(path, ledger.word, timeout=PATIENCE, patient=False) as desk:
                 asked = _with_digest(ledger.load(), desk).asked
                 desk.give_back()
                 if not heard and asked and asked.digest != (desk.sight.digest if desk.sight is not None else ""):
@@ -340,11 +343,11 @@ def _unknown(ledger: Ledger, path: str, error: LandedError | OSError) -> str:
 
 def _close(ledger: Ledger, path: str, room: int) -> str:
     """End what the agent may write, once the other hooks are done; what there is to say about it."""
-    with Desk(path, word_of(ledger), timeout=PATIENCE, patient=False, keeps=False) as desk:
+    with Desk(path, ledger.word, timeout=PATIENCE, patient=False, keeps=False) as desk:
         known = _with_digest(ledger, desk)
         digest = desk.sight.digest if desk.sight is not None else ""
         said = _aftermath(ledger, desk, known, digest, room)
-        if said and len(said) <= room and not _has_seen(ledger.of(desk.path), digest):
+        if said and len(said) <= room and not ledger.of(desk.path).has_seen(digest):
             ledger.add(Fact(TOLD, desk.path, digest=digest))  # else it does not know
         if known.wrote is not None and known.asked is not None and desk.sight is not None:
             _flush(desk.path, int(known.asked.stat or 0))
@@ -417,6 +420,11 @@ def _change(ledger: Ledger, path: str, room: int) -> str:
     last = known.told or seen
     if last.stat and _stat(path) == last.stat:
         return ""
+    if line := _too_large(path):
+        line = "" if known.told is not None else line
+        if line and len(line) <= room:
+            ledger.add(Fact(TOLD, path))
+        return line
     sight = _stands(path)
     digest, stat = (sight.digest, stat_of(sight.status)) if sight is not None else ("", "")
     if digest == seen.digest:
@@ -490,9 +498,3 @@ def _loss(ledger: Ledger, path: str, room: int) -> str:
     if len(line) <= room:  # likewise
         ledger.add(Fact(LOST, path, digest=digest, detail=line), Fact(TOLD, path, digest=digest))
     return line
-
-
-def word_of(ledger: Ledger) -> str:
-    """The agent as a lease names it: another process of the same session is another agent."""
-    agent, owner = ledger.agent, ledger.owner
-    return sha256(f"{agent.session}\0{agent.id}\0{owner.pid}\0{owner.started}".encode("utf-8", "surrogatepass"))[:32]

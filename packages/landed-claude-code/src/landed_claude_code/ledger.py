@@ -148,6 +148,20 @@ class Known:
         elif fact.kind == ENDED:
             self.open, self.fits, self.odd = False, None, None
 
+    def has_seen(self, digest: str) -> bool:
+        """Whether the bytes of that digest are what the agent last saw there."""
+        return self.seen is not None and self.seen.digest == digest
+
+    def is_over(self, call: str) -> bool:
+        """Whether nothing was heard of an earlier call, and an agent's tools that write run one after the other.
+
+        Somebody said no, or the hook after it was killed.
+        """
+        asked = self.asked
+        if not self.open or asked is None or asked.call == call:
+            return False
+        return all(fact is None or fact.call != asked.call for fact in (self.wrote, self.fits, self.odd))
+
 
 class Ledger:
     """The ledger of one agent.
@@ -172,6 +186,13 @@ class Ledger:
         self._raw = b""
         """The whole lines that were read, or added."""
         self._cut = 0
+
+    @property
+    def word(self) -> str:
+        """The agent as a lease names it: another process of the same session is another agent."""
+        agent, owner = self.agent, self.owner
+        text = f"{agent.session}\0{agent.id}\0{owner.pid}\0{owner.started}"
+        return sha256(text.encode("utf-8", "surrogatepass"))[:32]
 
     def __enter__(self) -> Ledger:
         """Nobody else reads and then adds meanwhile."""

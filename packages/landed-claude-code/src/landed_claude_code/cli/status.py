@@ -10,7 +10,6 @@ from landed.cli import output
 from landed.errors import LandedError, Refused
 from landed_claude_code import ledger as ledgers
 from landed_claude_code import workflows
-from landed_claude_code.guard import word_of
 
 if TYPE_CHECKING:
     import argparse
@@ -108,7 +107,7 @@ def _lease(ledger: Ledger, path: str) -> Lease | None:
     except LandedError:
         return None
     ledger.owner = lease.owner if lease is not None else ledger.owner
-    return lease if lease is not None and not lease.over and lease.agent == word_of(ledger) else None
+    return lease if lease is not None and not lease.over and lease.agent == ledger.word else None
 
 
 def _fact(fact: Fact) -> dict[str, Any]:
