@@ -123,11 +123,10 @@ def test_two_installs_are_one_guard_and_the_doctor_says_so(claude: Claude, scrip
 
 
 def test_a_session_that_runs_twice_is_two_agents(claude: Claude, script: Script) -> None:
-    """Both resume it: what one has written since, the other has not seen."""
+    """Both resume it: what one has written since, the other has not seen, also when that one has ended."""
     path = claude.work / "plan.md"
     session = "6f0c6c4e-6a9b-4d0e-9a53-0a3c2a7e1b11"
-    first = script(main=[[use("Write", file_path=str(path), content="one\n")]])
-    claude.run(first.url, "SCRIPT:main", "--session-id", session)
+    claude.run(script(main=[]).url, "SCRIPT:main", "--session-id", session)
     entered, leave = threading.Event(), threading.Event()
 
     def wait():
@@ -135,16 +134,14 @@ def test_a_session_that_runs_twice_is_two_agents(claude: Claude, script: Script)
         leave.wait(SOON)
         return [use("Write", file_path=str(path), content="left\n")]
 
-    model = script(
-        left=[wait],
-        right=[[use("Edit", file_path=str(path), old_string="one", new_string="right")]],
-    )
+    model = script(left=[wait], right=[[use("Write", file_path=str(path), content="right\n")]])
     model.last_prompt_decides = True  # a resumed conversation names the script before as well
     left = claude.start(model.url, "SCRIPT:left", "--resume", session)
     entered.wait(SOON)
     claude.run(model.url, "SCRIPT:right", "--resume", session)
     leave.set()
     finish(left)
+    assert DENIED in model.results("left")[-1]
     assert path.read_text() == "right\n"
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +16,9 @@ from landed_claude_code import ledger as ledgers
 from landed_claude_code.adapter import Agent
 from landed_claude_code.garbage import KEPT, sweep
 from landed_claude_code.ledger import ASKED, DENIED, ENDED, SEEN, TOLD, WROTE, Fact, Ledger, agents_directory, read
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HERE = Owner(os.getpid(), start_token(os.getpid()), me().host, "here")
 AGENT = Agent("s\tession", "a\n1", "kind \\ of", "/dir", "/transcript")
@@ -97,6 +101,22 @@ def test_what_a_living_twin_of_the_session_saw_is_its_own() -> None:
         assert make(owner).load().of("/a").seen is not None
         twin.communicate(b"\n")
     assert make().load().of("/a").seen is not None, "a session that is resumed goes on from there"
+
+
+@pytest.mark.parametrize("rewritten", [False, True])
+def test_what_a_twin_saw_after_this_one_began_stays_its_own(
+    work: Path, actor, monkeypatch: pytest.MonkeyPatch, rewritten: bool
+) -> None:
+    before, after = work / "before.md", work / "after.md"
+    one, over = actor(), actor(owner=Owner(HERE.pid, HERE.started + "0", HERE.host, "over"))
+    before.write_text("x")
+    over.read(before)
+    one.hook("SessionStart", source="resume")
+    monkeypatch.setattr(ledgers, "LONG", 0 if rewritten else ledgers.LONG)
+    after.write_text("x")
+    over.read(after)
+    assert one.ask(before) == "", "a session that is resumed goes on from there"
+    assert "you have not read it" in one.ask(after)
 
 
 def test_what_a_process_that_cannot_be_asked_saw_is_its_own() -> None:

@@ -90,7 +90,7 @@ def answer(call: Call, ledger: Ledger) -> Answer:
         BEFORE: _before,
         ASKING: _longer,
         AFTER: _after,
-        FAILED: _failed,
+        FAILED: _gone,
         SETTLE: _settle,
         STOP: _stop,
         PROMPT: _settle,  # an interrupt fires no event of its own: what the agent may still write ends here
@@ -268,12 +268,10 @@ def _with_digest(ledger: Ledger, desk: Desk) -> Known:
     return ledger.of(desk.path)
 
 
-def _failed(call: Call, ledger: Ledger) -> Answer:
-    return _end(ledger, call.paths)
-
-
-def _gone(_call: Call, ledger: Ledger) -> Answer:
-    return _end(ledger, [path for path, known in ledger.load().known.items() if known.open])
+def _gone(call: Call, ledger: Ledger) -> Answer:
+    if call.phase == START:
+        ledger.begin()  # what another process of the session writes from now on, this one has not seen
+    return _end(ledger, call.paths or [path for path, known in ledger.load().known.items() if known.open])
 
 
 def _end(ledger: Ledger, paths: list[str], *, heard: bool = True) -> Answer:

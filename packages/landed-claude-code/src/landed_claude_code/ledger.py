@@ -27,7 +27,7 @@ AGENTS: Final = "agents"
 SUFFIX: Final = ".log"
 HEAD: Final = "agent"
 PROCESS: Final = "process"
-"""A process that runs the agent; facts name it by its number. A resumed session has another one."""
+"""A process begins to run the agent; facts name it by its number. A resumed session has another one."""
 CUT: Final = "cut"
 """How many bytes were left when the ledger was rewritten."""
 SEEN: Final = "seen"
@@ -215,7 +215,7 @@ class Ledger:
         self._lock.acquire()
 
     def load(self) -> Ledger:
-        """Read it, or what came since. What another live process of the same session has seen, this one has not."""
+        """Read it, or what came since. What another process of the same session saw beside this one, it has not."""
         try:
             fd = posix.open(self.path, posix.O_RDONLY | NOFOLLOW)
         except FileNotFoundError:
@@ -236,7 +236,7 @@ class Ledger:
     def _take(self, line: str) -> None:
         kind, _, rest = line.partition("\t")
         if kind == PROCESS and (owner := Owner.decode(rest)) is not None:
-            self.processes.append(owner)
+            self._begins(owner)
         elif kind == HEAD:
             self.agent = agent_of(rest) or self.agent
         elif kind == CUT:
@@ -244,13 +244,21 @@ class Ledger:
         elif (fact := Fact.decode(line)) is not None and self._ours(fact):
             self._note(fact)
 
+    def _begins(self, owner: Owner) -> None:
+        self.processes.append(owner)
+        self._foreign = {}
+
     def _ours(self, fact: Fact) -> bool:
-        """Whether a fact is this process's, or that of a dead one, which it continues; who may live is another."""
+        """Whether a fact is this process's, or that of a dead one, which it continues; who may live is another.
+
+        So is one that went on after this one began, however it has ended since.
+        """
         number = fact.process
         if number not in self._foreign:
             owner = self.processes[number] if number < len(self.processes) else None
-            other = owner is not None and owner != self.owner and not self._same(owner)
-            self._foreign[number] = other and owner is not None and owner.alive() is not False and self.owner.pid > 0
+            other = owner is not None and self.owner.pid > 0 and not self._same(owner)
+            beside = other and any(map(self._same, self.processes))
+            self._foreign[number] = other and owner is not None and (beside or owner.alive() is not False)
         return not self._foreign[number]
 
     def _same(self, owner: Owner) -> bool:
@@ -267,6 +275,16 @@ class Ledger:
     def of(self, path: str) -> Known:
         """What is known of `path`."""
         return self.known.get(path) or Known()
+
+    def begin(self) -> None:
+        """Write down that from here on this process runs the agent.
+
+        Raises:
+            NotLanded: the ledger cannot be locked.
+            OSError: it cannot be written.
+        """
+        with self:
+            self._append(())
 
     def add(self, *facts: Fact) -> None:
         """Append facts.
@@ -340,7 +358,7 @@ class Ledger:
             file.write(text)
         self._raw += text
         if number == len(self.processes):
-            self.processes.append(self.owner)
+            self._begins(self.owner)
         for fact in facts:
             self._note(fact)
 
@@ -359,9 +377,8 @@ class Ledger:
                 last[line, "", ""] = line
             elif not story:
                 last.setdefault((fact.kind, fact.path, str(fact.process)), line)
-        heads = [line for line in lines if line.partition("\t")[0] in {HEAD, PROCESS}]
-        kept = set(last.values())
-        text = "".join(line + "\n" for line in (*heads, *(line for line in lines if line in kept)))
+        kept = {*last.values(), *(line for line in lines if line.partition("\t")[0] in {HEAD, PROCESS})}
+        text = "".join(line + "\n" for line in lines if line in kept)
         raw = text.encode("utf-8", "surrogateescape")
         cut = len(raw)
         raw += f"{CUT}\t{cut}\n".encode()
