@@ -53,6 +53,7 @@ def test_it_is_rewritten_when_it_is_long(monkeypatch: pytest.MonkeyPatch) -> Non
     for number in range(300):
         ledger.add(Fact(SEEN, f"/{number % 7}", digest=str(number)), Fact(DENIED, "/x", detail=str(number)))
     assert os.path.getsize(ledger.path) < 4000 + 60 * 100
+    assert os.stat(ledger.path).st_mode & 0o777 == 0o600
     again = make().load()
     assert {path: known.seen.digest for path, known in again.known.items() if known.seen} == {
         f"/{number % 7}": str(number) for number in range(293, 300)

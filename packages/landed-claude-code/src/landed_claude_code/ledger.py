@@ -383,7 +383,7 @@ class Ledger:
         cut = len(raw)
         raw += f"{CUT}\t{cut}\n".encode()
         temp = self.path + ".new"
-        with open(temp, "wb") as file:
+        with open(temp, "wb", opener=_private) as file:
             file.write(raw)
         posix.replace(temp, self.path)
         self._raw, self._cut = raw, cut
