@@ -163,7 +163,7 @@ def test_a_python_that_is_too_old_is_named(tmp_path: Path, monkeypatch: pytest.M
     words = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(tmp_path)]
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
     assert ended.returncode == 1, "which blocks a write"
-    assert ended.stderr.startswith("landed-hook needs Python 3.10 or newer, and ")
+    assert ended.stderr.startswith(f"landed-hook needs Python 3.10 or newer, not {sys.version[:6]}: ")
     assert ended.stderr.count("\n") == 1
 
 

@@ -32,8 +32,7 @@ LAUNCHER: Final = (
     "    print(json.dumps({'systemMessage': f'landed-hook is not in {sys.argv[1:]} any more ({error}): writes are not "
     "guarded. Install it again, or remove its hooks from the settings.'}))\n"
     "except SyntaxError as error:\n"
-    "    version = sys.version.split()[0]\n"
-    "    sys.exit(f'landed-hook needs Python 3.10 or newer, and {sys.executable} is {version}: {error}')\n"
+    "    sys.exit('landed-hook needs Python 3.10 or newer, not ' + sys.version[:6] + ': ' + str(error))\n"
 )
 """What the settings hold. A package that is gone must neither lock every write out nor vanish silently.
 Python 3.7 can read this, but not the package. A process that lives for a hundredth of a second collects no garbage."""
