@@ -123,7 +123,10 @@ def test_two_installs_are_one_guard_and_the_doctor_says_so(claude: Claude, scrip
 
 
 def test_a_session_that_runs_twice_is_two_agents(claude: Claude, script: Script) -> None:
-    """Both resume it: what one has written since, the other has not seen, also when that one has ended."""
+    """Both resume it: what one has written since, the other has not seen, also when that one has ended.
+
+    Nor has whoever resumes it then: Claude Code goes on from one of the two conversations.
+    """
     path = claude.work / "plan.md"
     session = "6f0c6c4e-6a9b-4d0e-9a53-0a3c2a7e1b11"
     claude.run(script(main=[]).url, "SCRIPT:main", "--session-id", session)
@@ -134,14 +137,17 @@ def test_a_session_that_runs_twice_is_two_agents(claude: Claude, script: Script)
         leave.wait(SOON)
         return [use("Write", file_path=str(path), content="left\n")]
 
-    model = script(left=[wait], right=[[use("Write", file_path=str(path), content="right\n")]])
+    others = {name: [[use("Write", file_path=str(path), content=f"{name}\n")]] for name in ("right", "third")}
+    model = script(left=[wait], **others)
     model.last_prompt_decides = True  # a resumed conversation names the script before as well
     left = claude.start(model.url, "SCRIPT:left", "--resume", session)
     entered.wait(SOON)
     claude.run(model.url, "SCRIPT:right", "--resume", session)
     leave.set()
     finish(left)
+    claude.run(model.url, "SCRIPT:third", "--resume", session)
     assert DENIED in model.results("left")[-1]
+    assert DENIED in model.results("third")[-1]
     assert path.read_text() == "right\n"
 
 

@@ -120,6 +120,24 @@ def test_what_a_twin_saw_after_this_one_began_stays_its_own(
     assert "you have not read it" in one.ask(after)
 
 
+def test_of_what_two_processes_did_at_once_who_resumes_the_session_has_seen_neither(work: Path, actor) -> None:
+    """Claude Code goes on from one of the two conversations."""
+    paths = [work / name for name in ("before.md", "left.md", "right.md")]
+    with (
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE) as one,
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE) as another,
+    ):
+        owners = [Owner(twin.pid, start_token(twin.pid), me().host, "twin") for twin in (one, another)]
+        left, right = (actor(owner=owner) for owner in owners)
+        for path, twin in zip(paths, (left, left, right), strict=True):
+            path.write_text("x")
+            twin.read(path)
+            right.hook("SessionStart", source="resume")
+    third = actor()
+    third.hook("SessionStart", source="resume")
+    assert [third.ask(path) == "" for path in paths] == [True, False, False]
+
+
 def test_what_a_process_that_cannot_be_asked_saw_is_its_own() -> None:
     elsewhere = Owner(os.getpid(), start_token(os.getpid()), "another-host", "perhaps a twin")
     make(elsewhere).add(Fact(SEEN, "/a", digest="d1"))

@@ -28,6 +28,8 @@ SUFFIX: Final = ".log"
 HEAD: Final = "agent"
 PROCESS: Final = "process"
 """A process begins to run the agent; facts name it by its number. A resumed session has another one."""
+BESIDE: Final = "beside"
+"""The process that has just begun is not alone: another still runs the agent; neither hears of what the other does."""
 CUT: Final = "cut"
 """How many bytes were left when the ledger was rewritten."""
 SEEN: Final = "seen"
@@ -181,6 +183,7 @@ class Ledger:
         self.known: dict[str, Known] = {}
         self.stories: list[Fact] = []
         self.processes: list[Owner] = []
+        self._beside = False
         self._foreign: dict[int, bool] = {}
         self._lock = Lock(self.path.removesuffix(SUFFIX) + ".lock")
         self._raw = b""
@@ -237,6 +240,8 @@ class Ledger:
         kind, _, rest = line.partition("\t")
         if kind == PROCESS and (owner := Owner.decode(rest)) is not None:
             self._begins(owner)
+        elif kind == BESIDE:
+            self._beside = True
         elif kind == HEAD:
             self.agent = agent_of(rest) or self.agent
         elif kind == CUT:
@@ -246,18 +251,19 @@ class Ledger:
 
     def _begins(self, owner: Owner) -> None:
         self.processes.append(owner)
-        self._foreign = {}
+        self._beside, self._foreign = False, {}
 
     def _ours(self, fact: Fact) -> bool:
         """Whether a fact is this process's, or that of a dead one, which it continues; who may live is another.
 
-        So is one that went on after this one began, however it has ended since.
+        So is one that went on after this one began, however it has ended since, and one that ran beside another: of two
+        such conversations, whoever resumes the session continues one.
         """
         number = fact.process
         if number not in self._foreign:
             owner = self.processes[number] if number < len(self.processes) else None
             other = owner is not None and self.owner.pid > 0 and not self._same(owner)
-            beside = other and any(map(self._same, self.processes))
+            beside = self._beside or any(map(self._same, self.processes))
             self._foreign[number] = other and owner is not None and (beside or owner.alive() is not False)
         return not self._foreign[number]
 
@@ -345,6 +351,8 @@ class Ledger:
         number = next((at for at, owner in enumerate(self.processes) if self._same(owner)), len(self.processes))
         if number == len(self.processes):
             lines.append(f"{PROCESS}\t{self.owner.encode()}")
+            if any(owner.alive() for owner in self.processes):
+                lines.append(BESIDE)
         for fact in facts:
             fact.process = number
             lines.append(fact.encode())
@@ -377,7 +385,7 @@ class Ledger:
                 last[line, "", ""] = line
             elif not story:
                 last.setdefault((fact.kind, fact.path, str(fact.process)), line)
-        kept = {*last.values(), *(line for line in lines if line.partition("\t")[0] in {HEAD, PROCESS})}
+        kept = {*last.values(), *(line for line in lines if line.partition("\t")[0] in {HEAD, PROCESS, BESIDE})}
         text = "".join(line + "\n" for line in lines if line in kept)
         raw = text.encode("utf-8", "surrogateescape")
         cut = len(raw)
