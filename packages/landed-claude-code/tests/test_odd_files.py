@@ -67,6 +67,18 @@ def test_a_file_that_cannot_be_looked_at_hides_no_other(
     assert one.stop(again=settled) == one.settle() == one.stop() == ""
 
 
+def test_a_write_that_another_hook_sent_elsewhere_is_said(work: Path, actor) -> None:
+    """All hooks are told of the path that the model named, and the tool of what one of them made of it."""
+    path = work / "plan.md"
+    one = actor()
+    assert one.ask(work / "asked.md") == ""
+    path.write_text("mine")
+    assert "What it held is gone" in one.done(path, {"content": "mine", "originalFile": "theirs"})
+    assert one.settle() == one.write(path, "more") == one.settle() == ""
+    assert one.ask(work / "asked.md") == ""
+    assert one.done(work / "new.md", {"content": "", "originalFile": None}) != "", "it is not there"
+
+
 def test_a_file_that_becomes_a_directory_is_named_once(work: Path, actor) -> None:
     path = work / "plan.md"
     path.write_text("x")

@@ -221,6 +221,7 @@ def _verdict(call: Call, ledger: Ledger, desk: Desk, known: Known, now: int) -> 
 
     sight = desk.sight
     asked = known.asked if known.asked is not None and known.asked.call == call.id else None
+    unasked = asked is None and known.seen is None and call.response.get("originalFile") is not None
 
     def unchanged() -> bool:
         return asked is not None and asked.digest == (sight.digest if sight is not None else "")
@@ -241,7 +242,7 @@ def _verdict(call: Call, ledger: Ledger, desk: Desk, known: Known, now: int) -> 
             ledger.keep_copy(desk.path, sight.data)
         if asked is not None and before is not None and before.version != asked.detail:
             return Answer(deny=overwrote(desk.path, before.owner, before.version, before.at))
-        return Answer()
+        return Answer(deny=f"{desk.path} {WRONG['unasked']}" if unasked else "")
     digest = sight.digest if sight is not None else ""
     if found == expected.OTHER_BYTES:
         ledger.add(Fact(ODD, desk.path, digest=digest, call=call.id))

@@ -23,6 +23,8 @@ WRONG: Final = {
     "missing": "is not there.",
     "empty": "is empty.",
     "old": "holds the bytes that it held before.",
+    "unasked": "was written over, and you had not read it: another hook changed the path, or this one was not asked. "
+    "What it held is gone from the disk: tell whoever needs it.",
 }
 NEXT: Final = "Read it, and write it again if that is still right."
 
