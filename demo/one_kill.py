@@ -59,9 +59,9 @@ def landed(scene: Scene, _case: str) -> Outcome:
             for finding in audit(user_store(), under=str(directory.resolve()))
             if finding.verdict == UNFINISHED
         }
-        outcome.events = list(_events(told, model.LANDED, set(), begun))
         whole = [name for name, step in found.items() if step in {acknowledged[name], begun.get(name)}]
         dead = [name for name, finding in reported.items() if finding.owner_alive is False and name in begun]
+        outcome.events = list(_events(told, model.LANDED, set(), {name: begun[name] for name in dead}))
         outcome.acknowledged = f"a state of each of {WORKFLOWS}"
         outcome.found = f"{len(whole)} whole, as acknowledged or as begun"
         outcome.heard = f"{len(dead)} saves begun by a dead owner, each by name"

@@ -42,8 +42,9 @@ def page_of(rows: list[Row], titles: Mapping[str, tuple[str, str]], seconds: flo
 
 
 def _side(case: str, outcome: Outcome, *, kept: bool) -> Timeline:
-    disk = Event(model.CHECKED if kept else model.LOST, "the disk", f"found: {outcome.found}")
-    timed = sorted(outcome.events, key=lambda event: event.at or 0.0)
+    events = sorted(outcome.events, key=lambda event: event.at or 0.0)
+    if kept or all(event.kind != model.LOST for event in events):  # else the loss is told where it happened
+        events.append(Event(model.CHECKED if kept else model.LOST, "the disk", f"found: {outcome.found}"))
     facts = [
         ("what", outcome.artifact),
         ("acknowledged", outcome.acknowledged),
@@ -51,4 +52,4 @@ def _side(case: str, outcome: Outcome, *, kept: bool) -> Timeline:
         ("heard", outcome.heard),
         ("tries", str(outcome.tries)),
     ]
-    return Timeline(outcome.means, GOOD if kept else BAD, case, [*timed, disk], facts=facts)
+    return Timeline(outcome.means, GOOD if kept else BAD, case, events, facts=facts)

@@ -72,11 +72,13 @@ def test_every_case_loses_without_landed_and_holds_with_it(tmp_path: Path) -> No
         assert case["landed"]["heard"].startswith("VerifyFailed, from the write: ")
     (kill,) = cases["one_kill"]
     assert kill["landed"]["found"].startswith("28 whole")
-    assert re.match(r"[1-9]\d* saves begun by a dead owner", kill["landed"]["heard"])
+    dead = re.match(r"([1-9]\d*) saves begun by a dead owner", kill["landed"]["heard"])
+    assert f"{dead[1]} begun, not landed" in drawn, "the picture has those that were heard of, and no others"
     writers, copies = cases["two_writers"]
     assert writers["landed"]["acknowledged"] == "80 notes"
     assert writers["landed"]["found"] == "80 notes, 0 lost"
-    assert re.search(r"[1-9]\d* lost", writers["stock"]["found"])
+    lost = re.search(r"[1-9]\d* lost", writers["stock"]["found"])
+    assert re.search(rf"\b{lost[0]}(, \d+ told that it is stored)?</summary>", drawn), "each loss is counted once"
     assert copies["stock"]["found"].startswith("1000 updates, 500 twice")
     assert copies["landed"]["acknowledged"] == "500 updates"
     assert re.fullmatch(r"the last of each of 20 tasks, 0 twice, [1-6]?\d KiB", copies["landed"]["found"])

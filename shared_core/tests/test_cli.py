@@ -254,6 +254,7 @@ def test_log(work, monkeypatch):
     killed_writer(work / "a")
     landed.verify(work / "a")
     (work / "a").write_bytes(b"from outside again")
+    assert "by something that does not use landed" in run("status", work / "a").out
     lines = run("log", "--json", work / "a").document["lines"]
     assert [line["outcome"] for line in lines] == ["landed", "outside", "landed", "not landed", "outside"]
     assert [line["version"] for line in lines][:3] == [first.version, second.replaced, second.version]

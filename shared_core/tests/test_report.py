@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -101,6 +102,20 @@ def test_bad_news_come_first_and_count(work: Path) -> None:
     assert "bypassed: 5 bytes that something outside landed put there" in page.text
     assert "1 kept" in page.text
     assert "2 not kept" in page.text
+
+
+def test_all_its_times_are_utc(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("kept", "changed"):
+        landed.write(work / name, "one")
+    (work / "changed").write_text("other")
+    begun = time.time()
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "EAST-9")
+        time.tzset()
+        _, page = page_of(work)
+    time.tzset()
+    hours = {time.strftime("%Y-%m-%d %H", time.gmtime(at)) for at in (begun - 60, begun, time.time())}
+    assert set(re.findall(r"\d{4}-\d\d-\d\d \d\d(?=:)", page.text)) <= hours
 
 
 def test_what_changed_last_comes_first(work: Path) -> None:

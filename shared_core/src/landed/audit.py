@@ -14,7 +14,7 @@ import errno
 import os
 import shlex
 import stat
-from time import localtime, strftime
+from time import gmtime, strftime
 
 from landed import _fs, log
 from landed.artifact import Artifact, Sight
@@ -333,7 +333,7 @@ def _loss(last: Write, sight: Sight | None, same: list[Write]) -> str:
 def _change(sight: Sight | None) -> str:
     if sight is None:
         return "no file"
-    when = strftime("%Y-%m-%d %H:%M:%S", localtime(sight.status.st_mtime))
+    when = _clock(sight.status.st_mtime)
     return f"{len(sight.data)} bytes that something outside landed put there, last changed {when}"
 
 
@@ -384,9 +384,13 @@ def _in_question(path: str, store: Store, under: str, fs: _fs.FileOps) -> bool:
 
 
 def _said(write: Write) -> str:
-    when = strftime("%Y-%m-%d %H:%M:%S", localtime(write.at))
     what = f"version {write.version} ({write.size} bytes)" if write.digest else f"version {write.version} (a delete)"
-    return f"{what} by {write.owner} at {when}"
+    return f"{what} by {write.owner} at {_clock(write.at)}"
+
+
+def _clock(at: float) -> str:
+    """In UTC: a finding goes into reports and JSON that are read elsewhere."""
+    return strftime("%Y-%m-%d %H:%M:%S UTC", gmtime(at))
 
 
 def command(*words: str) -> str:

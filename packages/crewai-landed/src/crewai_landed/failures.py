@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from time import localtime, strftime, time
+from time import gmtime, strftime, time
 from typing import TYPE_CHECKING, Final
 
 from landed import Journal, Record, Refused
@@ -67,7 +67,7 @@ def audit(under: str, *, level: str = READ) -> Iterator[Finding]:  # noqa: ARG00
         if _newest(where) > failed["at"]:
             yield Finding(INTACT, where, "checkpoints landed after one had failed")
             continue
-        at = strftime("%Y-%m-%d %H:%M:%S", localtime(failed["at"]))
+        at = strftime("%Y-%m-%d %H:%M:%S UTC", gmtime(failed["at"]))
         yield Finding(
             UNFINISHED,
             where,

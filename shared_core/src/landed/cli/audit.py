@@ -153,5 +153,9 @@ def _print(findings: list[Finding], counts: dict[str, int], where: str, journals
     files = len({finding.path for finding in findings[: len(findings) - journals - added]})
     counted = [output.count(number, noun) for number, noun in ((files, "file"), (journals, "journal")) if number]
     counted += [f"{added} of other packages"] if added else []
-    said = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
+    said = ", ".join(
+        output.count(number, verdict) if verdict in {DAMAGED, DAMAGED_JOURNAL} else f"{number} {verdict}"
+        for verdict, number in counts.items()
+        if number
+    )
     print(f"{' and '.join(counted)} in {output.shown(where)}: {said}")

@@ -85,7 +85,7 @@ def _document(seen: Standing) -> dict[str, Any]:
 
 def _print(busy: list[Standing], known: int, where: str, current: dict[str, Any] | None) -> None:
     if current is not None:
-        origin = "" if current["origin"] == "landed" else ", not by a write of landed's"
+        origin = "" if current["origin"] == "landed" else ", by something that does not use landed"
         print(f"{output.shown(current['path'])}: {current['version'] or 'no file'}{origin}")
     if busy:
         output.table([_row(seen) for seen in busy], ("STATE", "SINCE", "OWNER", "FILE"))

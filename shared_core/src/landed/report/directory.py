@@ -125,7 +125,7 @@ def _event_of(line: Line) -> Event:
         ),
         OUTSIDE_CHANGE: (model.OUTSIDE, f"left {line.version}"),
     }[line.outcome]
-    who = str(line.owner) if line.owner is not None else "something that does not use landed"
+    who = str(line.owner) if line.owner is not None else "something else"
     return Event(kind, who, what, line.at)
 
 

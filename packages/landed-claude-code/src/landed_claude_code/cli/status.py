@@ -171,9 +171,8 @@ def report(args: argparse.Namespace) -> int:
         output.table(
             [(row["state"], output.clock(row["at"]), row["agent"], output.shown(row["path"])) for row in rows], header
         )
-        for row in rows:
-            if row["by"]:
-                print(f"{output.shown(row['path'])}: {row['by']}")
+        for path, by in dict.fromkeys((row["path"], row["by"]) for row in rows if row["by"]):
+            print(f"{output.shown(path)}: {by}")
     return output.BAD_NEWS if any(row["state"] in {GONE, CHANGED} for row in rows) else output.OK
 
 
