@@ -187,6 +187,7 @@ def test_what_is_no_such_database_is_refused(
     assert "Too many levels of symbolic links" in capsys.readouterr().err
     (tmp_path / "text").write_text("no database at all, and long enough to be looked at")
     assert main(["import-sqlite", str(tmp_path / "text"), str(tmp_path / "landed")]) == BAD_NEWS
+    assert "Name the SqliteSaver's database." in capsys.readouterr().err
     with sqlite3.connect(tmp_path / "other") as other:
         other.execute("CREATE TABLE notes (text)")
     other.close()

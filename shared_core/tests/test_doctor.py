@@ -177,7 +177,7 @@ def test_a_state_directory_that_cannot_be_made_ends_it(work, monkeypatch):
     monkeypatch.setenv("LANDED_STATE_DIR", str(work / "file" / "state"))
     found = list(examine(str(work)))
     assert (found[-1].name, found[-1].status) == ("state directory", FAIL)
-    assert "LANDED_STATE_DIR" in found[-1].detail
+    assert "LANDED_STATE_DIR" in found[-1].hint
 
 
 def test_an_interrupted_clean_up_leaves_nothing(work, monkeypatch):

@@ -38,6 +38,14 @@ def test_the_state_it_leaves_is_in_the_message(kind: type[landed.LandedError]) -
     assert ("unknown" in kind.state or "published" in kind.state) == issubclass(kind, landed.OutcomeUnknown)
 
 
+@pytest.mark.parametrize("name", ["EACCES", "EDQUOT", "EIO", "EMFILE", "ENOSPC", "ENOTDIR", "EPERM", "EROFS"])
+def test_what_the_system_refuses_has_a_next_step(name: str) -> None:
+    cause = OSError(getattr(errno, name), "no")
+    steps = {kind: from_os_error(kind, cause, "it broke", path="/a", step="sync").hint for kind in KINDS}
+    assert all(steps.values())
+    assert steps[landed.OutcomeUnknown] == "Read it again before writing.", "what may have landed is not done again"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_public_and_in_the_tree(kind: type[landed.LandedError]) -> None:
     assert getattr(landed, kind.__name__) is kind

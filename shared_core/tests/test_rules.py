@@ -415,6 +415,7 @@ def test_every_error_says_where_why_and_in_which_state(
     assert error.path is not None
     assert error.path in str(error)
     assert os.strerror(errno.EIO) in str(error)
+    assert error.hint.endswith(".")
     assert isinstance(error.__cause__, OSError)
     if outcome == "not_written":
         assert target.read_bytes() == b"old"
@@ -433,6 +434,7 @@ def test_every_error_after_the_rename_leaves_the_outcome_unknown(
     with pytest.raises(OutcomeUnknown) as caught:
         files.write(target, b"new")
     assert (caught.value.step, caught.value.errno) == (step, errno.EIO)
+    assert "Read it again" in caught.value.hint
     assert files.read(target).data == b"new"
 
 

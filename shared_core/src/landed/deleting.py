@@ -72,4 +72,5 @@ def remove(directory: _fs.Directory, name: str, fs: _fs.FileOps) -> None:
         return
     except OSError as error:
         raise from_os_error(OutcomeUnknown, error, "the name cannot be looked up", path=path, step="verify") from error
-    raise VerifyFailed("another file took the name after the delete", path=path, step="verify")
+    what = "another file took the name after the delete"
+    raise VerifyFailed(what, path=path, step="verify", hint="Read it again, and find out what else writes there.")

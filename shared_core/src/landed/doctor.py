@@ -110,7 +110,8 @@ def _attempt(name: str, check: Callable[[], Answer]) -> Check:
     except OSError as error:
         return Check(name, FAIL, f"the system answers {error.strerror or error}", MOVE)
     except LandedError as error:
-        return Check(name, FAIL, str(error))
+        where = f"{error.path}: " if error.path is not None else ""
+        return Check(name, FAIL, f"{where}{error.what}", error.hint)
 
 
 # What is it?

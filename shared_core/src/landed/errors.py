@@ -18,6 +18,8 @@ disk (``outcome``). Its message says what happened, to which path, what state it
 
 from __future__ import annotations
 
+from errno import errorcode
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final, TypeVar
@@ -28,6 +30,17 @@ NOT_WRITTEN: Final = "not_written"
 """``LandedError.outcome``: nothing was changed; the old state is intact."""
 UNKNOWN: Final = "unknown"
 """``LandedError.outcome``: either state may be found after a crash."""
+_NEXT: Final = {
+    "EACCES": "Do it as a user who may.",
+    "EDQUOT": "Make room, then do it again.",
+    "EIO": "Look at the disk before anything else.",
+    "EMFILE": "Close files, or allow more of them: ulimit -n.",
+    "ENOSPC": "Make room, then do it again.",
+    "ENOTDIR": "Name another path: a part of this one is no directory.",
+    "EPERM": "Do it as a user who may.",
+    "EROFS": "Mount it for writing, or name another path.",
+}
+"""The next step after what the system has refused, by its error, where nothing more particular is known."""
 
 
 class LandedError(Exception):
@@ -161,4 +174,7 @@ class Corrupt(LandedError):
 def from_os_error(kind: type[Kind], error: OSError, what: str, *, path: str, step: str, hint: str = "") -> Kind:
     """Build a landed error of `kind` from the OSError that caused it; the caller raises it ``from`` that error."""
     reason = error.strerror or type(error).__name__
+    if not hint:
+        unknown = kind.outcome == UNKNOWN
+        hint = "Read it again before writing." if unknown else _NEXT.get(errorcode.get(error.errno or 0, ""), "")
     return kind(f"{what}: {reason}", path=path, step=step, errno=error.errno, hint=hint)

@@ -209,8 +209,7 @@ def _write_temp(  # noqa: PLR0913 - as `publish`
 
 def failed_step(kind: type[Kind], error: OSError, path: str, step: str) -> Kind:
     """The error of `kind` for a step that the system refused."""
-    hint = "Read it again before writing." if kind is OutcomeUnknown else ""
-    return from_os_error(kind, error, _FAILED[step], path=path, step=step, hint=hint)
+    return from_os_error(kind, error, _FAILED[step], path=path, step=step)
 
 
 def _create(directory: _fs.Directory, temp: str, mode: int) -> int:

@@ -121,7 +121,8 @@ class Shelf:
         except NotLanded as error:
             if error.path == self.lock.path:
                 error.path = self.store.path_of(self.name)
-                error.hint = error.hint or f"Its lock is {self.lock.path}."
+                if error.errno is not None or not error.hint:
+                    error.hint = f"Its lock is {self.lock.path}. {error.hint}".strip()
             raise
 
     def load(self) -> Record:

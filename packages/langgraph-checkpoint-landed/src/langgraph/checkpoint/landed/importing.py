@@ -90,7 +90,7 @@ class Database:
         try:
             self._connection = sqlite3.connect(f"{Path(self.path).as_uri()}?mode=ro", uri=True)
         except sqlite3.Error as error:
-            raise Refused(f"it cannot be opened: {error}", path=self.path, step="open") from error
+            raise Refused(f"it cannot be opened: {error}", path=self.path, step="open", hint=NAME_IT) from error
         try:
             self._connection.execute("BEGIN")  # whoever writes meanwhile changes nothing of what is seen here
             columns = {
@@ -99,7 +99,8 @@ class Database:
             }
         except sqlite3.Error as error:
             self._connection.close()
-            raise Refused(f"it cannot be read: {error}", path=self.path, step="open", hint=COPY_IT) from error
+            hint = NAME_IT if "not a database" in str(error) else COPY_IT
+            raise Refused(f"it cannot be read: {error}", path=self.path, step="open", hint=hint) from error
         if not {"checkpoint_id", "metadata"} <= columns["checkpoints"]:
             self._connection.close()
             raise Refused("not a database of SqliteSaver", path=self.path, step="open", hint=NAME_IT)

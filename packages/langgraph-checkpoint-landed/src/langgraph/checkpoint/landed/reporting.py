@@ -44,7 +44,7 @@ def _events(records: list[Fields]) -> Iterator[Event]:
         elif isinstance(each, WritesRecord):
             count = len(each.writes)
             what = f"{count} {'write' if count == 1 else 'writes'} pending for checkpoint {each.id}"
-            yield Event(LANDED, "tasks (the process is not recorded)", what)
+            yield Event(LANDED, "tasks (process not recorded)", what)
         elif isinstance(each, DroppedRecord):
             count = sum(map(len, each.dropped.values()))
             yield Event(LANDED, "pruning", f"{count} {'checkpoint' if count == 1 else 'checkpoints'} dropped")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.landed.history import History, Namespace, Stored
     from langgraph.checkpoint.landed.records import Typed
 
-DIRECTORY: Final = "the directory that the saver was given"
+DIRECTORY: Final = "the directory or address that the saver was given"
 
 
 class Checkpoint(NamedTuple):
