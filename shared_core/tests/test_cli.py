@@ -270,6 +270,7 @@ def test_log_of_a_directory(work):
     time.sleep(0.002)  # the log's clock ticks in milliseconds
     landed.write(work / "b", b"two")
     assert [line["path"] for line in run("log", "--json", work).document["lines"]] == [str(work / "a"), str(work / "b")]
+    (work / "c").write_bytes(b"by hand")
     assert "nothing" in run("log", work / "c").out
 
 
@@ -332,7 +333,7 @@ def test_a_copy_to_or_from_nowhere_makes_nothing(work):
             kind("")
 
 
-@pytest.mark.parametrize("command", ["audit", "report"])
+@pytest.mark.parametrize("command", ["audit", "log", "report", "status"])
 def test_a_path_that_is_not_there_is_not_well(work, command):
     ended = run(command, work / "mistyped", "--json")
     assert ended.code == BAD_NEWS

@@ -318,6 +318,9 @@ def test_ways_to_open(root: Path) -> None:
     assert Thread(LandedSaver(root)).values == {"a": 1}
     with pytest.raises(ValueError, match="on_conflict"):
         LandedSaver(root, on_conflict="ignore")  # type: ignore[arg-type]
+    with pytest.raises(Refused, match="InMemorySaver"):
+        LandedSaver.from_conn_string(":memory:")
+    assert not os.path.exists(":memory:")
 
 
 def size(root: Path) -> int:

@@ -31,11 +31,13 @@ def add_parser(subparsers: Any) -> None:  # noqa: ANN401 - argparse does not nam
 def run(args: argparse.Namespace) -> int:
     """Look."""
     scope = scope_of(args.target)
-    lines: list[Line] = []
+    known, lines = False, list[Line]()
     for store, key in output.progress(scope.entries, "log"):
         seen = standing(store, key, under=scope.under)
+        known = known or seen is not None
         if seen is not None and seen.path is not None:
             lines += history(store, key, seen.path)
+    scope.refuse_nothing(args.target, known=known)
     lines.sort(key=lambda line: line.order)
     if args.last is not None:
         lines = lines[max(0, len(lines) - args.last) :]
