@@ -25,7 +25,7 @@ from landed.workers import STUCK, Workers
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
-    from typing import Any, Final, TypeVar
+    from typing import Any, Final, NoReturn, TypeVar
 
     from landed.editing import Edit
     from landed.remote import RemoteEdit
@@ -163,8 +163,8 @@ class Errand:
         """Wait for the end, whatever happens to the waiting task; as `finish`."""
         try:
             return await self._future
-        except asyncio.CancelledError as error:
-            return await _end(self._future, error)
+        except asyncio.CancelledError:
+            await _end_cancelled(self._future)
 
     def run(self) -> None:
         """Run the call in this thread."""
@@ -243,19 +243,11 @@ def _desk() -> _Desk:
     return desk
 
 
-async def _end(future: asyncio.Future[T], cancelled: asyncio.CancelledError | None = None) -> T:
-    """Wait for the end.
-
-    Args:
-        cancelled: the task was cancelled already.
-    """
+async def _end_cancelled(future: asyncio.Future[T]) -> NoReturn:
+    """Wait for the end, however often the task is cancelled again meanwhile, and go on with the cancellation."""
     while not future.done():
-        try:
+        with suppress(asyncio.CancelledError):
             await asyncio.wait([future])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is None:
-        return future.result()
     failed = future.exception()
     ended = Outcome(None if failed else future.result(), failed)
     # The class itself: timeouts know a cancellation of their own making by exactly that.

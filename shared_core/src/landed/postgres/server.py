@@ -300,11 +300,9 @@ class Server:
         """Pause until the next try; `error` is what stood in the way of the last."""
         wait(pause, self.shown, _words(error))
 
-    def failed(
-        self, kind: type[LandedError], error: BaseException, what: str, step: str, hint: str = ""
-    ) -> LandedError:
+    def failed(self, kind: type[LandedError], error: BaseException, what: str, step: str) -> LandedError:
         """An error of ours, with the server's words and without the connection's secrets."""
-        return kind(f"{what}: {_words(error)}", path=self.shown, step=step, hint=hint or _HINTS.get(kind, ""))
+        return kind(f"{what}: {_words(error)}", path=self.shown, step=step, hint=_HINTS.get(kind, ""))
 
     def close(self) -> None:
         """Close every connection."""
