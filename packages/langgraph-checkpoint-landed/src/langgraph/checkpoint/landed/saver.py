@@ -84,8 +84,8 @@ class LandedSaver(BaseCheckpointSaver[str]):
         super().__init__(serde=serde)
         if on_conflict not in {"raise", "fork"}:
             raise ValueError(f'on_conflict is "raise" or "fork", not {on_conflict!r}')
-        if path == ":memory:":  # another saver's word: a directory of that name would keep what nobody wants kept
-            raise Refused("checkpoints are kept here", path=path, step="open", hint="Use InMemorySaver to keep none.")
+        if str(path) == ":memory:":  # another saver's word: a directory of that name would keep what nobody wants kept
+            raise Refused("it stands for memory alone", path=str(path), step="open", hint="Use InMemorySaver for that.")
         # LangGraph copies savers (copy.copy) and gives the copy another serde: all that changes is in these two.
         seconds = seconds_of(ttl)
         self._threads = Threads(Journals(path, max_bytes=max_bytes), seconds)
