@@ -167,6 +167,32 @@ def test_a_lock_that_nobody_renews_is_taken_over(s3_url: str, monkeypatch: pytes
     other.release()
 
 
+def test_threads_that_wait_with_one_lock_have_it_one_after_the_other(s3_url: str) -> None:
+    collection = ObjectCollection(s3_url)
+    other, lock = collection.lock("a"), collection.lock("a")
+    other.acquire(5.0, owner="another")
+    inside: list[int] = []
+    together: list[int] = []
+
+    def enter() -> None:
+        lock.acquire(TIMEOUT)
+        inside.append(1)
+        time.sleep(0.5)  # longer than the other one's pauses
+        inside.pop()
+        together.append(len(inside))
+        lock.release()
+
+    threads = [threading.Thread(target=enter) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)  # both wait
+    other.release()
+    for thread in threads:
+        thread.join()
+    assert together == [0, 0]
+    collection.lock("a").acquire(0.0)
+
+
 def test_a_lock_whose_reply_was_lost_is_held(s3_url: str) -> None:
     collection = ObjectCollection(s3_url)
     lock = collection.lock("a")

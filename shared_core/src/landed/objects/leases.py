@@ -97,19 +97,22 @@ class ObjectMutex:
         owner = threading.get_ident() if owner is None else owner
         _holders.check(self.path, owner)
         holder = "one that does not say who it is"
-        self._nonce = os.urandom(8).hex()
+        nonce = os.urandom(8).hex()  # of this call: others may wait with this object, too
         waits = pauses(monotonic() + timeout)
         while True:
             lost: Exception | None = None
             held = self._look(timeout)
-            if held is None or not held.data or self._is_ours(held) or time() - held.modified > LEASE:
+            if held is None or not held.data or _is_of(nonce, held) or time() - held.modified > LEASE:
                 try:
-                    if self._take(held.tag if held is not None else None):
-                        self._owner = owner
-                        _holders.took(self.path, owner)
-                        return
+                    tag = self._put(held.tag if held is not None else None, nonce)
                 except ERRORS as error:
                     lost = error
+                else:
+                    if tag is not None:
+                        self._tag, self._nonce, self._owner = tag, nonce, owner
+                        self._renewal = Renewal(self._renew)
+                        _holders.took(self.path, owner)
+                        return
             else:
                 holder = held.data.decode("utf-8", "replace").partition(" ")[2]
             pause = next(waits)
@@ -139,9 +142,9 @@ class ObjectMutex:
             if tag is not None:
                 _holders.gave_back(self.path, self._owner)
                 with suppress(NotLanded):
-                    self._give_back(tag)
+                    self._give_back(tag, self._nonce)
 
-    def _give_back(self, tag: Tag) -> None:
+    def _give_back(self, tag: Tag, nonce: str) -> None:
         waits = pauses(monotonic() + GIVING_BACK)
         while True:
             try:
@@ -153,7 +156,7 @@ class ObjectMutex:
                 return
             sleep(pause)
             held = self._look(GIVING_BACK)
-            if held is None or not self._is_ours(held):
+            if held is None or not _is_of(nonce, held):
                 return
             tag = held.tag  # a renewal may have landed whose answer was lost
 
@@ -169,17 +172,7 @@ class ObjectMutex:
         held = self._store.ask(lambda: self._store.get(self._key), "the lock cannot be read", deadline)
         return held if isinstance(held, Object) else None
 
-    def _is_ours(self, held: Object) -> bool:
-        return held.data.startswith(f"{self._nonce}-".encode())
-
-    def _take(self, tag: Tag | None) -> bool:
-        self._tag = self._put(tag)
-        if self._tag is None:
-            return False
-        self._renewal = Renewal(self._renew)
-        return True
-
-    def _put(self, tag: Tag | None) -> Tag | None:
+    def _put(self, tag: Tag | None, nonce: str) -> Tag | None:
         """Write that the lock is ours; None when it is another's. A reply that was lost is told by the nonce.
 
         Raises:
@@ -188,10 +181,10 @@ class ObjectMutex:
         """
         self._written += 1  # each time other bytes, for an ETag may be their digest
         try:
-            return self._store.put(self._key, f"{self._nonce}-{self._written} {me()}".encode(), tag)
+            return self._store.put(self._key, f"{nonce}-{self._written} {me()}".encode(), tag)
         except ERRORS as error:
             held = self._look(1.0)
-            if held is not None and self._is_ours(held):
+            if held is not None and _is_of(nonce, held):
                 return held.tag
             if isinstance(error, CONFLICT):
                 return None
@@ -202,9 +195,13 @@ class ObjectMutex:
             if self._tag is None:
                 return False
             try:
-                self._tag = self._put(self._tag)
+                self._tag = self._put(self._tag, self._nonce)
             except (NotLanded, *ERRORS):
                 return True  # the next renewal may get through
             if self._tag is None:  # another has taken it for abandoned
                 _holders.gave_back(self.path, self._owner)
             return self._tag is not None
+
+
+def _is_of(nonce: str, held: Object) -> bool:
+    return held.data.startswith(f"{nonce}-".encode())
