@@ -20,7 +20,8 @@ demo: $(TOX)
 	@test -d .tox/$(DEMO) || $(TOX) run-parallel --parallel 1 -e $(DEMO) --notest
 	@$(TOX) run -qq -e $(DEMO)
 
-test: checks core-all integration langgraph crewai claude-code engines faults
+# The longest comes second, for who lets two run beside each other: make --jobs 2 test
+test: checks faults core-all integration langgraph crewai claude-code engines
 
 checks: $(TOX)  # these use one core each
 	$(TOX) run-parallel --parallel 2 --parallel-no-spinner -e lint,types,types-crewai,types-langgraph,package,docs
