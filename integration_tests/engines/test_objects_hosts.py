@@ -22,7 +22,7 @@ from obstore.exceptions import GenericError, PermissionDeniedError
 from landed.errors import Claimed, Corrupt, LandedError, LockTimeout, NotLanded, Refused, StaleWrite
 from landed.objects import leases
 from landed.objects.collection import ObjectCollection
-from landed.objects.log import ObjectLog
+from landed.objects.log import INLINE_BYTES, ObjectLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,6 +139,56 @@ def test_a_writer_that_slept_through_a_removal_writes_nothing(s3_url: str) -> No
     with pytest.raises(NotLanded, match="removed"):
         append(log, b"later")
     assert held(again) == []
+
+
+@pytest.mark.parametrize("who", ["list", "make", "remove"])
+def test_what_a_removal_has_left_that_was_killed_is_deleted(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    collection, name = ObjectCollection(s3_url), "a" * 400  # which no key spells out
+    for each in ("a", name):
+        log = collection.open(each, create=True)
+        assert log is not None
+        append(log, b"x" * 2 * INLINE_BYTES)
+        with monkeypatch.context() as patch:
+            patch.setattr(collection._store, "delete", killed)
+            with pytest.raises(KeyboardInterrupt):
+                collection.remove(each, TIMEOUT)
+    assert len([*collection._store.list("segments/")]) == 2
+    for each in [*collection.names()] if who == "list" else ["a", name]:
+        if who == "remove":
+            assert not collection.remove(each, TIMEOUT)
+        else:
+            assert (collection.open(each, create=who == "make") is None) == (who == "list")
+    assert [*collection._store.list("segments/")] == []
+    assert [*collection.names()] == ([] if who != "make" else ["a", name])
+
+
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("kept", [0, 1 << 20])
+@pytest.mark.parametrize("late", ["append", "compaction"])
+def test_who_is_late_for_a_removal_leaves_nothing(
+    s3_url: str, monkeypatch: pytest.MonkeyPatch, late: str, kept: int
+) -> None:
+    monkeypatch.setattr("landed.objects.segments.KEPT_BYTES", kept)  # else a segment is read that is there no more
+    collection, other = ObjectCollection(s3_url), ObjectCollection(s3_url)
+    log = collection.open("a", create=True)
+    assert log is not None
+    append(log, b"x" * 2 * INLINE_BYTES)
+    append(log, b"y" * 2 * INLINE_BYTES)
+
+    def rewrite(batch: Batch) -> bytes:
+        other.remove("a", TIMEOUT)
+        return batch.payload[:1]
+
+    if late == "append":
+        other.remove("a", TIMEOUT)
+    with pytest.raises(NotLanded, match="removed"):
+        _ = log.rewrite(rewrite, TIMEOUT) if late == "compaction" else append(log, b"z" * 2 * INLINE_BYTES)
+    assert [key for key, size, _ in collection._store.list("segments/") if size] == []
 
 
 def test_a_damaged_journal_can_be_removed(s3_url: str) -> None:

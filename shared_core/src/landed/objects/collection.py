@@ -9,6 +9,7 @@ ROOT/locks/3f2a...           the lock that goes by the name
 from __future__ import annotations
 
 import base64
+from contextlib import suppress
 from time import monotonic
 
 from landed.engine import decode_name, digest_of_name, encode_name, stale
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from landed.engine import Log
     from landed.objects.head import Head
+    from landed.objects.segments import Known
 
 HEADS: Final = "heads/"
 SPELLED: Final = "="
@@ -57,7 +59,7 @@ class ObjectCollection:
 
     def open(self, name: str, *, create: bool) -> ObjectLog | None:
         objects = self._objects(name)
-        known = objects.load()
+        known = _head(objects)
         if known is None:
             if not create:
                 return None
@@ -77,7 +79,7 @@ class ObjectCollection:
                 continue  # a grave
             name: str | None = key[len(HEADS) + 1 :]
             if key[len(HEADS)] == BY_DIGEST:
-                known = Objects(self._store, key, "", self._timeout).load()
+                known = _head(Objects(self._store, key, f"segments/{key[len(HEADS) + 1 :]}/", self._timeout))
                 name = known.head.name if known is not None else None
             if name is not None:
                 yield self._decoded(name, key)
@@ -110,19 +112,16 @@ class ObjectCollection:
                 raise stale(log.name, expect, head.tail)
 
         try:
-            head = log.replace(check, monotonic() + timeout, REMOVE).head
+            log.replace(check, monotonic() + timeout, REMOVE)
         except NotLanded:
             if log.gone:
                 return False  # another process was first
             raise
         # From here on nobody can append to it, and what is left of it costs space and nothing else.
-        folder = log.objects.folder(head)
-        what = "it was removed, but its segments cannot be deleted"
         try:
-            self._store.ask(
-                lambda: self._store.delete([key for key, _, _ in self._store.list(folder)]), what, monotonic() + timeout
-            )
+            log.objects.grave()
         except NotLanded as error:
+            what = "it was removed, but its segments cannot be deleted"
             raise self._store.failed(OutcomeUnknown, error.__cause__ or error, what, "remove", path=log.name) from error
         return True
 
@@ -146,6 +145,15 @@ class ObjectCollection:
         digest, spelled = digest_of_name(name), _spelled(name)
         key = f"{SPELLED}{spelled}" if len(spelled) <= NAME_LIMIT else f"{BY_DIGEST}{digest}"
         return Objects(self._store, f"{HEADS}{key}", f"segments/{digest}/", self._timeout)
+
+
+def _head(objects: Objects) -> Known | None:
+    """The head of a journal. What one has left that was removed by somebody who died meanwhile is deleted."""
+    known = objects.load()
+    if objects.unburied:
+        with suppress(NotLanded):  # who may not delete, or cannot now, finds no journal all the same
+            objects.grave()
+    return known
 
 
 def kind_of(place: str) -> tuple[bool, bool]:

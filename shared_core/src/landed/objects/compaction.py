@@ -67,8 +67,11 @@ def sweep(objects: Objects, head: Head) -> list[str]:
     return old
 
 
-def compact(log: ObjectLog, rewrite: Rewrite, timeout: float) -> tuple[int, int]:
+def compact(log: ObjectLog, seen: Head, rewrite: Rewrite, timeout: float) -> tuple[int, int]:
     """Rewrite every batch that is there now; returns the bytes in use before and after.
+
+    Args:
+        seen: the journal's head as it was a moment ago.
 
     Raises:
         LockTimeout: another compaction runs.
@@ -79,10 +82,11 @@ def compact(log: ObjectLog, rewrite: Rewrite, timeout: float) -> tuple[int, int]
     objects = log.objects
     turn = ObjectMutex(objects.store, f"{objects.prefix}compaction", f"{log.name} (compaction)")
     turn.acquire(timeout)
+    put: list[str] = []
     try:
-        head = _settle(log)
+        head = _settle(log, put)
         before, old = head.size, [*head.segments]
-        new = _rewritten(objects, head, rewrite)
+        new = _rewritten(log, head, rewrite, put)
 
         def change(latest: Head) -> None:
             same = [each.id for each in latest.segments[: len(old)]] == [each.id for each in old]
@@ -102,6 +106,10 @@ def compact(log: ObjectLog, rewrite: Rewrite, timeout: float) -> tuple[int, int]
         after = log.replace(change, monotonic() + objects.timeout, "compact").head
         _sweep_orphans(objects)
         return before, after.size
+    except NotLanded:
+        if log.gone:  # no later compaction will sweep them
+            objects.discard(seen, put)
+        raise
     finally:
         turn.release()
 
@@ -131,7 +139,7 @@ def _named(head: Head) -> set[str]:
     return {each.id for each in head.segments} | {each[0] for each in head.garbage}
 
 
-def _settle(log: ObjectLog) -> Head:
+def _settle(log: ObjectLog, put: list[str]) -> Head:
     """Move the newest batches into a segment, so that all there is to rewrite is segments; returns the head.
 
     What takes requests of its own is done before the head is looked at to be replaced. Were it done in between, those
@@ -143,6 +151,7 @@ def _settle(log: ObjectLog) -> Head:
     swept = sweep(objects, seen)
     settled = [(frame.nonce, *frame.position) for frame in seen.frames]
     moved = [objects.write(seen, seen.frames, monotonic() + objects.timeout)] if settled else []
+    put += [each.id for each in moved]
 
     def change(head: Head) -> None:
         head.garbage = [each for each in head.garbage if each[0] not in swept]
@@ -156,19 +165,22 @@ def _settle(log: ObjectLog) -> Head:
     return head
 
 
-def _rewritten(objects: Objects, head: Head, rewrite: Rewrite) -> list[Listed]:
+def _rewritten(log: ObjectLog, head: Head, rewrite: Rewrite, put: list[str]) -> list[Listed]:
     """New segments with what is kept; those that nothing changes in are taken as they are."""
+    objects = log.objects
     new: list[Listed] = []
     pending: list[Frame] = []
 
     def flush() -> None:
         if pending:
             new.append(objects.write(head, [*pending], monotonic() + objects.timeout))
+            put.append(new[-1].id)
             pending.clear()
 
     for listed in head.segments:
         frames = objects.frames(head, listed)
         if frames is None:
+            log.moved(head, listed)  # raises where it was removed or compacted meanwhile
             raise objects.missing(head, listed)
         kept: list[Frame] = []
         for frame in frames:

@@ -4,7 +4,7 @@ An object is a line that says what it is, the length of a JSON text, that text, 
 A frame is a batch: its number, how many records it has, the revision that wrote it, its nonce, its length, its payload.
 
 An empty object in a head's place is the grave of a journal that was removed. Were there nothing, the next journal of
-that name could not be told from the first.
+that name could not be told from the first. Until its segments are deleted, the grave says whose they are.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 HEAD: Final = b"landed journal head 1\n"
 SEGMENT: Final = b"landed journal segment 1\n"
+GRAVE: Final = b"landed journal grave 1\n"
 LENGTH: Final = struct.Struct("<I")
 FRAME: Final = struct.Struct("<QIQ16sI")
 """sequence, records, revision, nonce, payload length."""
@@ -174,6 +175,17 @@ class Head:
         head.garbage = [(each[0], each[1]) for each in fields["garbage"]]
         head.frames = frames
         return head
+
+
+def encode_grave(incarnation: str) -> bytes:
+    """What stands in the head's place until the segments of a removed journal are deleted."""
+    return _encode(GRAVE, {"incarnation": incarnation}, ())
+
+
+def decode_grave(data: bytes, path: str) -> str:
+    """The incarnation whose segments may be there yet; raises `Corrupt`."""
+    incarnation: str = _decode(GRAVE, data, path)[0]["incarnation"]
+    return incarnation
 
 
 def encode_segment(incarnation: str, frames: list[Frame]) -> bytes:

@@ -23,7 +23,7 @@ from landed.errors import (
 from landed.lock import DEFAULT_TIMEOUT
 from landed.objects import compaction
 from landed.objects.group import Group
-from landed.objects.head import FRAME, Head, Listed
+from landed.objects.head import FRAME, Head, Listed, encode_grave
 from landed.objects.leases import LEASE, Renewal
 from landed.objects.probe import prove
 from landed.objects.segments import Gone, Known, Objects
@@ -175,7 +175,12 @@ class ObjectLog:
             except ERRORS as error:  # it may have landed, or land later
                 lost = error
                 tag = None
-            now, found = self._prove(group, deadline, lost)
+            try:
+                now, found = self._prove(group, deadline, lost)
+            except NotLanded:
+                if tag is None and lost is None:  # removed, and its other segments may have been deleted before
+                    self._discard(group.head, segment)
+                raise
             if found is not None:
                 self._acknowledge(group, found, now)
                 return True
@@ -288,7 +293,7 @@ class ObjectLog:
                     if following <= frame.tail and frame.sequence <= end:
                         yield frame.batch()
                 return
-            head = self._moved(head, listed)
+            head = self.moved(head, listed)
 
     def newest_first(self, upto: int | None = None) -> Iterator[Batch]:
         head = self._look_beyond(upto).head
@@ -307,9 +312,9 @@ class ObjectLog:
                 below = listed.first
             else:
                 return
-            head = self._moved(head, listed)
+            head = self.moved(head, listed)
 
-    def _moved(self, head: Head, listed: Listed) -> Head:
+    def moved(self, head: Head, listed: Listed) -> Head:
         """The head that names what became of a segment that is gone: a merge has moved its batches.
 
         Raises:
@@ -335,8 +340,7 @@ class ObjectLog:
     # Compacting.
 
     def rewrite(self, rewrite: Rewrite, timeout: float) -> tuple[int, int]:
-        self._look()
-        return compaction.compact(self, rewrite, timeout)
+        return compaction.compact(self, self._look().head, rewrite, timeout)
 
     def replace(self, change: compaction.Change, deadline: float, step: str) -> Known:
         """Put a changed head in the place of the one that is there, again until nobody is faster.
@@ -372,7 +376,8 @@ class ObjectLog:
             head.change = os.urandom(8).hex()
             sent.add(head.change)  # whatever the answer is: what passes the put on may try it twice
             try:
-                tag = self.objects.store.put(self.objects.key, b"" if step == REMOVE else head.encode(), known.tag)
+                data = encode_grave(head.incarnation) if step == REMOVE else head.encode()
+                tag = self.objects.store.put(self.objects.key, data, known.tag)
             except CONFLICT as error:  # another was faster
                 if pause is None and lost is None:
                     raise self._contended() from error

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from time import monotonic
 
 from landed.errors import Corrupt, NotLanded
-from landed.objects.head import Head, Listed, decode_segment, encode_segment
+from landed.objects.head import GRAVE, Head, Listed, decode_grave, decode_segment, encode_segment
 from landed.objects.store import CONFLICT, ERRORS, FINAL, UNCHANGED, Object
 from landed.retries import pauses
 
@@ -48,6 +48,9 @@ class Objects:
     Args:
         key: of the head.
         prefix: of the segments, "/" at its end; each incarnation of the journal has a folder there.
+
+    Attributes:
+        unburied: whether the journal was removed, as it was looked at last, and its segments may be there yet.
     """
 
     def __init__(self, store: Store, key: str, prefix: str, timeout: float) -> None:
@@ -56,6 +59,7 @@ class Objects:
         self.prefix = prefix
         self.timeout = timeout
         self.name = f"{store.shown}/{key}"
+        self.unburied = False
         self._guard = threading.Lock()
         self._kept: OrderedDict[str, list[Frame]] = OrderedDict()
 
@@ -71,7 +75,8 @@ class Objects:
         held = self.store.ask(lambda: self.store.get(self.key, tag), "the head cannot be read", until)
         if held == UNCHANGED:
             return known
-        if not isinstance(held, Object) or not held.data:
+        self.unburied = isinstance(held, Object) and held.data.startswith(GRAVE)
+        if not isinstance(held, Object) or not held.data or self.unburied:
             return None
         return Known(Head.decode(held.data, self.name), held.tag, held.modified)
 
@@ -103,15 +108,30 @@ class Objects:
     def grave(self) -> Tag | None:
         """The tag of what is in the place of a removed journal's head; None when there is nothing, or a journal.
 
+        Segments that the removal has left are deleted: who removed it may have died.
+
         Raises:
-            NotLanded: it cannot be read.
+            NotLanded: it cannot be read, or they cannot be deleted.
         """
-        held = self.store.ask(lambda: self.store.get(self.key), "the head cannot be read", monotonic() + self.timeout)
-        return held.tag if isinstance(held, Object) and not held.data else None
+        what = "what a removed journal has left cannot be read or deleted"
+        return self.store.ask(self._bury, what, monotonic() + self.timeout)
+
+    def _bury(self) -> Tag | None:
+        held = self.store.get(self.key)
+        if not isinstance(held, Object):
+            return None
+        if held.data.startswith(GRAVE):
+            folder = self._folder(decode_grave(held.data, self.name))
+            self.store.delete([key for key, _, _ in self.store.list(folder)])
+            return self.store.put(self.key, b"", held.tag)
+        return held.tag if not held.data else None
 
     def folder(self, head: Head) -> str:
         """Where the segments are."""
-        return f"{self.prefix}{head.incarnation}/"
+        return self._folder(head.incarnation)
+
+    def _folder(self, incarnation: str) -> str:
+        return f"{self.prefix}{incarnation}/"
 
     def frames(self, head: Head, listed: Listed) -> list[Frame] | None:
         """The batches of a segment; None when it is there no more.
