@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from programs import PATIENCE, Programs
 from recording import Call, Recording, failing
 
 from landed import journal as journal_module
+from landed.engine import Commit
 from landed.errors import Full, LockTimeout, NotLanded, OutcomeUnknown, StaleWrite
 from landed.journal import Appended, Journal
 from landed.local.log import LocalLog
@@ -224,6 +226,38 @@ def test_timeout_in_the_queue(tmp_path: Path, fs: Recording) -> None:
     assert leader.done().receipt
     stage.journal.append([b"after"])
     assert stage.data() == [b"leader", b"after"]
+
+
+def test_an_append_whose_time_was_taken_by_those_before_it_is_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "journal", timeout=float(PATIENCE))
+    log, late, entered, go_on = journal._log, [0.0], threading.Event(), threading.Event()
+    groups: list[int] = []
+    real = log.commit
+
+    def commit(commits: Sequence[Commit], timeout: float) -> int:
+        groups.append(len(commits))
+        entered.set()
+        assert go_on.wait(PATIENCE)
+        if len(commits) > 1:
+            late[0] = PATIENCE + 1  # as by a store that does not answer
+        return real(commits[:1], timeout)
+
+    log.commit = commit  # type: ignore[method-assign]
+    monkeypatch.setattr(journal_module, "monotonic", lambda: time.monotonic() + late[0])
+    leader = Appender(journal, b"leader")
+    assert entered.wait(PATIENCE)
+    followers = []
+    for number in range(3):
+        followers.append(Appender(journal, b"follower"))
+        queued(journal, number + 1)
+    go_on.set()
+    assert leader.done().receipt
+    landed = [each for each in followers if each.done().receipt]
+    assert len(landed) == 1
+    assert all(isinstance(each.error, LockTimeout) for each in followers if each not in landed)
+    assert groups == [1, 3]
 
 
 def test_timeout_while_another_process_has_the_lock(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from landed.engine import Batch, Log, Position
 
+OVERDUE: Final = "the appends before it took the whole timeout"
 QUEUE_LIMIT: Final = 1024
 """Appends that may wait in one process for the flush before theirs; the next one is refused."""
 
@@ -318,7 +319,7 @@ class Journal:
         if not turn.gate.acquire(timeout=max(0.0, turn.deadline - monotonic())):
             with self._guard:
                 if turn in self._queue:
-                    raise self._queue_timeout("the appends before it took the whole timeout")
+                    raise self._queue_timeout(OVERDUE)
             turn.gate.acquire()  # too late for that: it is being decided
         turn.wake()  # the gate stays open: nobody waits at it any more
         if turn.decided:
@@ -336,7 +337,10 @@ class Journal:
         group = turn.group
         while group:
             try:
-                decided = self._log.commit(group, max(0.0, group[0].deadline - monotonic()))
+                left = group[0].deadline - monotonic()
+                if left <= 0 and group[0] is not turn:
+                    raise self._queue_timeout(OVERDUE)
+                decided = self._log.commit(group, max(0.0, left))
             except LandedError as error:
                 group[0].error = error  # the others are asked for again: what stopped the first may not stop them
                 decided = 1
