@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from logs import TIMEOUT, append, appended_to, held
 
+import landed
 from landed.engine import Commit
-from landed.errors import Claimed, NotLanded, OutcomeUnknown
+from landed.engines import open_cell
+from landed.errors import Claimed, LockTimeout, NotLanded, OutcomeUnknown
 
 pytest.importorskip("obstore", reason="obstore is not installed")
 
@@ -22,10 +24,12 @@ from obstore.exceptions import AlreadyExistsError, GenericError, PermissionDenie
 from s3_server import S3Server, environment
 from wire import Wire
 
+from landed.objects.cell import ObjectCell
 from landed.objects.collection import ObjectCollection
 from landed.objects.head import Head, Listed
 from landed.objects.log import INLINE_BATCHES, INLINE_BYTES, ObjectLog
 from landed.objects.segments import Objects
+from landed.objects.store import Object, Store
 
 # What an append costs.
 
@@ -117,6 +121,49 @@ def test_a_put_that_ends_after_the_timeout_is_not_begun_again(s3_url: str, step:
         with pytest.raises(NotLanded, match="it came too late"):
             append(log, *[b"1"] * (INLINE_BATCHES + 1), timeout=0.01)
     assert len(tries) == 1
+
+
+@pytest.mark.parametrize("step", ["append", "claim", "file"])
+def test_who_is_overtaken_until_the_timeout_is_over_begins_nothing_more(s3_url: str, step: str) -> None:
+    log, other, theirs, tries = ObjectLog(s3_url, timeout=0.1), ObjectLog(s3_url), Store(s3_url), []
+    cell = open_cell(f"{s3_url}/plan.md")
+    assert isinstance(cell, ObjectCell)
+
+    def overtaken(put: Callable[[], Any], key: str) -> Any:
+        tries.append(key)
+        append(other, b"faster")
+        seen = theirs.get("plan.md")
+        theirs.put("plan.md", b"faster %d" % len(tries), seen.tag if isinstance(seen, Object) else None)
+        time.sleep(0.11)
+        return put()
+
+    client = Faulty(cell._store if step == "file" else log, overtaken)
+    steps: dict[str, Callable[[], object]] = {
+        "append": lambda: append(log, b"slower", timeout=0.1),
+        "claim": log.claim,
+        "file": lambda: landed.write(cell.name, b"slower", expect=landed.ANY, timeout=0.1),
+    }
+    with pytest.raises(LockTimeout, match="other writers were faster"):
+        steps[step]()
+    client.mend()
+    assert len(tries) == 1
+    assert held(log) == [b"faster"]
+
+
+def test_a_step_whose_put_was_tried_twice_on_its_way_is_looked_for_when_the_timeout_is_over(s3_url: str) -> None:
+    log = ObjectLog(s3_url, timeout=0.1)
+
+    def twice(put: Callable[[], Any], _: str) -> Any:
+        put()
+        time.sleep(0.11)
+        return put()
+
+    client = Faulty(log, twice)
+    log.claim()
+    client.mend()
+    with pytest.raises(Claimed):
+        ObjectLog(s3_url)
+    log.close()
 
 
 # Replies that are lost.

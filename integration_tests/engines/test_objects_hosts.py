@@ -296,6 +296,24 @@ def test_a_lock_that_the_store_took_late_is_held(s3_url: str, monkeypatch: pytes
     lock.release()
 
 
+def test_every_look_at_a_lock_ends_when_the_caller_s_time_is_over(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder, lock = (ObjectCollection(s3_url).lock("a") for _ in range(2))
+    holder.acquire(TIMEOUT)
+    ends, ask = [], lock._store.ask
+
+    def ends_at(question: Callable[[], Any], what: str, deadline: float) -> Any:
+        ends.append(deadline)
+        if len(ends) == 3:
+            raise NotLanded("it answers no more")
+        return ask(question, what, deadline)
+
+    monkeypatch.setattr(lock._store, "ask", ends_at)
+    with pytest.raises(NotLanded, match="it answers no more"):
+        lock.acquire(TIMEOUT, owner="another")
+    assert len(set(ends)) == 1
+    holder.release()
+
+
 def test_a_lock_that_may_not_be_taken_is_not_waited_for(s3_url: str) -> None:
     def fault(*_: object) -> Any:
         raise PermissionDeniedError("no")

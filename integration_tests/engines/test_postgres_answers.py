@@ -349,12 +349,12 @@ def test_a_compaction_between_append_and_proof_is_no_lie(
     assert append(log, b"three", expect=2)[0].error is None
 
 
-@pytest.mark.parametrize("how", ["append", "append behind another", "remove"])
+@pytest.mark.parametrize("how", ["append", "append behind another", "remove", "compact", "claim"])
 def test_a_row_that_is_held_is_waited_for_no_longer_than_the_caller_allows(
     postgres_url: str, sql: psycopg.Connection, how: str
 ) -> None:
     collection = PostgresCollection(postgres_url)
-    log = collection.open("a", create=True)
+    log = PostgresCollection(postgres_url, timeout=1.0).open("a", create=True)
     assert log is not None
     append(log, b"one")
     if how == "append behind another":
@@ -364,11 +364,46 @@ def test_a_row_that_is_held_is_waited_for_no_longer_than_the_caller_allows(
     with sql.transaction():
         sql.execute("SELECT 1 FROM landed_journal WHERE id = %s FOR UPDATE", (log.journal,))
         started = time.monotonic()
-        step = (lambda: collection.remove("a", 1.0)) if how == "remove" else lambda: append(log, b"no", timeout=1.0)
+        steps: dict[str, Callable[[], object]] = {
+            "remove": lambda: collection.remove("a", 1.0),
+            "compact": lambda: log.rewrite(lambda batch: batch.payload, 1.0),
+            "claim": log.claim,
+        }
         with pytest.raises(LockTimeout):
-            step()
+            steps.get(how, lambda: append(log, b"no", timeout=1.0))()
         assert time.monotonic() - started < 10
     assert append(log, b"three")[0].error is None
+
+
+def test_a_claim_is_given_up_beside_a_row_that_is_held(postgres_url: str, sql: psycopg.Connection) -> None:
+    log, other = PostgresLog(postgres_url), PostgresLog(postgres_url)
+    log.claim()
+    with sql.transaction():
+        sql.execute("SELECT 1 FROM landed_journal WHERE id = %s FOR UPDATE", (log.journal,))
+        started = time.monotonic()
+        log.close()
+        assert time.monotonic() - started < 10
+    assert append(other, b"one")[0].error is None
+
+
+def test_who_is_overtaken_until_the_timeout_is_over_begins_nothing_more(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, other = PostgresLog(postgres_url), PostgresLog(postgres_url)
+    append(other, b"faster")
+    real = log._append
+
+    def slow(*args: Any) -> bool:
+        time.sleep(0.02)
+        return real(*args)
+
+    monkeypatch.setattr(log, "_append", slow)
+    with pytest.raises(LockTimeout, match="other writers were faster"):
+        append(log, b"slower", timeout=0.01)
+    assert held(other) == [b"faster"]
+    append(other, b"again")
+    monkeypatch.undo()
+    assert append(log, b"at once", timeout=0)[0].error is None
 
 
 def test_a_last_try_without_a_connection_tells_what_the_time_was_spent_on(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from landed.digest import sha256
-from landed.errors import Claimed, Full, Refused, StaleWrite
+from landed.errors import Claimed, Full, LockTimeout, Refused, StaleWrite
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,6 +79,16 @@ def full(name: str, limit: int, needed: int) -> Full:
         expected=str(limit),
         found=str(needed),
         hint="Compact it, or raise max_bytes.",
+    )
+
+
+def contended(name: str) -> LockTimeout:
+    """The error for an append that was overtaken until its time was over."""
+    return LockTimeout(
+        "other writers were faster for the whole timeout",
+        path=name,
+        step="append",
+        hint="Try again, or allow a longer timeout.",
     )
 
 

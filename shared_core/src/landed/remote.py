@@ -186,7 +186,8 @@ def _replace(
     """
     files.memory.refuse_doubted(cell.name)
     deadline = started + timeout
-    for pause in pauses(deadline):
+    waits = pauses(deadline)
+    while True:
         sight = Sight(cell.get(max(deadline, monotonic() + LAST_LOOK)))
         met, wanted = files.memory.compare(cell.name, sight.verdict.version, expect, actor)
         if not met:
@@ -201,7 +202,7 @@ def _replace(
             files.memory.remember(cell.name, version, actor)
             seconds = monotonic() - started
             return Receipt(cell.name, version, new.digest, new.size, READ, seconds, sight.verdict.version, "")
-        if pause is None:
+        if next(waits) is None:
             break
         # Again at once: who pauses is overtaken again. What another wrote is compared before anything is put.
     raise LockTimeout(

@@ -29,6 +29,8 @@ LEASE: Final = 60.0
 """Seconds without renewal after which a holder is taken for gone. Clocks may differ by less than that."""
 RENEWAL: Final = LEASE / 4
 """Seconds between renewals."""
+LAST_LOOK: Final = 1.0
+"""Seconds that a look may take at least."""
 GIVING_BACK: Final = 1.0
 """Seconds for which a store that does not take it is told again that a lock is free."""
 
@@ -98,10 +100,11 @@ class ObjectMutex:
         _holders.check(self.path, owner)
         holder = "one that does not say who it is"
         nonce = os.urandom(8).hex()  # of this call: others may wait with this object, too
-        waits = pauses(monotonic() + timeout)
+        deadline = monotonic() + timeout
+        waits = pauses(deadline)
         while True:
             lost: Exception | None = None
-            held = self._look(timeout)
+            held = self._look(deadline)
             if held is None or not held.data or _is_of(nonce, held) or time() - held.modified > LEASE:
                 try:
                     tag = self._put(held.tag if held is not None else None, nonce)
@@ -155,7 +158,7 @@ class ObjectMutex:
             else:
                 return
             sleep(pause)
-            held = self._look(GIVING_BACK)
+            held = self._look()
             if held is None or not _is_of(nonce, held):
                 return
             tag = held.tag  # a renewal may have landed whose answer was lost
@@ -167,8 +170,8 @@ class ObjectMutex:
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    def _look(self, timeout: float) -> Object | None:
-        deadline = monotonic() + max(1.0, timeout)
+    def _look(self, deadline: float = 0.0) -> Object | None:
+        deadline = max(deadline, monotonic() + LAST_LOOK)
         held = self._store.ask(lambda: self._store.get(self._key), "the lock cannot be read", deadline)
         return held if isinstance(held, Object) else None
 
@@ -183,7 +186,7 @@ class ObjectMutex:
         try:
             return self._store.put(self._key, f"{nonce}-{self._written} {me()}".encode(), tag)
         except ERRORS as error:
-            held = self._look(1.0)
+            held = self._look()
             if held is not None and _is_of(nonce, held):
                 return held.tag
             if isinstance(error, CONFLICT):

@@ -10,12 +10,11 @@ import os
 import threading
 from time import monotonic, time
 
-from landed.engine import claimed, full, stale
+from landed.engine import claimed, contended, full, stale
 from landed.errors import (
     Claimed,
     Corrupt,
     LandedError,
-    LockTimeout,
     NotLanded,
     OutcomeUnknown,
     VerifyFailed,
@@ -106,7 +105,8 @@ class ObjectLog:
         known, sure = self._known, False
         if known.head.owner is not None and self._epoch != known.head.epoch:
             known, sure = self._look(deadline), True  # another's claim, which may have been renewed or ended since
-        for pause in pauses(deadline):
+        waits = pauses(deadline)
+        while True:
             self._refuse_if_claimed(known)
             group = Group(known.head, self._next_epoch(known))
             decided = self._lay_out(group, commits)
@@ -124,10 +124,9 @@ class ObjectLog:
             sure = True
             for commit in commits[:decided]:
                 commit.error = None  # decided on a head that is not the journal's
-            if pause is None:
-                raise self._contended()
+            if next(waits) is None:
+                raise contended(self.name)
             # At once: who was overtaken and pauses is overtaken again by those who do not, and starves.
-        raise AssertionError  # the last pause is None
 
     def _lay_out(self, group: Group, commits: Sequence[Commit]) -> int:
         """Decide commits in order on the head as we know it, as long as one put carries them; how many."""
@@ -196,7 +195,7 @@ class ObjectLog:
                 break
             self.objects.store.wait(pause, lost)
         if lost is None:
-            raise self._contended()
+            raise contended(self.name)
         raise self._failed(OutcomeUnknown, lost, "whether the append landed is unknown") from lost
 
     def _move_out(self, group: Group, deadline: float) -> str | None:
@@ -357,11 +356,15 @@ class ObjectLog:
         head = self._known.head
         sent: set[str] = set()
         lost: Exception | None = None
-        for pause in pauses(deadline, CONTENDED):
+        pause: float | None = 0.0
+        waits = pauses(deadline, CONTENDED)
+        while True:
             try:
                 known = self._look(deadline)
                 if known.head.change in sent:
                     return known  # it was the reply that was lost
+                if pause is None:
+                    break
                 self._refuse_if_claimed(known)
                 head = known.head.copy()
                 change(head)
@@ -378,9 +381,8 @@ class ObjectLog:
             try:
                 data = encode_grave(head.incarnation) if step == REMOVE else head.encode()
                 tag = self.objects.store.put(self.objects.key, data, known.tag)
-            except CONFLICT as error:  # another was faster
-                if pause is None and lost is None:
-                    raise self._contended() from error
+            except CONFLICT:
+                pass  # another was faster
             except ERRORS as error:
                 if lost is None and isinstance(error, FINAL):
                     raise self._failed(NotLanded, error, f"the step '{step}' was not taken") from error
@@ -389,10 +391,10 @@ class ObjectLog:
                 now = Known(head, tag, time())
                 self._remember(now)
                 return now
-            if pause is None:
-                break
-            self.objects.store.wait(pause, lost)
-        assert lost is not None  # noqa: S101 - else it was contended
+            if (pause := next(waits)) is not None:
+                self.objects.store.wait(pause, lost)
+        if lost is None:
+            raise contended(self.name)
         raise self._failed(OutcomeUnknown, lost, f"whether the step '{step}' was taken is unknown") from lost
 
     # Owning.
@@ -454,14 +456,6 @@ class ObjectLog:
             self._epoch = None
 
     # What goes wrong.
-
-    def _contended(self) -> LockTimeout:
-        return LockTimeout(
-            "other writers were faster for the whole timeout",
-            path=self.name,
-            step="append",
-            hint="Try again, or allow a longer timeout.",
-        )
 
     def _removed(self) -> NotLanded:
         self.gone = True

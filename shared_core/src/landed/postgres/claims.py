@@ -8,10 +8,11 @@ another one. So an owner that was cut off, or slept, and whose claim was ended m
 from __future__ import annotations
 
 import psycopg
+from psycopg.errors import LockNotAvailable
 
 from landed.engine import claimed
-from landed.errors import NotLanded
-from landed.postgres.server import DRIVER_ERRORS, keep_for_parent
+from landed.errors import LockTimeout, NotLanded
+from landed.postgres.server import DRIVER_ERRORS, keep_for_parent, wait_for_rows
 from landed.process import me
 
 TYPE_CHECKING = False
@@ -66,18 +67,21 @@ def take(server: Server, journal: int, name: str, deadline: float) -> Claim:
 
     Raises:
         Claimed: another process owns it.
+        LockTimeout: a writer held it for all of the time.
         NotLanded: the server cannot be reached, or the journal was removed.
     """
     connection = server.alone(deadline)
     keys = {"journal": journal, "owner": str(me())}
     try:
         with connection.transaction():
+            wait_for_rows(connection, deadline)
             held = connection.execute(_OWNER, keys).fetchone()
             got = held and connection.execute(_TRY, keys).fetchone()
             begun = got and got[0] and connection.execute(_BEGIN, keys).fetchone()
     except DRIVER_ERRORS as error:
         connection.close()
-        raise server.failed(NotLanded, error, "the journal cannot be claimed", "claim") from error
+        kind = LockTimeout if isinstance(error, LockNotAvailable) else NotLanded
+        raise server.failed(kind, error, "the journal cannot be claimed", "claim") from error
     except BaseException:
         connection.close()
         raise

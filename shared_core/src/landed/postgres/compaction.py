@@ -5,8 +5,9 @@ from __future__ import annotations
 import zlib
 from time import monotonic, sleep
 
+from psycopg.errors import LockNotAvailable
+
 from landed.errors import LockTimeout, NotLanded, OutcomeUnknown, StaleWrite
-from landed.lock import DEFAULT_TIMEOUT
 from landed.postgres import reading
 from landed.postgres.claims import CLASS
 from landed.postgres.schema import OVERHEAD
@@ -44,7 +45,7 @@ def compact(server: Server, journal: int, name: str, rewrite: Rewrite, timeout: 
     """Rewrite every batch that is there now; returns the bytes in use before and after.
 
     Raises:
-        LockTimeout: another compaction runs.
+        LockTimeout: another compaction runs, or a writer held the journal for all of `timeout`.
         NotLanded: nothing was changed.
         OutcomeUnknown: the connection broke during the commit; all of it happened, or nothing.
         Corrupt: a batch does not check. Nothing was changed.
@@ -62,7 +63,7 @@ def compact(server: Server, journal: int, name: str, rewrite: Rewrite, timeout: 
                 dropped.append(batch.sequence)
             elif answer != batch.payload:
                 changed.append((batch.sequence, answer))
-        return _apply(server, journal, name, seen, dropped, changed)
+        return _apply(server, journal, name, seen, dropped, changed, timeout)
     finally:
         holder.close()
 
@@ -93,13 +94,20 @@ def _revision(server: Server, journal: int, name: str, deadline: float) -> int:
 
 
 def _apply(
-    server: Server, journal: int, name: str, seen: int, dropped: list[int], changed: list[tuple[int, bytes]]
+    server: Server,
+    journal: int,
+    name: str,
+    seen: int,
+    dropped: list[int],
+    changed: list[tuple[int, bytes]],
+    timeout: float,
 ) -> tuple[int, int]:
     committing = False
+    deadline = monotonic() + timeout  # reading may have taken longer
     with_all: dict[str, Any] = {"journal": journal, "dropped": dropped, "overhead": OVERHEAD}
     try:
-        with server.connection(monotonic() + DEFAULT_TIMEOUT) as connection, connection.transaction():
-            wait_for_rows(connection, monotonic() + DEFAULT_TIMEOUT)
+        with server.connection(deadline) as connection, connection.transaction():
+            wait_for_rows(connection, deadline)
             row = connection.execute(_LOCK, with_all).fetchone()
             if row is None:
                 raise NotLanded("the journal was removed", path=name, step="compact")
@@ -121,5 +129,6 @@ def _apply(
         kind = OutcomeUnknown if committing else NotLanded
         raise server.failed(kind, error, "the compaction broke off", "compact") from error
     except DRIVER_ERRORS as error:
-        raise server.failed(NotLanded, error, "the journal cannot be compacted", "compact") from error
+        kind = LockTimeout if isinstance(error, LockNotAvailable) else NotLanded
+        raise server.failed(kind, error, "the journal cannot be compacted", "compact") from error
     return before, counted[0] if counted else before

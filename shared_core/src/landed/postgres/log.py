@@ -15,7 +15,7 @@ from time import monotonic
 
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
-from landed.engine import claimed, full, stale
+from landed.engine import claimed, contended, full, stale
 from landed.errors import LandedError, LockTimeout, NotLanded, OutcomeUnknown, Refused
 from landed.lock import DEFAULT_TIMEOUT
 from landed.postgres import claims, compaction, reading
@@ -100,6 +100,8 @@ class PostgresLog:
             if group.landing and self._append(group, deadline):
                 return decided
             self._forget(commits[:decided])
+            if group.landing and timeout and monotonic() > deadline:
+                raise contended(self.name)
         return self._append_in_turn(commits, deadline)
 
     def _lay_out(self, commits: Sequence[Commit], state: State, *, sure: bool) -> tuple[Group, int]:

@@ -56,6 +56,8 @@ waits for a standby, falls silent while its system still acknowledges every pack
 IDLE_LIMIT: Final = 140_000
 """The first version of the server that can end sessions for being idle."""
 
+_BRIEFLY: Final = f" -c lock_timeout={HELD}"
+
 DRIVER_ERRORS: Final = (psycopg.Error,)
 """What the driver raises."""
 
@@ -218,7 +220,7 @@ class Server:
             raise
 
     def _new_pool(self) -> Pool:
-        return Pool(lambda: self._connect("landed", f" -c lock_timeout={HELD}"))
+        return Pool(lambda: self._connect("landed", _BRIEFLY))
 
     def connection(self, deadline: float) -> Lent:
         """A connection of the pool, for ``with``.
@@ -248,7 +250,7 @@ class Server:
         waits = pauses(deadline)
         while True:
             try:
-                connection = self._connect("landed owner")
+                connection = self._connect("landed owner", _BRIEFLY)
                 if connection.info.server_version >= IDLE_LIMIT:  # a role's limit would end the lock of who lives
                     connection.execute("SET idle_session_timeout = 0")
             except psycopg.Error as error:
