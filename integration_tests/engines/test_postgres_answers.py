@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from logs import TIMEOUT, append, appended_to, held
@@ -30,12 +30,9 @@ from wire import Wire  # noqa: E402
 from landed.postgres import reading  # noqa: E402
 from landed.postgres.collection import PostgresCollection  # noqa: E402
 from landed.postgres.exchange import Statement  # noqa: E402
+from landed.postgres.group import Group  # noqa: E402
 from landed.postgres.log import PostgresLog  # noqa: E402
 from landed.postgres.pool import NoConnection  # noqa: E402
-
-if TYPE_CHECKING:
-    from landed.postgres.group import Group
-
 
 # Answers that are lost.
 
@@ -255,7 +252,7 @@ def test_a_group_of_unknown_outcome_is_not_sent_again(
     log = PostgresLog(postgres_wired)
     append(log, b"one")
     journal = Journal(postgres_wired, log=log)
-    monkeypatch.setattr(log, "_send", lost(log, postgres_wire))
+    monkeypatch.setattr(Group, "append_and_prove", lost(postgres_wire))
     commits = [Commit(payload, 1, None, inf) for payload in (b"two", b"three", b"four")]
     assert log.commit(commits, 1.0) == 3
     assert all(isinstance(commit.error, OutcomeUnknown) for commit in commits)
@@ -266,14 +263,14 @@ def test_a_group_of_unknown_outcome_is_not_sent_again(
     assert journal.tail == 5
 
 
-def lost(log: PostgresLog, postgres_wire: Wire) -> Callable[..., object]:
+def lost(postgres_wire: Wire) -> Callable[..., object]:
     """The statement is carried out, and the answer and the server are gone."""
-    send = log._send
+    send = Group.append_and_prove
 
-    def send_and_lose(*args: Any) -> object:
-        send(*args)
+    def send_and_lose(group: Group, connection: Any, *args: Any) -> object:
+        send(group, connection, *args)
         postgres_wire.cut()
-        args[0].close()
+        connection.close()
         raise psycopg.OperationalError("cut off")
 
     return send_and_lose
@@ -285,7 +282,7 @@ def test_an_interrupted_group_is_of_unknown_outcome(postgres_url: str, monkeypat
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(log, "_send", interrupt)
+    monkeypatch.setattr(Group, "append_and_prove", interrupt)
     commits = [Commit(payload, 1, None, inf) for payload in (b"one", b"two")]
     with pytest.raises(KeyboardInterrupt):
         log.commit(commits, TIMEOUT)
@@ -300,7 +297,7 @@ def test_what_was_refused_once_and_lands_later_has_landed(postgres_url: str, mon
     def refused(*_: object) -> None:
         raise psycopg.errors.InsufficientPrivilege("no")
 
-    monkeypatch.setattr(log, "_send", refused)
+    monkeypatch.setattr(Group, "append_and_prove", refused)
     with pytest.raises(NotLanded):
         log.commit(commits, TIMEOUT)
     monkeypatch.undo()
@@ -330,14 +327,14 @@ def test_a_compaction_between_append_and_proof_is_no_lie(
     """A batch that was changed meanwhile landed, and its revision says so; of one that was dropped nothing is known."""
     log, other = PostgresLog(postgres_url), PostgresLog(postgres_url)
     append(log, b"one")
-    send = log._send
+    send = Group.append_and_prove
 
-    def and_compact(connection: Any, group: Group) -> Any:
-        landed, _ = send(connection, group)
+    def and_compact(group: Group, *args: Any) -> Any:
+        landed, _ = send(group, *args)
         other.rewrite(lambda batch: b"changed" if kept else None, TIMEOUT)
         return landed, None  # the proof is asked for only now
 
-    monkeypatch.setattr(log, "_send", and_compact)
+    monkeypatch.setattr(Group, "append_and_prove", and_compact)
     (commit,) = append(log, b"two")
     monkeypatch.undo()
     if kept:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 
+import psycopg
 from psycopg.errors import LockNotAvailable
 
 from landed.cell import Held, Unsure
 from landed.errors import LockTimeout, NotLanded, Refused
 from landed.postgres.address import Address
-from landed.postgres.server import DRIVER_ERRORS, Lost, server_for, wait_for_rows
+from landed.postgres.server import Lost, server_for, wait_for_rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class PostgresCell:
                 return connection.execute(_CREATE if known is None else _REPLACE, values).fetchone() is not None
         except Lost as error:
             raise Unsure(str(error)) from error
-        except DRIVER_ERRORS as error:
+        except psycopg.Error as error:
             kind = LockTimeout if isinstance(error, LockNotAvailable) else NotLanded
             raise self._server.failed(kind, error, "the file cannot be written", "write") from error
 

@@ -12,7 +12,7 @@ from psycopg.errors import LockNotAvailable
 
 from landed.engine import claimed
 from landed.errors import LockTimeout, NotLanded
-from landed.postgres.server import DRIVER_ERRORS, keep_for_parent, wait_for_rows
+from landed.postgres.server import keep_for_parent, wait_for_rows
 from landed.process import me
 
 TYPE_CHECKING = False
@@ -78,7 +78,7 @@ def take(server: Server, journal: int, name: str, deadline: float) -> Claim:
             held = connection.execute(_OWNER, keys).fetchone()
             got = held and connection.execute(_TRY, keys).fetchone()
             begun = got and got[0] and connection.execute(_BEGIN, keys).fetchone()
-    except DRIVER_ERRORS as error:
+    except psycopg.Error as error:
         connection.close()
         kind = LockTimeout if isinstance(error, LockNotAvailable) else NotLanded
         raise server.failed(kind, error, "the journal cannot be claimed", "claim") from error

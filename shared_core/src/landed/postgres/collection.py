@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from time import monotonic
 
+import psycopg
 from psycopg.errors import LockNotAvailable
 
 from landed.engine import claimed, decode_name, encode_name, stale
@@ -15,7 +16,7 @@ from landed.postgres.address import Address
 from landed.postgres.log import PostgresLog
 from landed.postgres.mutex import PostgresMutex
 from landed.postgres.rows import ALONE, STATE, State, find_row
-from landed.postgres.server import DRIVER_ERRORS, Lost, server_for, wait_for_rows
+from landed.postgres.server import Lost, server_for, wait_for_rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class PostgresCollection:
         except Lost as error:
             kind = OutcomeUnknown if removing else NotLanded
             raise self._server.failed(kind, error, "the removal broke off", "remove") from error
-        except DRIVER_ERRORS as error:
+        except psycopg.Error as error:
             kind = LockTimeout if isinstance(error, LockNotAvailable) else NotLanded
             raise self._server.failed(kind, error, "the journal cannot be removed", "remove") from error
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import zlib
 from time import monotonic, sleep
 
+import psycopg
 from psycopg.errors import LockNotAvailable
 
 from landed.errors import LockTimeout, NotLanded, OutcomeUnknown, StaleWrite
 from landed.postgres import reading
 from landed.postgres.claims import CLASS
 from landed.postgres.schema import OVERHEAD
-from landed.postgres.server import DRIVER_ERRORS, Lost, wait_for_rows
+from landed.postgres.server import Lost, wait_for_rows
 from landed.retries import pauses
 
 TYPE_CHECKING = False
@@ -73,7 +74,7 @@ def _take_turn(server: Server, holder: Connection, journal: int, name: str, dead
     while True:
         try:
             got = holder.execute(_ALONE, {"journal": journal}).fetchone()
-        except DRIVER_ERRORS as error:
+        except psycopg.Error as error:
             raise server.failed(NotLanded, error, "the journal cannot be compacted", "compact") from error
         if got is not None and got[0]:
             return
@@ -128,7 +129,7 @@ def _apply(
     except Lost as error:
         kind = OutcomeUnknown if committing else NotLanded
         raise server.failed(kind, error, "the compaction broke off", "compact") from error
-    except DRIVER_ERRORS as error:
+    except psycopg.Error as error:
         kind = LockTimeout if isinstance(error, LockNotAvailable) else NotLanded
         raise server.failed(kind, error, "the journal cannot be compacted", "compact") from error
     return before, counted[0] if counted else before

@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from time import monotonic
 
+import psycopg
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
 from landed.engine import claimed, contended, full, stale
@@ -24,7 +25,7 @@ from landed.postgres.group import Group, lied
 from landed.postgres.pool import NoConnection
 from landed.postgres.rows import ALONE, STATE, State, find_row
 from landed.postgres.schema import OVERHEAD
-from landed.postgres.server import DRIVER_ERRORS, Lost, passing, server_for, wait_for_rows
+from landed.postgres.server import Lost, passing, server_for, wait_for_rows
 from landed.retries import pauses
 
 TYPE_CHECKING = False
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from landed.engine import Batch, Commit, Position, Rewrite
     from landed.postgres.group import Proof
-    from landed.postgres.server import Connection, Patient, Server
+    from landed.postgres.server import Connection, Server
 
 GROUP: Final = 256
 """Commits that go into one statement."""
@@ -163,14 +164,14 @@ class PostgresLog:
         while True:
             try:
                 with self._server.connection(deadline) as connection:
-                    landed, proof = self._send(connection, group)
+                    landed, proof = group.append_and_prove(connection, self.journal, self._limit)
             except Lost as error:
                 unknown = error
                 if (pause := next(waits)) is not None:
                     self._server.wait(pause, error)
                     continue
                 raise self.unknown(error) from error
-            except DRIVER_ERRORS as error:
+            except psycopg.Error as error:
                 if unknown is None and isinstance(error, LockNotAvailable):
                     return False  # another session holds the row: who wants it queues
                 if (pause := next(waits)) is not None and passing(error):
@@ -193,9 +194,6 @@ class PostgresLog:
                 self._confirm(deadline)
             self._acknowledge(group, proof, deadline)
             return True
-
-    def _send(self, connection: Patient, group: Group) -> tuple[bool, Proof | None]:
-        return group.append_and_prove(connection, self.journal, self._limit)
 
     def _refuse_unless_overtaken(self, group: Group, deadline: float, lost: Exception) -> None:
         """The tail that an earlier sending moves from must be gone, or that may still happen.
@@ -284,7 +282,7 @@ class PostgresLog:
                     raise self._not_landed(error) from error
                 self._forget(commits)
                 self._server.wait(pause, error)
-            except DRIVER_ERRORS as error:
+            except psycopg.Error as error:
                 if isinstance(error, LockNotAvailable):
                     blocked = error
                 if (pause := next(waits)) is None or not (passing(error) or error is blocked):

@@ -10,12 +10,13 @@ import os
 import threading
 from time import monotonic
 
+import psycopg
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
 from landed.engine import Holders
 from landed.errors import LockTimeout, NotLanded, Refused
 from landed.lock import DEFAULT_TIMEOUT
-from landed.postgres.server import DRIVER_ERRORS, keep_for_parent
+from landed.postgres.server import keep_for_parent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class PostgresMutex:
                 step="lock",
                 hint="Try again, or allow a longer timeout.",
             ) from error
-        except DRIVER_ERRORS as error:
+        except psycopg.Error as error:
             connection.close()
             raise self._server.failed(NotLanded, error, "the lock cannot be taken", "lock") from error
         except BaseException:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import zlib
 
+import psycopg
+
 from landed.engine import Batch
 from landed.errors import Corrupt, NotLanded
-from landed.postgres.server import DRIVER_ERRORS, PASSING, Lost
+from landed.postgres.server import PASSING, Lost
 from landed.retries import pauses
 
 TYPE_CHECKING = False
@@ -89,7 +91,7 @@ def _walk(
             if (pause := next(waits)) is None or given:  # another snapshot may not go on where this one ended
                 raise server.failed(NotLanded, error, "the journal cannot be read", "read") from error
             server.wait(pause, error)
-        except DRIVER_ERRORS as error:
+        except psycopg.Error as error:
             raise server.failed(NotLanded, error, "the journal cannot be read", "read") from error
         else:
             return

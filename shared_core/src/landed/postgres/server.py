@@ -58,9 +58,6 @@ IDLE_LIMIT: Final = 140_000
 
 _BRIEFLY: Final = f" -c lock_timeout={HELD}"
 
-DRIVER_ERRORS: Final = (psycopg.Error,)
-"""What the driver raises."""
-
 # In these states of the server a statement has not happened and may do so a moment later.
 PASSING: Final = (
     NoConnection,
@@ -227,7 +224,7 @@ class Server:
 
         Raises:
             Lost: it broke in the block.
-            DRIVER_ERRORS: the statement failed, and has not happened; or there was no connection in time.
+            psycopg.Error: the statement failed, and has not happened; or there was no connection in time.
             Refused: it leads to a server that cannot carry a journal, or does not any more.
         """
         return Lent(self._pool, deadline)
@@ -284,7 +281,7 @@ class Server:
                 if (pause := next(waits)) is None:
                     raise self.failed(NotLanded, error, what, "read") from error
                 self.wait(pause, error)
-            except DRIVER_ERRORS as error:
+            except psycopg.Error as error:
                 raise self.failed(NotLanded, error, what, "read") from error
 
     def confirm(self, deadline: float) -> None:
