@@ -20,7 +20,7 @@ from logs import TIMEOUT, append, held
 from obstore.exceptions import GenericError, PermissionDeniedError
 
 from landed.errors import Claimed, Corrupt, LandedError, LockTimeout, NotLanded, Refused, StaleWrite
-from landed.objects import leases
+from landed.objects import compaction, leases
 from landed.objects.collection import ObjectCollection
 from landed.objects.log import INLINE_BYTES, ObjectLog
 
@@ -189,6 +189,41 @@ def test_who_is_late_for_a_removal_leaves_nothing(
     with pytest.raises(NotLanded, match="removed"):
         _ = log.rewrite(rewrite, TIMEOUT) if late == "compaction" else append(log, b"z" * 2 * INLINE_BYTES)
     assert [key for key, size, _ in collection._store.list("segments/") if size] == []
+
+
+def test_who_puts_a_segment_while_the_journal_is_removed_is_told_so(s3_url: str) -> None:
+    collection, other = ObjectCollection(s3_url), ObjectCollection(s3_url)
+    log = collection.open("a", create=True)
+    assert log is not None
+
+    def and_remove(put: Callable[[], Any], _: str) -> Any:
+        tag = put()
+        other.remove("a", TIMEOUT)
+        return tag
+
+    Faulty(log, and_remove)
+    with pytest.raises(NotLanded, match="the journal was removed"):
+        append(log, b"x" * 2 * INLINE_BYTES)
+
+
+def test_who_is_overtaken_leaves_no_segments(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("landed.objects.log.INLINE_BATCHES", 0)
+    monkeypatch.setattr("landed.objects.compaction.MERGED_SEGMENTS", 2)
+    log, faster = ObjectLog(s3_url), ObjectLog(s3_url)
+    append(log, b"one")
+    heads: list[str] = []
+
+    def overtaken(put: Callable[[], Any], key: str) -> Any:
+        if key == log.objects.key and not heads:
+            heads.append(key)
+            append(faster, b"faster")
+        return put()
+
+    client = Faulty(log, overtaken)
+    append(log, b"slower")
+    client.mend()
+    found = {key.rpartition("/")[2] for key, _, _ in log.objects.store.list("segments/")}
+    assert found == compaction._named(log._look().head)
 
 
 def test_a_damaged_journal_can_be_removed(s3_url: str) -> None:

@@ -7,6 +7,7 @@ from time import monotonic, time
 from landed.errors import LandedError, NotLanded, StaleWrite
 from landed.objects.head import Frame, Head, Listed
 from landed.objects.leases import ObjectMutex
+from landed.objects.segments import Gone
 from landed.objects.store import ERRORS
 
 TYPE_CHECKING = False
@@ -67,6 +68,11 @@ def sweep(objects: Objects, head: Head) -> list[str]:
     return old
 
 
+def discard(objects: Objects, head: Head, known: Head) -> None:
+    """Delete the segments that were put for a head which is not the journal's, and never will be."""
+    objects.discard(head, [*_named(head) - _named(known)])
+
+
 def compact(log: ObjectLog, seen: Head, rewrite: Rewrite, timeout: float) -> tuple[int, int]:
     """Rewrite every batch that is there now; returns the bytes in use before and after.
 
@@ -106,6 +112,9 @@ def compact(log: ObjectLog, seen: Head, rewrite: Rewrite, timeout: float) -> tup
         after = log.replace(change, monotonic() + objects.timeout, "compact").head
         _sweep_orphans(objects)
         return before, after.size
+    except Gone:
+        log.tail()  # raises where the journal was removed meanwhile, and its segments with it
+        raise
     except NotLanded:
         if log.gone:  # no later compaction will sweep them
             objects.discard(seen, put)

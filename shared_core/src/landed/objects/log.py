@@ -144,9 +144,9 @@ class ObjectLog:
 
     def _land(self, group: Group, known: Known, deadline: float) -> bool:
         """Decide a group on the head that we know; False when that is not the journal's any more."""
-        segment = self._move_out(group, deadline)
+        self._move_out(group, deadline)
         try:
-            return self._put(group, known, segment, deadline)
+            return self._put(group, known, deadline)
         except OutcomeUnknown as error:
             group.share(error)
             return True
@@ -156,7 +156,7 @@ class ObjectLog:
             group.share(self._failed(OutcomeUnknown, error, "whether the append landed is unknown"))
             raise
 
-    def _put(self, group: Group, known: Known, segment: str | None, deadline: float) -> bool:
+    def _put(self, group: Group, known: Known, deadline: float) -> bool:
         """Put the group's head in the place of the one we know, and read it back."""
         data = group.head.encode()
         lost: Exception | None = None
@@ -169,7 +169,7 @@ class ObjectLog:
             except FINAL as error:
                 if lost is not None:  # this time it was not taken
                     raise self._failed(OutcomeUnknown, lost, "whether the append landed is unknown") from error
-                self._discard(group.head, segment)
+                compaction.discard(self.objects, group.head, known.head)
                 raise self._failed(NotLanded, error, "the append was not taken") from error
             except ERRORS as error:  # it may have landed, or land later
                 lost = error
@@ -178,7 +178,7 @@ class ObjectLog:
                 now, found = self._prove(group, deadline, lost)
             except NotLanded:
                 if tag is None and lost is None:  # removed, and its other segments may have been deleted before
-                    self._discard(group.head, segment)
+                    compaction.discard(self.objects, group.head, known.head)
                 raise
             if found is not None:
                 self._acknowledge(group, found, now)
@@ -188,7 +188,7 @@ class ObjectLog:
             if now.tag != known.tag and not now.head.behind(known.head):
                 if lost is not None and now.head.revision != known.head.revision:
                     break  # a compaction may have dropped what landed
-                self._discard(group.head, segment)
+                compaction.discard(self.objects, group.head, known.head)
                 self._remember(now)
                 return False  # overtaken: the head that it replaces is gone for good
             if (pause := next(waits)) is None:
@@ -198,21 +198,19 @@ class ObjectLog:
             raise contended(self.name)
         raise self._failed(OutcomeUnknown, lost, "whether the append landed is unknown") from lost
 
-    def _move_out(self, group: Group, deadline: float) -> str | None:
-        """Move the newest batches into a segment if they are too many for the head; its id."""
+    def _move_out(self, group: Group, deadline: float) -> None:
+        """Move the newest batches into a segment if they are too many for the head."""
         head = group.head
         if len(head.frames) <= INLINE_BATCHES and sum(frame.size for frame in head.frames) <= INLINE_BYTES:
-            return None
+            return
         frames, head.frames = head.frames, []
-        listed = self.objects.write(head, frames, deadline)
-        head.segments.append(listed)
+        try:
+            head.segments.append(self.objects.write(head, frames, deadline))
+        except Gone:
+            self._look(deadline)  # raises where the journal was removed meanwhile, and its segments with it
+            raise
         compaction.merge(self.objects, head)
         compaction.sweep(self.objects, head)
-        return listed.id
-
-    def _discard(self, head: Head, segment: str | None) -> None:
-        if segment is not None:
-            self.objects.discard(head, [segment])
 
     def _prove(self, group: Group, deadline: float, lost: Exception | None) -> tuple[Known, list[Frame] | None]:
         """The head as the store gives it now, and the group's batches in it, or None when it does not have them.

@@ -39,7 +39,7 @@ class Known:
 
 
 class Gone(NotLanded):
-    """A segment that a head named is there no more. What was in it may be in another."""
+    """A segment is there no more: of one that a head named, what was in it may be in another."""
 
 
 class Objects:
@@ -206,7 +206,8 @@ class Objects:
                 self.store.wait(pause, conflict)
                 continue
             if not isinstance(held, Object) or held.data != data:
-                raise NotLanded(
+                kind = Gone if held is None else NotLanded
+                raise kind(
                     "the store acknowledged a segment, and reads it back otherwise",
                     path=f"{self.store.shown}/{key}",
                     step="verify",
