@@ -20,8 +20,9 @@ DESCRIPTION = "No agent overwrites what it has not seen, and every write is chec
 INTRODUCTION = """\
 # The command landed-hook
 
-`landed-hook` comes with `landed-claude-code`; `python -m landed_claude_code` is the same. This page is the program's
-own help (`python tools/claude_code_plugin.py` writes it).
+`landed-hook` comes with `landed-claude-code`; `python -m landed_claude_code` is the same. With the plugin alone, it is
+on the PATH of the shells in Claude Code (`! landed-hook status`). This page is the program's own help
+(`python tools/claude_code_plugin.py` writes it).
 """
 
 

@@ -47,14 +47,15 @@ def test_installed_from_the_repository_it_guards(bare: Claude, script: Script) -
     assert not copied.parent.is_symlink()
     path = bare.work / "plan.md"
     path.write_text("somebody's\n")
-    model = script(main=[[use("Write", file_path=str(path), content="mine\n")]])
+    doctor = use("Bash", command=f"landed-hook doctor --json --claude {bare.program}")
+    model = script(main=[[use("Write", file_path=str(path), content="mine\n")], [doctor]])
     bare.run(model.url)
-    assert "and you have not read it" in model.results()[0]
+    denied, told = model.results()
+    assert "and you have not read it" in denied
     assert path.read_text() == "somebody's\n"
-    doctor = bare.hook("doctor", "--json", "--claude", str(bare.program), check=False)
-    found = {check["name"]: check["status"] for check in json.loads(doctor.stdout)["checks"]}
+    found = {check["name"]: check["status"] for check in json.loads(told)["checks"]}
     assert (found["installed"], found["self-test"]) == ("ok", "ok")
     bare.hook("install")
-    doctor = bare.hook("doctor", "--claude", str(bare.program), check=False)
-    assert "active more than once" in doctor.stdout
-    assert doctor.returncode == 1
+    twice = bare.hook("doctor", "--claude", str(bare.program), check=False)
+    assert "active more than once" in twice.stdout
+    assert twice.returncode == 1
