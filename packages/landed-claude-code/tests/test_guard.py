@@ -142,6 +142,7 @@ def test_a_recorded_question_prolongs_the_lease_and_a_recorded_failure_ends_it(
     one = actor(event["session_id"])
     assert one.ask(path) == ""
     recorded = {**event, "cwd": str(work), "tool_input": {**event["tool_input"], "file_path": str(path)}}
+    recorded["tool_use_id"] = one.ledger().of(str(path)).asked.call
     assert one.hook(recorded.pop("hook_event_name"), **recorded) == {}
     with guard.Desk(str(path), "x", timeout=1, patient=False) as desk:
         if event["hook_event_name"] == "PermissionRequest":

@@ -102,3 +102,43 @@ def test_files_that_others_hold_hide_nothing_and_are_tried_again(work: Path, act
     assert f"{lost}, which you wrote, is not there any more" in said
     assert one.settle() == ""
     assert not any(known.open for known in one.ledger().known.values())
+
+
+def a_done(one, path: Path) -> None:
+    one.done(path, {"content": "mine"})
+
+
+def a_failure(one, path: Path) -> None:
+    tool = {"tool_name": "Write", "tool_use_id": f"{one.owner.program}-{one.calls}"}
+    one.hook("PostToolUseFailure", **tool, tool_input={"file_path": str(path)}, error="no")
+
+
+ENDS = {
+    "the tool is done": a_done,
+    "it failed": a_failure,
+    "all are done": lambda one, _: one.settle(),
+    "the agent stops": lambda one, _: one.stop(again=True),
+    "it asks for another file": lambda one, path: one.ask(path.parent.parent / "other.md"),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize("gone", [False, True], ids=["a link", "a link to nothing"])
+def test_a_directory_that_becomes_a_link_keeps_no_lease(
+    work: Path, actor, end: Callable[[object, Path], None], gone: bool
+) -> None:
+    docs, aside = work / "docs", work / "aside"
+    path = docs / "plan.md"
+    docs.mkdir()
+    one = actor()
+    assert one.ask(path) == ""
+    docs.rename(aside)
+    docs.symlink_to("nowhere" if gone else "aside")
+    if not gone and end is not ENDS["it asks for another file"]:
+        (aside / "plan.md").write_text("mine")
+    end(one, path)
+    docs.unlink()
+    aside.rename(docs)
+    with guard.Desk(str(path), "another", timeout=1, patient=False) as desk:
+        assert desk.lease is None
+    assert not one.ledger().of(str(path)).open

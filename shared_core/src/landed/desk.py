@@ -16,12 +16,14 @@ from __future__ import annotations
 from time import monotonic, time
 
 from landed import _fs
-from landed._fs import LOCAL
+from landed._fs import LOCAL, posix
 from landed.artifact import Artifact
 from landed.errors import NotLanded
 from landed.lease import FIRST_PAUSE, LONGEST_PAUSE, Lease, uptime, wait_for
 from landed.lock import DEFAULT_TIMEOUT
 from landed.records import Write, next_write
+from landed.shelf import Shelf, key_of
+from landed.state import store_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -167,6 +169,29 @@ class Desk:
         self._shorten(until)
         self._artifact.save(self.record)
 
+    def missing(self) -> int:
+        """How many directories above the file the tool has to make first."""
+        directory, count = self._artifact.directory, 0
+        while not posix.access(directory, posix.F_OK):
+            directory = _fs.parent_of(directory)
+            count += 1
+        return count
+
+    def flush(self, made: int) -> None:
+        """Make the name durable: the tool flushes the file, but not where it renames it, nor the directories it makes.
+
+        Args:
+            made: how many directories above the file are new.
+
+        Raises:
+            OSError: as the system does.
+        """
+        path = self.path
+        for _ in range(made + 1):
+            path = _fs.parent_of(path)
+            with _fs.Directory(path, self._fs) as directory:
+                directory.sync()
+
     def _shorten(self, until: float) -> None:
         lease = self.record.lease
         if lease is not None and lease.agent == self._agent:
@@ -186,3 +211,30 @@ class Desk:
 
     def _leave(self) -> None:
         self._artifact.shelf.lock.release()
+
+
+def end_lease(path: str, agent: str, timeout: float, fs: _fs.FileOps = LOCAL) -> None:
+    """End the agent's lease on a path as it was when it was lent, wherever that leads by now, or whether to anything.
+
+    Args:
+        path: as `Desk.path` was then.
+        agent: as in `Lease`.
+        timeout: seconds to wait for the lock.
+        fs: the file operations to use.
+
+    Raises:
+        LockTimeout: a writer kept the lock.
+        NotLanded: the record cannot be read or written; the lease ends with its time or its process.
+        OSError: likewise.
+    """
+    store = store_for(_fs.parent_of(path), fs)
+    name = store.name_of(path)
+    shelf = Shelf(store, name, key_of(name), fs)
+    shelf.acquire(timeout)
+    try:
+        record = shelf.load()
+        if record.lease is not None and record.lease.agent == agent:
+            record.lease = None
+            shelf.save(record)
+    finally:
+        shelf.lock.release()

@@ -9,10 +9,9 @@ from __future__ import annotations
 from errno import ENOTDIR
 from time import time
 
-from landed import _fs
 from landed._fs import posix
 from landed.artifact import Artifact
-from landed.desk import Desk
+from landed.desk import Desk, end_lease
 from landed.errors import LandedError, LockTimeout, NotLanded, Refused
 from landed.state import resolve
 from landed_claude_code.adapter import (
@@ -118,7 +117,7 @@ def _before(call: Call, ledger: Ledger) -> Answer:
                 return _denied(call, ledger, unseen(desk, known), digest)
             version = desk.record.landed.version if desk.record.landed is not None else ""
             made = int(known.asked.stat or 0) if known.open and known.asked is not None else 0  # earlier in this batch
-            stat = str(max(made, _missing(_fs.parent_of(desk.path))))
+            stat = str(max(made, desk.missing()))
             # First the ledger: by it the lease is ended, should this process be killed as soon as it is granted.
             ledger.add(Fact(ASKED, desk.path, digest=digest, call=call.id, stat=stat, detail=version))
             desk.lend(call.id, ledger.owner, BOUND)
@@ -152,15 +151,6 @@ def _too_large(path: str) -> str:
         f"{path} holds over 1 GiB, of which no Read counts. Write to another path; or, if nobody needs what it holds, "
         "move it away with a shell command first."
     )
-
-
-def _missing(directory: str) -> int:
-    """How many directories the tool has to make first."""
-    count = 0
-    while not posix.access(directory, posix.F_OK):
-        directory = _fs.parent_of(directory)
-        count += 1
-    return count
 
 
 def _longer(call: Call, ledger: Ledger) -> Answer:
@@ -211,6 +201,10 @@ def _after(call: Call, ledger: Ledger) -> Answer:
             known = ledger.load().of(desk.path)
             if any(fact is not None and fact.call == call.id != "" for fact in (known.wrote, known.fits)):
                 return Answer()  # another copy of this hook was here
+            for path in ledger.open_by(call.id):
+                if path != desk.path:  # it led there when the tool was asked for, or another hook changed it
+                    _give_back(ledger, path)
+                    ledger.add(Fact(ENDED, path))
             return _verdict(call, ledger, desk, known, now)
     except Refused:
         return Answer()
@@ -272,22 +266,34 @@ def _with_digest(ledger: Ledger, desk: Desk) -> Known:
 def _gone(call: Call, ledger: Ledger) -> Answer:
     if call.phase == START:
         ledger.begin()  # what another process of the session writes from now on, this one has not seen
-    return _end(ledger, call.paths or [path for path, known in ledger.load().known.items() if known.open])
+    return _end(ledger, ledger.load().open_by(call.id))
 
 
 def _end(ledger: Ledger, paths: list[str], *, heard: bool = True) -> Answer:
     for path in paths:
         try:
             with Desk(path, ledger.word, timeout=PATIENCE, patient=False) as desk:
-                asked = _with_digest(ledger.load(), desk).asked
-                desk.give_back()
+                _with_digest(ledger.load(), desk)
+                _give_back(ledger, path, desk)
+                asked = ledger.of(path).asked
                 if not heard and asked and asked.digest != (desk.sight.digest if desk.sight is not None else ""):
                     continue  # it may have run: PostToolBatch tells
-                ledger.add(Fact(ENDED, desk.path))
-                ledger.drop_copy(desk.path)
+                ledger.add(Fact(ENDED, path))
+                ledger.drop_copy(path)
         except (LandedError, OSError):
-            continue  # it ends with its time, or with its process
+            _give_back(ledger, path)
     return Answer()
+
+
+def _give_back(ledger: Ledger, path: str, desk: Desk | None = None) -> None:
+    """End the lease on a path as it was when it was lent: by now it may lead elsewhere, or nowhere."""
+    if desk is not None and desk.path == path:
+        desk.give_back()
+        return
+    try:
+        end_lease(path, ledger.word, PATIENCE)
+    except (LandedError, OSError):
+        return  # it ends with its time, or with its process
 
 
 # Between two turns of the model.
@@ -302,7 +308,7 @@ def _settle(_call: Call, ledger: Ledger) -> Answer:
 
 
 def _close_all(ledger: Ledger) -> list[str]:
-    return _each(_close, ledger, [path for path, known in ledger.known.items() if known.open], [])
+    return _each(_close, ledger, ledger.open_by(""), [])
 
 
 def _each(
@@ -332,6 +338,7 @@ def _each(
 def _unknown(ledger: Ledger, path: str, error: LandedError | OSError) -> str:
     known = ledger.of(path)
     if known.open:
+        _give_back(ledger, path)
         ledger.add(Fact(ENDED, path))
     elif known.told is not None:
         return ""
@@ -349,8 +356,8 @@ def _close(ledger: Ledger, path: str, room: int) -> str:
         if said and len(said) <= room and not ledger.of(desk.path).has_seen(digest):
             ledger.add(Fact(TOLD, desk.path, digest=digest))  # else it does not know
         if known.wrote is not None and known.asked is not None and desk.sight is not None:
-            _flush(desk.path, int(known.asked.stat or 0))
-        desk.give_back()
+            desk.flush(int(known.asked.stat or 0))
+        _give_back(ledger, path, desk)
         ledger.add(Fact(ENDED, path))
     ledger.drop_copy(path)
     return said
@@ -396,18 +403,6 @@ def _unchecked(ledger: Ledger, desk: Desk, asked: Fact | None, digest: str) -> s
         f"The check after your write of {desk.path} did not run, so that nothing says whether these are your bytes. "
         "Read it before writing it."
     )
-
-
-def _flush(path: str, made: int) -> None:
-    """Make the name durable: Claude Code flushes the file, but not where it renames it, nor the directories it makes.
-
-    Args:
-        made: how many directories above the file are new.
-    """
-    for _ in range(made + 1):
-        path = _fs.parent_of(path)
-        with _fs.Directory(path) as directory:
-            directory.sync()
 
 
 def _change(ledger: Ledger, path: str, room: int) -> str:

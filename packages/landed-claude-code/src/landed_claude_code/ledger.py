@@ -282,6 +282,11 @@ class Ledger:
         """What is known of `path`."""
         return self.known.get(path) or Known()
 
+    def open_by(self, call: str) -> list[str]:
+        """The paths that the agent may be writing; by that call, if it is not ""."""
+        opened = [(path, known.asked) for path, known in self.known.items() if known.open]
+        return [path for path, asked in opened if not call or (asked is not None and asked.call == call)]
+
     def begin(self) -> None:
         """Write down that from here on this process runs the agent.
 
