@@ -138,6 +138,25 @@ def test_of_what_two_processes_did_at_once_who_resumes_the_session_has_seen_neit
     assert [third.ask(path) == "" for path in paths] == [True, False, False]
 
 
+def test_who_left_the_session_and_lives_on_runs_it_no_more(work: Path, actor) -> None:
+    """By ``/clear``, or to resume another; and may come back."""
+    before, after = work / "before.md", work / "after.md"
+    for path in (before, after):
+        path.write_text("x")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as program:
+        one, two = actor(owner=Owner(program.pid, start_token(program.pid), me().host, "who left")), actor()
+        one.read(before)
+        one.hook("SessionEnd", reason="clear")
+        two.hook("SessionStart", source="resume")
+        assert two.ask(before) == ""
+        two.read(after)
+        two.hook("SessionEnd", reason="resume")
+        one.hook("SessionStart", source="resume")
+        assert one.ask(after) == ""
+        assert one.write(work / "new.md", "x") == one.settle() == ""
+        assert "you have not read it" in two.ask(work / "new.md"), "one is there again"
+
+
 def test_what_a_process_that_cannot_be_asked_saw_is_its_own() -> None:
     elsewhere = Owner(os.getpid(), start_token(os.getpid()), "another-host", "perhaps a twin")
     make(elsewhere).add(Fact(SEEN, "/a", digest="d1"))

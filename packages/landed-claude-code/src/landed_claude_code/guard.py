@@ -266,7 +266,10 @@ def _with_digest(ledger: Ledger, desk: Desk) -> Known:
 def _gone(call: Call, ledger: Ledger) -> Answer:
     if call.phase == START:
         ledger.begin()  # what another process of the session writes from now on, this one has not seen
-    return _end(ledger, ledger.load().open_by(call.id))
+    answer = _end(ledger, ledger.load().open_by(call.id))
+    if call.phase == END:
+        ledger.leave()
+    return answer
 
 
 def _end(ledger: Ledger, paths: list[str], *, heard: bool = True) -> Answer:

@@ -28,6 +28,8 @@ SUFFIX: Final = ".log"
 HEAD: Final = "agent"
 PROCESS: Final = "process"
 """A process begins to run the agent; facts name it by its number. A resumed session has another one."""
+LEFT: Final = "left"
+"""In place of `PROCESS`: it has gone on to another session, as by ``/clear``. Should it come back, it begins anew."""
 BESIDE: Final = "beside"
 """The process that has just begun is not alone: another still runs the agent; neither hears of what the other does."""
 CUT: Final = "cut"
@@ -183,6 +185,7 @@ class Ledger:
         self.known: dict[str, Known] = {}
         self.stories: list[Fact] = []
         self.processes: list[Owner] = []
+        self._left: set[int] = set()
         self._beside = False
         self._foreign: dict[int, bool] = {}
         self._lock = Lock(self.path.removesuffix(SUFFIX) + ".lock")
@@ -229,7 +232,7 @@ class Ledger:
         if not raw.startswith(self._raw):
             self._raw, self._cut = b"", 0  # it was rewritten, or removed
         if not self._raw:
-            self.known, self.stories, self.processes, self._foreign = {}, [], [], {}
+            self.known, self.stories, self.processes, self._left, self._foreign = {}, [], [], set(), {}
         raw = raw[: raw.rfind(b"\n") + 1]  # a full disk cuts a line short, and then its path may be another's
         for line in raw[len(self._raw) :].decode("utf-8", "surrogateescape").split("\n"):
             self._take(line)
@@ -237,8 +240,14 @@ class Ledger:
         return self
 
     def _take(self, line: str) -> None:
+        if (fact := Fact.decode(line)) is not None:
+            if self._ours(fact):
+                self._note(fact)
+            return
         kind, _, rest = line.partition("\t")
-        if kind == PROCESS and (owner := Owner.decode(rest)) is not None:
+        if kind in {PROCESS, LEFT} and (owner := Owner.decode(rest)) is not None:
+            if kind == LEFT:
+                self._left.add(len(self.processes))
             self._begins(owner)
         elif kind == BESIDE:
             self._beside = True
@@ -246,8 +255,6 @@ class Ledger:
             self.agent = agent_of(rest) or self.agent
         elif kind == CUT:
             self._cut = int(rest) if rest.isdecimal() else 0
-        elif (fact := Fact.decode(line)) is not None and self._ours(fact):
-            self._note(fact)
 
     def _begins(self, owner: Owner) -> None:
         self.processes.append(owner)
@@ -263,9 +270,14 @@ class Ledger:
         if number not in self._foreign:
             owner = self.processes[number] if number < len(self.processes) else None
             other = owner is not None and self.owner.pid > 0 and not self._same(owner)
-            beside = self._beside or any(map(self._same, self.processes))
-            self._foreign[number] = other and owner is not None and (beside or owner.alive() is not False)
+            runs = owner is not None and number not in self._left and owner.alive() is not False
+            self._foreign[number] = other and (runs or self._beside or self._number is not None)
         return not self._foreign[number]
+
+    @property
+    def _number(self) -> int | None:
+        """Of this process, if it runs the agent."""
+        return next((at for at, owner in enumerate(self.processes) if self._same(owner) and at not in self._left), None)
 
     def _same(self, owner: Owner) -> bool:
         return (owner.pid, owner.started, owner.host) == (self.owner.pid, self.owner.started, self.owner.host)
@@ -296,6 +308,13 @@ class Ledger:
         """
         with self:
             self._append(())
+
+    def leave(self) -> None:
+        """Write down that this process runs the agent no more, though it may live. Raises what `begin` does."""
+        with self:
+            if (number := self._number) is not None:
+                line = f"\t{self.processes[number].encode()}\n".encode("utf-8", "surrogateescape")
+                self._replace(self._raw.replace(PROCESS.encode() + line, LEFT.encode() + line))
 
     def add(self, *facts: Fact) -> None:
         """Append facts.
@@ -353,10 +372,11 @@ class Ledger:
             agent = self.agent
             words = (agent.session, agent.id, agent.kind, agent.directory, agent.transcript)
             lines.append("\t".join((HEAD, *map(_escape, words))))
-        number = next((at for at, owner in enumerate(self.processes) if self._same(owner)), len(self.processes))
-        if number == len(self.processes):
+        begins = (number := self._number) is None
+        if number is None:
+            number = len(self.processes)
             lines.append(f"{PROCESS}\t{self.owner.encode()}")
-            if any(owner.alive() for owner in self.processes):
+            if any(at not in self._left and owner.alive() for at, owner in enumerate(self.processes)):
                 lines.append(BESIDE)
         for fact in facts:
             fact.process = number
@@ -370,7 +390,7 @@ class Ledger:
                 posix.ftruncate(fd, len(self._raw))  # a line that was cut short
             file.write(text)
         self._raw += text
-        if number == len(self.processes):
+        if begins:
             self._begins(self.owner)
         for fact in facts:
             self._note(fact)
@@ -390,16 +410,19 @@ class Ledger:
                 last[line, "", ""] = line
             elif not story:
                 last.setdefault((fact.kind, fact.path, str(fact.process)), line)
-        kept = {*last.values(), *(line for line in lines if line.partition("\t")[0] in {HEAD, PROCESS, BESIDE})}
+        kept = {*last.values(), *(line for line in lines if line.partition("\t")[0] in {HEAD, PROCESS, LEFT, BESIDE})}
         text = "".join(line + "\n" for line in lines if line in kept)
         raw = text.encode("utf-8", "surrogateescape")
         cut = len(raw)
         raw += f"{CUT}\t{cut}\n".encode()
+        self._replace(raw)
+        self._raw, self._cut = raw, cut
+
+    def _replace(self, raw: bytes) -> None:
         temp = self.path + ".new"
         with open(temp, "wb", opener=_private) as file:
             file.write(raw)
         posix.replace(temp, self.path)
-        self._raw, self._cut = raw, cut
 
 
 def agent_of(words: str) -> Agent | None:
