@@ -13,7 +13,7 @@ import test_odd_files as odd
 from landed import artifact
 from landed.desk import Desk
 from landed.process import Owner
-from landed_claude_code import expected, formatters, garbage, guard, ledger
+from landed_claude_code import expected, formatters, garbage, guard, ledger, words
 
 BUGS: dict[str, tuple[Any, list[tuple[object, str, Any]]]] = {
     "nothing is ever denied": (
@@ -94,7 +94,7 @@ BUGS: dict[str, tuple[Any, list[tuple[object, str, Any]]]] = {
     ),
     "what was overwritten in between is not said": (
         checks.test_a_write_over_what_came_in_between_is_said,
-        [(guard, "overwrote", lambda *_: "")],
+        [(words, "overwrote", lambda *_: "")],
     ),
     "whatever was shown counts as seen": (
         checks.test_what_changes_while_it_is_read_was_not_seen,

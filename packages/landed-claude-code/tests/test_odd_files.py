@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -142,3 +143,20 @@ def test_a_directory_that_becomes_a_link_keeps_no_lease(
     with guard.Desk(str(path), "another", timeout=1, patient=False) as desk:
         assert desk.lease is None
     assert not one.ledger().of(str(path)).open
+
+
+def test_a_read_that_shows_nothing_counts_for_what_was_seen_before(work: Path, actor) -> None:
+    """Claude Code goes by the time that it knows of a file."""
+    path = work / "plan.md"
+    nothing = {"type": "file_unchanged", "file": {"filePath": str(path)}}
+    path.write_text("one")
+    times = path.stat()
+    one = actor()
+    one.read(path)
+    assert one.done(path, nothing, "Read") == one.ask(path) == one.settle() == ""
+    path.write_text("two")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert "Read it with another limit" in one.done(path, nothing, "Read")
+    assert "has changed since you read it" in one.ask(path)
+    one.read(path)
+    assert one.ask(path) == ""

@@ -167,6 +167,8 @@ class Shown:
         content = file.get("content") if isinstance(file, dict) and response.get("type") == "text" else None
         start = file.get("startLine") if isinstance(file, dict) else None
         self.found = False
+        self.nothing = response.get("type") == "file_unchanged"
+        """Whether Claude Code says instead that it is what was shown before: it goes by the file's time."""
         self.line = start - 1 if isinstance(start, int) and start > 0 else 0
         """Lines that are to be passed over."""
         self.content: bytes | bytearray | None = None

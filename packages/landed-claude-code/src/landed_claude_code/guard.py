@@ -14,6 +14,7 @@ from landed.artifact import Artifact
 from landed.desk import Desk, end_lease
 from landed.errors import LandedError, LockTimeout, NotLanded, Refused
 from landed.state import resolve
+from landed_claude_code import words
 from landed_claude_code.adapter import (
     AFTER,
     ASKING,
@@ -49,7 +50,6 @@ from landed_claude_code.ledger import (
     tick,
 )
 from landed_claude_code.wire import standing
-from landed_claude_code.words import FOUND_IN, NEXT, WRONG, changed, listed, overwrote, unseen, without_time, writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _before(call: Call, ledger: Ledger) -> Answer:
             known = _with_digest(ledger.load(), desk)
             digest = desk.sight.digest if desk.sight is not None else ""
             if desk.sight is not None and not known.has_seen(digest):
-                return _denied(call, ledger, unseen(desk, known), digest)
+                return _denied(call, ledger, words.unseen(desk, known), digest)
             version = desk.record.landed.version if desk.record.landed is not None else ""
             made = int(known.asked.stat or 0) if known.open and known.asked is not None else 0  # earlier in this batch
             stat = str(max(made, desk.missing()))
@@ -123,7 +123,7 @@ def _before(call: Call, ledger: Ledger) -> Answer:
             desk.lend(call.id, ledger.owner, BOUND)
     except LockTimeout as busy:
         reason = (
-            f"Nothing was written. {path} is being written by {without_time(busy)}. "
+            f"Nothing was written. {path} is being written by {words.without_time(busy)}. "
             "Wait a moment, read the file, then redo the change on what it holds then."
         )
         return _denied(call, ledger, reason)
@@ -180,15 +180,15 @@ def _read(call: Call, ledger: Ledger) -> Answer:
         rested = stat_of(sight.status, RESTED) != ""
         if not shown.found and not rested and sight.size > expected.SEARCHED:
             return Answer()
-        stands = shown.found or rested or expected.shows(call.response, sight.data) is not False
+        known = ledger.load().of(artifact.path)
+        if shown.nothing:
+            stands = known.has_seen(sight.digest)
+        else:
+            stands = shown.found or rested or expected.shows(call.response, sight.data) is not False
     except (Refused, NotLanded, OSError):
         return Answer()  # a directory, a device, a file that we may not read, or that changes all the time
-    known = ledger.load().of(artifact.path)
     if not stands:
-        return Answer(
-            tell=f"{artifact.path} changed while it was read: it holds other bytes now than the ones shown. "
-            "Read it again before writing it."
-        )
+        return Answer(tell=words.misread(artifact.path, shown_nothing=shown.nothing))
     if not known.has_seen(sight.digest) or known.told is not None or (stat and known.seen and not known.seen.stat):
         ledger.add(Fact(SEEN, artifact.path, digest=sight.digest, call=call.id, stat=stat))
     return Answer()
@@ -235,16 +235,16 @@ def _verdict(call: Call, ledger: Ledger, desk: Desk, known: Known, now: int) -> 
             _landed(ledger, desk, call.id, until=time() + WINDOW)
             ledger.keep_copy(desk.path, sight.data)
         if asked is not None and before is not None and before.version != asked.detail:
-            return Answer(deny=overwrote(desk.path, before.owner, before.version, before.at))
-        return Answer(deny=f"{desk.path} {WRONG['unasked']}" if unasked else "")
+            return Answer(deny=words.overwrote(desk.path, before.owner, before.version, before.at))
+        return Answer(deny=f"{desk.path} {words.WRONG['unasked']}" if unasked else "")
     digest = sight.digest if sight is not None else ""
     if found == expected.OTHER_BYTES:
         ledger.add(Fact(ODD, desk.path, digest=digest, call=call.id))
         return Answer()  # a formatter may be at it: PostToolBatch tells
     desk.give_back()
-    what = f"{desk.path} {WRONG[found]}"
+    what = f"{desk.path} {words.WRONG[found]}"
     ledger.add(Fact(LOST, desk.path, digest=digest, call=call.id, detail=what), Fact(ENDED, desk.path, call=call.id))
-    return Answer(deny=f"{what} The tool reported success, but the write is not on the disk. {NEXT}")
+    return Answer(deny=f"{what} The tool reported success, but the write is not on the disk. {words.NEXT}")
 
 
 def _landed(ledger: Ledger, desk: Desk, call: str, until: float | None = None) -> None:
@@ -307,7 +307,7 @@ def _settle(_call: Call, ledger: Ledger) -> Answer:
         written = {path for path, known in ledger.known.items() if known.open}
         lines = _close_all(ledger)
         _each(_change, ledger, [path for path in ledger.known if path not in written], lines, later=True)
-    return Answer(tell=listed(lines))
+    return Answer(tell=words.listed(lines))
 
 
 def _close_all(ledger: Ledger) -> list[str]:
@@ -323,13 +323,13 @@ def _each(
     """
     held, room = 0, ROOM - sum(map(len, lines))
     for path in paths:
-        left = room if len(lines) < FOUND_IN else 0
+        left = room if len(lines) < words.FOUND_IN else 0
         if held == HELD or (later and left <= 0):
             break
         try:
             line = look(ledger, path, left)
         except LockTimeout as busy:  # the next event tries again
-            line = f"{path} is being written by {without_time(busy)}."
+            line = f"{path} is being written by {words.without_time(busy)}."
             held += 1
         except (LandedError, OSError) as error:
             line = _unknown(ledger, path, error)
@@ -390,8 +390,8 @@ def _aftermath(ledger: Ledger, desk: Desk, known: Known, digest: str, room: int)
             return f"{said} {view}"
     if sight is None:
         ledger.add(Fact(LOST, desk.path, detail=f"{desk.path} is gone"))
-        return f"{desk.path}, which you wrote, is not there any more. {NEXT}"
-    return f"{desk.path} does not hold what you wrote: it holds what {writer(desk.record, sight)}. {NEXT}"
+        return f"{desk.path}, which you wrote, is not there any more. {words.NEXT}"
+    return f"{desk.path} does not hold what you wrote: it holds what {words.writer(desk.record, sight)}. {words.NEXT}"
 
 
 def _unchecked(ledger: Ledger, desk: Desk, asked: Fact | None, digest: str) -> str:
@@ -435,7 +435,7 @@ def _change(ledger: Ledger, path: str, room: int) -> str:
         if stat:
             ledger.add(Fact(TOLD, path, digest=digest, stat=stat))
         return ""
-    line = changed(path, seen, Artifact(path).shelf.load(), sight)
+    line = words.changed(path, seen, Artifact(path).shelf.load(), sight)
     if len(line) <= room:  # else the next event names it
         ledger.add(Fact(TOLD, path, digest=digest, stat=stat))
     return line
@@ -469,7 +469,7 @@ def _stop(call: Call, ledger: Ledger) -> Answer:
         lost = _each(_loss, ledger, list(ledger.known), _close_all(ledger))
     if not lost:
         return Answer()
-    lines = listed([f"- {line}" for line in lost])
+    lines = words.listed([f"- {line}" for line in lost])
     return Answer(
         deny=f"{len(lost)} of the files that you wrote in this session do not hold your write any more:\n"
         f"{lines}\nWrite them again if they should, or say in your answer that they do not."
@@ -491,7 +491,7 @@ def _loss(ledger: Ledger, path: str, room: int) -> str:
     digest = sight.digest if sight is not None else ""
     if last is not None and last.version != wrote.detail and last.digest == digest:
         return ""  # somebody went on from it, or removed it, through landed
-    line = f"{path}: " + ("it is gone" if sight is None else f"it holds what {writer(record, sight)}")
+    line = f"{path}: " + ("it is gone" if sight is None else f"it holds what {words.writer(record, sight)}")
     if len(line) <= room:  # likewise
         ledger.add(Fact(LOST, path, digest=digest, detail=line), Fact(TOLD, path, digest=digest))
     return line

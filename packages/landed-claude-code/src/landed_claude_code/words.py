@@ -41,6 +41,19 @@ def unseen(desk: Desk, known: Known) -> str:
     return f"Nothing was written. {since}: it holds what {who}. Read it, then redo the change on what it holds now."
 
 
+def misread(path: str, *, shown_nothing: bool) -> str:
+    """Why a Read of a file does not count."""
+    if shown_nothing:
+        return (
+            f"{path} was not shown, as Claude Code knows its time; but nothing says that it still holds what you saw. "
+            "Read it with another limit, which shows it, before writing it."
+        )
+    return (
+        f"{path} changed while it was read: it holds other bytes now than the ones shown. "
+        "Read it again before writing it."
+    )
+
+
 def changed(path: str, seen: Fact, record: Record, sight: Sight | None) -> str:
     """What became of a file that the agent knew."""
     word = "read" if seen.kind == SEEN else "wrote"
