@@ -125,15 +125,22 @@ def test_the_command_of_a_plugin_is_tried(plugin: Path, work: Path) -> None:
     assert "python3 on the PATH" in failed.hint
 
 
-def test_an_event_is_missing(project: Path) -> None:
-    edit(project, lambda document: document["hooks"].pop("PostToolBatch"))
+@pytest.mark.parametrize(
+    "change",
+    [lambda hooks: hooks.pop("PostToolBatch"), lambda hooks: hooks["PreToolUse"][0].update(matcher="Write|Edit")],
+    ids=["event", "tool"],
+)
+def test_an_event_or_a_tool_is_missing(project: Path, change) -> None:
+    edit(project, lambda document: change(document["hooks"]))
     assert checks(project)["installed"] == "fail"
+    assert main(["install", "--scope", "local"]) == 0
+    assert checks(project)["installed"] == "ok"
 
 
 @pytest.mark.parametrize(
     "command",
-    [["/gone/python"], ["/bin/false"], ["/bin/cat"], ["/bin/sh", "-c", "echo '{}'"], ["/bin/sh", "-c", "echo no"]],
-    ids=["gone", "fails", "echoes", "denies nothing", "no JSON"],
+    [["/gone/python"], ["/bin/false"], ["/bin/cat"], ["/bin/sh", "-c", "echo '{}'"], ["/bin/sh", "-c", "echo no"], [5]],
+    ids=["gone", "fails", "echoes", "denies nothing", "no JSON", "a number"],
 )
 def test_a_command_that_does_no_work_fails(project: Path, command: list[str]) -> None:
     def change(document):
@@ -151,7 +158,7 @@ def test_records_that_others_can_read(project: Path, state_dir: Path) -> None:
     assert checks(project)["records"] == "warn"
 
 
-@pytest.mark.parametrize("data", [b"{oops", b"\xff{}", b'{"hooks": {"Stop": [{"hooks": 1}]}}'])
+@pytest.mark.parametrize("data", [b"{oops", b"\xff{}", b'{"hooks": {"Stop": [{"hooks": 1}]}}', b'{"x": NaN}'])
 def test_malformed_settings(project: Path, data: bytes) -> None:
     Path(path_of("project", str(project))).write_bytes(data)
     assert checks(project)["settings"] == "fail"

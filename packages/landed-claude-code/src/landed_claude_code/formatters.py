@@ -10,11 +10,10 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import re
 from itertools import pairwise
 
 from landed_claude_code.adapter import WRITERS
-from landed_claude_code.settings import MANAGED, MARK, claude_directory, path_of
+from landed_claude_code.settings import MANAGED, MARK, claude_directory, matches, path_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def _commands(settings: dict[str, Any]) -> Iterator[str]:
     hooks = settings.get("hooks")
     groups = hooks.get("PostToolUse") if isinstance(hooks, dict) else None
     for group in _list(groups):
-        if not isinstance(group, dict) or not any(_matches(group.get("matcher"), tool) for tool in WRITERS):
+        if not isinstance(group, dict) or not any(matches(group.get("matcher"), tool) for tool in WRITERS):
             continue
         for hook in _list(group.get("hooks")):
             if isinstance(hook, dict):
@@ -120,15 +119,3 @@ def _commands(settings: dict[str, Any]) -> Iterator[str]:
 
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _matches(matcher: object, tool: str) -> bool:
-    """As Claude Code reads it: a list of names, or else a regular expression; nothing and ``*`` stand for all."""
-    if not isinstance(matcher, str) or matcher in {"", "*"}:
-        return True
-    if re.fullmatch(r"[\w\- ,|]*", matcher, re.ASCII):
-        return tool in re.split(r"[|,]", matcher.replace(" ", ""))
-    try:
-        return re.search(matcher, tool) is not None
-    except re.error:
-        return True  # a pattern of JavaScript's that Python does not know: it may match

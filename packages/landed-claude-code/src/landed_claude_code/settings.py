@@ -101,7 +101,7 @@ def parse(text: str, path: str) -> dict[str, Any]:
     """
     try:
         text = text.removeprefix(_BOM)
-        settings = json.loads(text) if text.strip() else {}
+        settings = json.loads(text, parse_constant=_refuse_constant) if text.strip() else {}
     except (ValueError, RecursionError) as error:  # nested too deep
         raise Refused(f"the settings are not JSON: {error}", path=path, step="settings", hint=_REPAIR) from error
     hooks = settings.get("hooks", {}) if isinstance(settings, dict) else None
@@ -109,6 +109,10 @@ def parse(text: str, path: str) -> dict[str, Any]:
     if not all(isinstance(groups, list) and all(map(_is_group, groups)) for groups in lists):
         raise Refused("the settings hold no hooks as Claude Code reads them", path=path, step="settings", hint=_REPAIR)
     return dict(settings)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"it says {name}")
 
 
 def _is_group(group: object) -> bool:
@@ -148,6 +152,31 @@ def ours(settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return {event: hooks for event, hooks in found.items() if hooks}
 
 
+def missing(settings: dict[str, Any]) -> list[str]:
+    """The events of which our entries are not told, or not of all their tools."""
+    groups = {
+        event: [group.get("matcher") for group in groups if any(map(is_ours, group.get("hooks", [])))]
+        for event, groups in settings.get("hooks", {}).items()
+    }
+    return [
+        event
+        for event, tools, _ in EVENTS
+        if not all(any(matches(matcher, tool) for matcher in groups.get(event, [])) for tool in tools.split("|"))
+    ]
+
+
+def matches(matcher: object, tool: str) -> bool:
+    """As Claude Code reads it: a list of names, or else a regular expression; nothing and ``*`` stand for all."""
+    if not isinstance(matcher, str) or matcher in {"", "*"}:
+        return True
+    if re.fullmatch(r"[\w\- ,|]*", matcher, re.ASCII):
+        return tool in re.split(r"[|,]", matcher.replace(" ", ""))
+    try:
+        return re.search(matcher, tool) is not None
+    except re.error:
+        return True  # a pattern of JavaScript's that Python does not know: it may match
+
+
 def with_ours(text: str, path: str, wanted: dict[str, dict[str, Any]]) -> str:
     """`text` with our entries, each once; `text` itself if it has them.
 
@@ -155,7 +184,7 @@ def with_ours(text: str, path: str, wanted: dict[str, dict[str, Any]]) -> str:
         Refused: it cannot be edited safely. It is left alone.
     """
     settings = parse(text, path)
-    if ours(settings) == {event: group["hooks"] for event, group in wanted.items()}:
+    if ours(settings) == {event: group["hooks"] for event, group in wanted.items()} and not missing(settings):
         return text
     bare = without_ours(text, path)
     expected = parse(bare, path)

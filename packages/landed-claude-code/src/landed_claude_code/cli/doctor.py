@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 def examine(project: str, claude: str) -> Iterator[Check]:
     """Every check, in the order in which they make sense."""
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    found: dict[str, dict[str, Any]] = {}
     enabled: dict[str, Any] = {}
     for path in (*(settings.path_of(scope, project) for scope in settings.SCOPES), settings.MANAGED):
         try:
@@ -75,16 +75,16 @@ def examine(project: str, claude: str) -> Iterator[Check]:
             hint = "Have the hook put there: whoever administers this machine turned off all others."
             yield Check("hooks", FAIL, f"{path} has allowManagedHooksOnly", hint)
         if hooks:
-            found[path] = hooks
+            found[path] = parsed
         plugins_here = parsed.get("enabledPlugins")
         enabled.update(plugins_here if isinstance(plugins_here, dict) else {})
     plugins = _plugins(enabled)
     if not found and not plugins:
         yield Check("installed", FAIL, f"the hook is in no settings that count in {project}", _INSTALL)
-    for path, hooks in found.items():
-        yield from _installed(path, hooks, _INSTALL)
-    for path, hooks in plugins.items():
-        yield from _installed(path, hooks, _UPDATE)
+    for path, parsed in found.items():
+        yield from _installed(path, parsed, _INSTALL)
+    for path, parsed in plugins.items():
+        yield from _installed(path, parsed, _UPDATE)
     if len(found) + bool(plugins) > 1:
         places = ", ".join([*found, *list(plugins)[:1]])
         hint = "Nothing goes wrong, but every call costs twice: keep one (`landed-hook uninstall --scope ...`)."
@@ -93,10 +93,10 @@ def examine(project: str, claude: str) -> Iterator[Check]:
     yield _state()
 
 
-def _installed(path: str, hooks: dict[str, list[dict[str, Any]]], hint: str) -> Iterator[Check]:
-    missing = [event for event, _, _ in settings.EVENTS if event not in hooks]
-    if missing:
-        yield Check("installed", FAIL, f"{path} lacks the hook for {', '.join(missing)}", hint)
+def _installed(path: str, parsed: dict[str, Any], hint: str) -> Iterator[Check]:
+    hooks = settings.ours(parsed)
+    if missing := settings.missing(parsed):
+        yield Check("installed", FAIL, f"{path} lacks the hook for {', '.join(missing)}, or for a tool of it", hint)
     else:
         yield Check("installed", OK, path)
     commands = {json.dumps([hook.get("command"), hook.get("args")]) for each in hooks.values() for hook in each}
@@ -137,7 +137,7 @@ def _tried(command: list[str], hint: str) -> Check:
             except OSError as error:
                 moved = f"The interpreter moved. {hint}"
                 return Check("self-test", FAIL, f"{command[0]} cannot be started: {error.strerror}", moved)
-            except (ValueError, subprocess.TimeoutExpired) as error:
+            except (ValueError, TypeError, subprocess.TimeoutExpired) as error:
                 return Check("self-test", FAIL, f"{command[0]} gave no answer: {error}", hint)
             took.append(monotonic() - started)
             said = answer.get("hookSpecificOutput", {}).get("permissionDecision") == "deny"
@@ -151,8 +151,8 @@ def _tried(command: list[str], hint: str) -> Check:
     return Check("self-test", OK, detail)
 
 
-def _plugins(enabled: dict[str, Any]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """The hooks of the plugin, where it is installed and enabled: Claude Code runs them beside what the settings say.
+def _plugins(enabled: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The hooks file of the plugin, where it is installed and enabled: it counts beside what the settings say.
 
     It keeps a copy of one that was taken out, or that a marketplace only offers.
     """
@@ -167,8 +167,8 @@ def _plugins(enabled: dict[str, Any]) -> dict[str, dict[str, list[dict[str, Any]
         path = os.path.join(home, "hooks", "hooks.json")
         with contextlib.suppress(OSError, LandedError), open(path, encoding="utf-8", errors="replace") as file:
             text = file.read().replace("${CLAUDE_PLUGIN_ROOT}", json.dumps(home)[1:-1])
-            if hooks := settings.ours(settings.parse(text, path)):
-                found[path] = hooks
+            if settings.ours(parsed := settings.parse(text, path)):
+                found[path] = parsed
     return found
 
 
