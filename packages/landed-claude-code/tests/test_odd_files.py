@@ -11,6 +11,7 @@ import pytest
 import landed
 from landed.artifact import Artifact
 from landed_claude_code import guard
+from landed_claude_code.adapter import Agent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,3 +161,16 @@ def test_a_read_that_shows_nothing_counts_for_what_was_seen_before(work: Path, a
     assert "has changed since you read it" in one.ask(path)
     one.read(path)
     assert one.ask(path) == ""
+
+
+def test_a_file_that_cannot_be_read_is_denied_with_that_reason(work: Path, actor) -> None:
+    said = actor().ask(work / ("n" * 300))
+    assert said.startswith(f"Nothing was written. {work}")
+    assert "too long" in said
+
+
+def test_names_of_agents_are_one_line_of_a_record(work: Path, actor) -> None:
+    one = actor(id="a1")
+    one.owner.program = str(Agent("5e5510", "a1", "re\nviewer\t", "", ""))
+    assert one.write(work / "plan.md", "one") == one.settle() == ""
+    assert "it holds what agent a1 (re viewer ) of Claude Code session 5e5510 wrote" in actor().ask(work / "plan.md")

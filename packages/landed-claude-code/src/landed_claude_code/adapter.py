@@ -90,7 +90,8 @@ class Agent:
         session = f"Claude Code session {self.session[:8]}"
         if not self.id:
             return session
-        return f"agent {self.id}{f' ({self.kind})' if self.kind else ''} of {session}"
+        words = f"agent {self.id}{f' ({self.kind})' if self.kind else ''} of {session}"
+        return " ".join(words.split())  # records have a line for it
 
 
 class Call:

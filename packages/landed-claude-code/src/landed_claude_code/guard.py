@@ -127,11 +127,13 @@ def _before(call: Call, ledger: Ledger) -> Answer:
             "Wait a moment, read the file, then redo the change on what it holds then."
         )
         return _denied(call, ledger, reason)
-    except Refused as refused:
-        if refused.step == "target":
+    except NotLanded as error:
+        if error.step == "target":
             return Answer()  # a directory, a device: the tool itself says what it thinks of that
-        # A store, or a link, that a neighbour has planted; a path that is no file's: nobody would watch over the write.
-        return Answer(deny=f"Nothing was written. {path}: {refused.what}. {refused.hint}".rstrip())
+        if error.step != "read" and not isinstance(error, Refused):
+            raise  # our own records
+        # What may not be read; a store, or a link, that a neighbour has planted: nobody would watch over the write.
+        return Answer(deny=f"Nothing was written. {path}: {error.what}. {error.hint}".rstrip())
     return Answer()
 
 

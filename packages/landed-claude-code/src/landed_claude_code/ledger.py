@@ -28,8 +28,8 @@ SUFFIX: Final = ".log"
 HEAD: Final = "agent"
 PROCESS: Final = "process"
 """A process begins to run the agent; facts name it by its number. A resumed session has another one."""
-LEFT: Final = "left"
-"""In place of `PROCESS`: it has gone on to another session, as by ``/clear``. Should it come back, it begins anew."""
+LEFT: Final = "went-on"
+"""In place of `PROCESS`, of its length: to another session, as by ``/clear``. Should it come back, it begins anew."""
 BESIDE: Final = "beside"
 """The process that has just begun is not alone: another still runs the agent; neither hears of what the other does."""
 CUT: Final = "cut"
@@ -312,9 +312,11 @@ class Ledger:
     def leave(self) -> None:
         """Write down that this process runs the agent no more, though it may live. Raises what `begin` does."""
         with self:
-            if (number := self._number) is not None:
-                line = f"\t{self.processes[number].encode()}\n".encode("utf-8", "surrogateescape")
-                self._replace(self._raw.replace(PROCESS.encode() + line, LEFT.encode() + line))
+            owner = self.processes[self._number] if self._number is not None else self.owner
+            line = f"\n{PROCESS}\t{owner.encode()}\n".encode("utf-8", "surrogateescape")
+            if (at := self._raw.find(line)) >= 0:
+                with open(posix.open(self.path, posix.O_WRONLY | NOFOLLOW), "wb") as file:
+                    posix.pwrite(file.fileno(), LEFT.encode(), at + 1)  # which a full disk has room for
 
     def add(self, *facts: Fact) -> None:
         """Append facts.
@@ -415,14 +417,11 @@ class Ledger:
         raw = text.encode("utf-8", "surrogateescape")
         cut = len(raw)
         raw += f"{CUT}\t{cut}\n".encode()
-        self._replace(raw)
-        self._raw, self._cut = raw, cut
-
-    def _replace(self, raw: bytes) -> None:
         temp = self.path + ".new"
         with open(temp, "wb", opener=_private) as file:
             file.write(raw)
         posix.replace(temp, self.path)
+        self._raw, self._cut = raw, cut
 
 
 def agent_of(words: str) -> Agent | None:
