@@ -69,14 +69,20 @@ def test_a_file_that_cannot_be_looked_at_hides_no_other(
     assert one.stop(again=settled) == one.settle() == one.stop() == ""
 
 
-def test_a_write_that_another_hook_sent_elsewhere_is_said(work: Path, actor) -> None:
+def test_a_write_that_another_hook_sent_elsewhere_is_said_and_flushed(
+    work: Path, actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All hooks are told of the path that the model named, and the tool of what one of them made of it."""
     path = work / "plan.md"
     one = actor()
+    flushed = []
+    monkeypatch.setattr(guard.Desk, "flush", lambda desk, _: flushed.append(desk.path))
     assert one.ask(work / "asked.md") == ""
     path.write_text("mine")
     assert "What it held is gone" in one.done(path, {"content": "mine", "originalFile": "theirs"})
-    assert one.settle() == one.write(path, "more") == one.settle() == ""
+    assert one.settle() == ""
+    assert flushed == [str(path)]
+    assert one.write(path, "more") == one.settle() == ""
     assert one.ask(work / "asked.md") == ""
     assert one.done(work / "new.md", {"content": "", "originalFile": None}) != "", "it is not there"
 

@@ -206,7 +206,7 @@ def _after(call: Call, ledger: Ledger) -> Answer:
             for path in ledger.open_by(call.id):
                 if path != desk.path:  # it led there when the tool was asked for, or another hook changed it
                     _give_back(ledger, path)
-                    ledger.add(Fact(ENDED, path))
+                    ledger.add(Fact(ENDED, path), Fact(ASKED, desk.path, call=call.id))  # to be settled as any other
             return _verdict(call, ledger, desk, known, now)
     except Refused:
         return Answer()
