@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from landed_claude_code import expected
 from landed_claude_code.adapter import EDIT, NOTEBOOK, WRITE
 from landed_claude_code.expected import EMPTY, HELD_BACK, MISSING, OLD, OTHER_BYTES, SAME, Shown, compare, shows
 
@@ -119,11 +120,19 @@ def test_an_edit_of_a_large_file(data: bytes) -> None:
     assert compare(EDIT, as_long(response), data, no) == OTHER_BYTES
 
 
+LARGE = {"originalFile": None, "oldString": "a", "newString": "b", "structuredPatch": []}
+
+
 def test_an_edit_that_left_the_old_bytes() -> None:
     response = edit("a\nb\n", "a", "c", ["-a", "+c", " b"])
     assert compare(EDIT, response, b"a\nb\n", yes) == OLD
-    large = {"originalFile": None, "oldString": "a", "newString": "b", "structuredPatch": []}
-    assert compare(EDIT, large, b"b was there before", yes) == OLD
+    assert compare(EDIT, LARGE, b"b was there before", yes) == OLD
+
+
+def test_a_large_file_is_not_decoded_to_find_an_edit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """900 MB would take longer than a hook may."""
+    monkeypatch.setattr(expected, "_decode", lambda _: pytest.fail("it is"))
+    assert compare(EDIT, LARGE, b"xb\xffx", no) == SAME
 
 
 def test_a_patch_that_does_not_fit_is_no_proof() -> None:

@@ -94,6 +94,8 @@ def _holds_edit(response: dict[str, Any], data: bytes, unchanged: Callable[[], b
         and _is_replaced(original, old, new, data)
     ):
         return True
+    if original is None and new.encode("utf-8", "surrogatepass") in data:
+        return not unchanged()  # a large file: as text it takes five times the memory, and longer than a hook may
     text = _lines(_decode(data))
     original = _text(original)
     if original is not None and isinstance(patch, list) and patch:
