@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from drafts import Thread
 
+from landed import Corrupt, Journals, Record
 from langgraph.checkpoint.landed import LandedSaver
 
 
@@ -97,3 +98,20 @@ def test_another_saver_sees_it_at_once(thread: Thread, root: Path) -> None:
         assert found is not None
         assert found.config["configurable"]["checkpoint_id"] == id
         assert len(ids(other.list(None))) == number + 1
+
+
+def test_what_another_program_keeps_is_passed_over_and_a_damaged_thread_never(thread: Thread, root: Path) -> None:
+    with Journals(root) as journals:
+        journals.open("memory").append([Record(b"\x02\x00\x00\x00", kind=1)])
+    put = thread.put({"a": "x" * 200}, run_id="a")
+    saver = LandedSaver(root, ttl=60)
+    assert ids(saver.list(None)) == [put]
+    saver.delete_for_runs(["another"])
+    saver.delete_expired()
+    damaged = thread.saver._threads.find("1")
+    assert damaged is not None
+    (segment,) = Path(damaged.journal.path).glob("*.seg")
+    segment.write_bytes(segment.read_bytes().replace(b"xxx", b"xyx", 1))
+    for look in (lambda: ids(LandedSaver(root).list(None)), lambda: LandedSaver(root).delete_for_runs(["a"])):
+        with pytest.raises(Corrupt):
+            look()

@@ -35,12 +35,15 @@ def matching(
         wanted: what their metadata must have.
     """
     thread, ns, only = scope
-    names = [thread] if thread is not None else sorted(threads.journals.names())
     nothing: dict[str, list[str]] = {}
+
+    def look(name: str) -> tuple[str, dict[str, list[str]]]:
+        return name, threads.look(name, partial(_ids, ns, before), nothing)
+
     found = [
         (name, namespace, ids if not only else [id for id in ids if id == only])
-        for name in names
-        for namespace, ids in threads.look(name, partial(_ids, ns, before), nothing).items()
+        for name, namespaces in ([look(thread)] if thread is not None else threads.each(look))
+        for namespace, ids in namespaces.items()
     ]
     some: list[tuple[str, Raw]] = []
     for name, keys in _portions(_newest_first(found)):

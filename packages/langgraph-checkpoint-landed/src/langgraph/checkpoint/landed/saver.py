@@ -334,8 +334,9 @@ class LandedSaver(BaseCheckpointSaver[str]):
             NotLanded, Corrupt: of one thread; those before it are done.
         """
         runs = configs.ids_of("run_ids", run_ids)
-        for thread in sorted(self._threads.journals.names()) if runs else ():
-            self._drop(thread, lambda history: retention.of_runs(history, self.serde.loads_typed, runs))
+        if runs:
+            choose = partial(retention.of_runs, loads=self.serde.loads_typed, runs=runs)
+            self._threads.each(lambda thread: self._drop(thread, choose))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all checkpoints and writes of a thread, with their ids, as one batch.
@@ -377,8 +378,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
         Raises:
             NotLanded, Corrupt: of one thread; those before it are done.
         """
-        for thread in sorted(self._threads.journals.names()):
-            self._threads.look(thread, lambda _: None, None, complete=False)
+        self._threads.each(lambda thread: self._threads.look(thread, lambda _: None, None, complete=False))
 
     def _drop(self, thread: str, choose: Callable[[History], dict[str, set[str]]]) -> None:
         self._unlimited.change(thread, lambda history: retention.drop(history, choose), create=False)

@@ -11,11 +11,12 @@ from time import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import landed.local.collection  # noqa: F401 - the first saver would load it otherwise, while somebody waits
-from landed import Journals, NotLanded, OutcomeUnknown, StaleWrite
+from landed import Corrupt, Journals, NotLanded, OutcomeUnknown, StaleWrite
 from langgraph.checkpoint.landed.cache import Cache
 from langgraph.checkpoint.landed.company import Company
 from langgraph.checkpoint.landed.ending import Moved
 from langgraph.checkpoint.landed.history import History
+from langgraph.checkpoint.landed.records import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,6 +126,34 @@ class Threads:
                 if self.find(name) is history:
                     raise  # else it was removed under us, and the change has to see that
         raise NotLanded(f"compacted {REBUILDS} times under one change", path=self.journals.path, step="write")
+
+    def each(self, call: Callable[[str], T]) -> list[T]:
+        """What `call` gives for each thread; what another program keeps here, as CrewAI does its memory, is none.
+
+        Raises:
+            Corrupt: a thread is damaged.
+        """
+        told: list[T] = []
+        for name in sorted(self.journals.names()):
+            try:
+                told.append(call(name))
+            except Corrupt:
+                if self.is_thread(name):
+                    raise
+        return told
+
+    def is_thread(self, name: str) -> bool:
+        """Whether a saver keeps a thread by that name, damaged or not; else it is another program's."""
+        try:
+            journal = self.journals.find(name)
+            first = next(journal.read(), None) if journal is not None else None
+            if first is not None:
+                decode(first.kind, first.data)
+        except Corrupt:
+            return True
+        except ValueError:
+            return False
+        return True
 
     def forget(self, name: str) -> None:
         """Open the thread anew next time."""

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import ormsgpack
 
-from landed import Corrupt, Journals, Refused
-from langgraph.checkpoint.landed.records import decode
+from landed import Journals, Refused
 from langgraph.checkpoint.landed.threads import Threads
 
 if TYPE_CHECKING:
@@ -62,20 +61,6 @@ def no_such_thread(threads: Threads, name: str) -> Refused:
     """The error for a thread id that is not there."""
     hint = "`landed threads` lists those that are there."
     return Refused(f"there is no thread {name!r}", path=threads.journals.path, step="open", hint=hint)
-
-
-def is_thread(threads: Threads, name: str) -> bool:
-    """Whether a saver keeps a thread by that name, damaged or not; else it is another program's."""
-    try:
-        journal = threads.journals.find(name)
-        first = next(journal.read(), None) if journal is not None else None
-        if first is not None:
-            decode(first.kind, first.data)
-    except Corrupt:
-        return True
-    except ValueError:
-        return False
-    return True
 
 
 def no_thread(threads: Threads, name: str) -> Refused:

@@ -10,7 +10,6 @@ from landed import Corrupt
 from landed.cli import output
 from langgraph.checkpoint.landed.cli.looking import (
     DIRECTORY,
-    is_thread,
     latest,
     no_such_thread,
     no_thread,
@@ -69,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     for name in args.threads:  # before anything is changed
         if name not in there:
             raise no_such_thread(threads, name)
-        if not is_thread(threads, name):
+        if not threads.is_thread(name):
             raise no_thread(threads, name)
     done: list[Pruned] = []
     with LandedSaver(args.directory) as saver:
@@ -86,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _prune(saver: LandedSaver, threads: Threads, name: str, args: argparse.Namespace) -> Pruned | None:
     """What became of a thread; None for one that is too young, and for what is none."""
-    if not is_thread(threads, name):
+    if not threads.is_thread(name):
         return None
     before = None
     try:

@@ -10,7 +10,6 @@ from langgraph.checkpoint.landed.cli.looking import (
     DIRECTORY,
     Checkpoint,
     checkpoints,
-    is_thread,
     no_such_thread,
     no_thread,
     threads_in,
@@ -57,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         seen = threads.look(args.thread, look, None)
     except Corrupt:
-        if is_thread(threads, args.thread):
+        if threads.is_thread(args.thread):
             raise
         raise no_thread(threads, args.thread) from None
     if seen is None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from landed import Corrupt
 from landed.cli import output
-from langgraph.checkpoint.landed.cli.looking import DIRECTORY, is_thread, latest, threads_in
+from langgraph.checkpoint.landed.cli.looking import DIRECTORY, latest, threads_in
 
 if TYPE_CHECKING:
     import argparse
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     rows, others = [], []
     for name in output.progress(sorted(threads.journals.names()), "threads"):
         row = _row(threads, name)
-        if row is not None and row.damage is not None and not is_thread(threads, name):
+        if row is not None and row.damage is not None and not threads.is_thread(name):
             others.append(name)
         elif row is not None:
             rows.append(row)
