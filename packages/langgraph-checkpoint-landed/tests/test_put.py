@@ -200,8 +200,10 @@ def test_growth_limit(root: Path) -> None:
     thread = Thread(LandedSaver(root, max_bytes=100_000))
     for _ in range(5):
         thread.put({"a": os.urandom(5000)})
-    with pytest.raises(Full):
+    with pytest.raises(Full) as caught:
         thread.put({"a": os.urandom(100_000)})
+    assert "thread '1': " in str(caught.value)
+    assert "Prune the thread" in str(caught.value)
     assert len(thread.ids) == 5
     Thread(thread.saver, "2").put({"a": os.urandom(5000)})
 

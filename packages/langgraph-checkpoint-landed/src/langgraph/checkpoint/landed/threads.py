@@ -11,7 +11,7 @@ from time import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import landed.local.collection  # noqa: F401 - the first saver would load it otherwise, while somebody waits
-from landed import Corrupt, Journals, NotLanded, OutcomeUnknown, StaleWrite
+from landed import Corrupt, Full, Journals, NotLanded, OutcomeUnknown, StaleWrite
 from langgraph.checkpoint.landed.cache import Cache
 from langgraph.checkpoint.landed.company import Company
 from langgraph.checkpoint.landed.ending import Moved
@@ -121,6 +121,9 @@ class Threads:
                 history.forget()
             except OutcomeUnknown:
                 self.forget(name)  # a journal whose flush failed has to be opened again
+                raise
+            except Full as error:  # its path is made of a digest, which tells nobody whose thread it is
+                error.what, error.hint = f"thread {name!r}: {error.what}", "Prune the thread, or raise max_bytes."
                 raise
             except NotLanded:
                 if self.find(name) is history:
