@@ -12,7 +12,7 @@ import pytest
 from drafts import Thread
 from test_put import size
 
-from landed import Entry, Full, Journal, Refused
+from landed import Corrupt, Entry, Full, Journal, LandedError, NotLanded, OutcomeUnknown, Refused
 from langgraph.checkpoint.landed import LandedSaver, retention
 
 
@@ -50,24 +50,28 @@ def test_keep_latest(thread: Thread, root: Path) -> None:
         before = mine.tuple
 
 
-def test_space_that_an_interrupted_prune_left_is_given_back_by_the_next(
-    thread: Thread, root: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), NotLanded("no space left", errno=28), Corrupt("damage")])
+def test_space_that_a_failed_prune_left_is_given_back_by_the_next(
+    thread: Thread, root: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     for number in range(5):
         thread.put({"a": [number]})
     dropped, compact = [], Journal.compact
 
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+    def failing(*_: object) -> None:
+        raise error
 
     def counted(journal: Journal, keep: Any) -> Any:
         compacted = compact(journal, keep)
         dropped.append(compacted.dropped)
         return compacted
 
-    monkeypatch.setattr(Journal, "compact", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(Journal, "compact", failing)
+    with pytest.raises(OutcomeUnknown if isinstance(error, NotLanded) else type(error)) as caught:
         thread.saver.prune(["1"])
+    if isinstance(error, LandedError):
+        assert "stays dropped; the next prune" in str(caught.value), "and not that nothing was changed"
+    assert len(thread.ids) == 1
     monkeypatch.setattr(Journal, "compact", counted)
     for _ in range(2):
         LandedSaver(root).prune(["1"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from landed import Record, StaleWrite
+from landed import Corrupt, NotLanded, OutcomeUnknown, Record, StaleWrite
 from langgraph.checkpoint.landed import ancestry
 from langgraph.checkpoint.landed.putting import stamp
 from langgraph.checkpoint.landed.records import (
@@ -29,37 +29,57 @@ if TYPE_CHECKING:
     from landed import Entry
     from langgraph.checkpoint.landed.history import History
     from langgraph.checkpoint.landed.records import Typed
+    from langgraph.checkpoint.landed.threads import Threads
 
     Loads = Callable[[Typed], Any]
 
 
+def take_out(threads: Threads, name: str, choose: Callable[[History], dict[str, set[str]]]) -> None:
+    """Drop the checkpoints of a thread that `choose` names by namespace, with their writes, and give the space back.
+
+    Raises:
+        NotLanded: nothing was changed.
+        OutcomeUnknown: whether they are dropped is unknown; or they are, and the space is not given back, as `state`
+            says then.
+        Corrupt: the thread is damaged; `state` says whether they are dropped.
+    """
+    if not threads.change(name, lambda history: drop(history, choose), create=False):
+        return
+    left = "What was dropped stays dropped; the next prune gives its space back."
+    try:
+        threads.change(name, compact, create=False)
+    except Corrupt as error:
+        error.state = left
+        raise
+    except NotLanded as error:  # which says of the compaction alone that nothing was changed
+        what = f"thread {name!r}: dropped, but the space is not given back: {error.what}"
+        failed = OutcomeUnknown(what, path=error.path, step=error.step, errno=error.errno, hint=error.hint)
+        failed.state = left
+        raise failed from error
+
+
 def drop(history: History, choose: Callable[[History], dict[str, set[str]]]) -> bool:
-    """Drop the checkpoints that `choose` names by namespace, with their writes, and give the space back.
+    """Record as dropped the checkpoints that `choose` names by namespace.
 
     Returns:
         Whether there were any, or the space of earlier ones was not given back: that was interrupted, or the disk full.
 
     Raises:
-        LandedError: as `Journal.append` and `Journal.compact`.
+        LandedError: as `Journal.append`.
     """
     with history.writing:
         while True:
             with history.guard:
                 history.catch_up()
                 record = _dropped(history, choose(history))
+                if record is None:
+                    return _left_behind(history)
                 expect = history.seen
-                left = record is None and _left_behind(history)
-            if left:
-                break
-            if record is None:
-                return False
             try:
                 history.append([record], expect)
-                break
             except StaleWrite:
                 continue  # somebody put meanwhile: choose anew
-        compact(history)
-    return True
+            return True
 
 
 def _left_behind(history: History) -> bool:
@@ -86,26 +106,27 @@ def _dropped(history: History, chosen: dict[str, set[str]]) -> DroppedRecord | N
 
 def compact(history: History) -> None:
     """Rewrite the journal without what nothing refers to."""
-    with history.guard:
-        history.catch_up()
-        live, marker, horizon = history.live(), history.marker, history.seen
-        orphans, cleared = history.orphans(), CompactedRecord(history.touched)
+    with history.writing:
+        with history.guard:
+            history.catch_up()
+            live, marker, horizon = history.live(), history.marker, history.seen
+            orphans, cleared = history.orphans(), CompactedRecord(history.touched)
 
-    def keep(entry: Entry) -> bool | Record:
-        if entry.sequence in orphans:
-            fields = decode(entry.kind, entry.data)
-            if isinstance(fields, CheckpointRecord) and fields.parent:
-                return Record(encode(fields._replace(parent=None)), kind=entry.kind)
-        if entry.sequence > horizon or entry.sequence in live:
-            return True
-        if entry.kind in {DROPPED, COMPACTED} and entry.sequence == marker:
-            return Record(encode(cleared), kind=COMPACTED)
-        return False
+        def keep(entry: Entry) -> bool | Record:
+            if entry.sequence in orphans:
+                fields = decode(entry.kind, entry.data)
+                if isinstance(fields, CheckpointRecord) and fields.parent:
+                    return Record(encode(fields._replace(parent=None)), kind=entry.kind)
+            if entry.sequence > horizon or entry.sequence in live:
+                return True
+            if entry.kind in {DROPPED, COMPACTED} and entry.sequence == marker:
+                return Record(encode(cleared), kind=COMPACTED)
+            return False
 
-    try:
-        history.journal.compact(keep)
-    finally:
-        history.forget()
+        try:
+            history.journal.compact(keep)
+        finally:
+            history.forget()
 
 
 def superseded(history: History, loads: Loads) -> dict[str, set[str]]:

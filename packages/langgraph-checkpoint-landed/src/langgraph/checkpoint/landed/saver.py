@@ -331,12 +331,13 @@ class LandedSaver(BaseCheckpointSaver[str]):
         """Remove the checkpoints that these runs put, with their writes, in every thread. Reads all metadata.
 
         Raises:
-            NotLanded, Corrupt: of one thread; those before it are done.
+            NotLanded, OutcomeUnknown, Corrupt: of one thread; those before it are done. Of that one, `state` says
+                whether its checkpoints are dropped.
         """
         runs = configs.ids_of("run_ids", run_ids)
         if runs:
             choose = partial(retention.of_runs, loads=self.serde.loads_typed, runs=runs)
-            self._threads.each(lambda thread: self._drop(thread, choose))
+            self._threads.each(lambda thread: retention.take_out(self._unlimited, thread, choose))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all checkpoints and writes of a thread, with their ids, as one batch.
@@ -361,7 +362,8 @@ class LandedSaver(BaseCheckpointSaver[str]):
         Raises:
             TypeError: `thread_ids` is a string.
             ValueError: there is no such strategy.
-            NotLanded, Corrupt: of one thread; those before it are done.
+            NotLanded, OutcomeUnknown, Corrupt: of one thread; those before it are done. Of that one, `state` says
+                whether its checkpoints are dropped.
         """
         threads = configs.ids_of("thread_ids", thread_ids)
         if strategy not in {"keep_latest", "delete"}:
@@ -370,7 +372,8 @@ class LandedSaver(BaseCheckpointSaver[str]):
             if strategy == "delete":
                 self.delete_thread(thread)
             else:
-                self._drop(thread, lambda history: retention.superseded(history, self.serde.loads_typed))
+                choose = partial(retention.superseded, loads=self.serde.loads_typed)
+                retention.take_out(self._unlimited, thread, choose)
 
     def delete_expired(self) -> None:
         """Remove every thread that nobody has put to for the saver's `ttl`; a thread put to meanwhile stays.
@@ -379,9 +382,6 @@ class LandedSaver(BaseCheckpointSaver[str]):
             NotLanded, Corrupt: of one thread; those before it are done.
         """
         self._threads.each(lambda thread: self._threads.look(thread, lambda _: None, None, complete=False))
-
-    def _drop(self, thread: str, choose: Callable[[History], dict[str, set[str]]]) -> None:
-        self._unlimited.change(thread, lambda history: retention.drop(history, choose), create=False)
 
     def thread_lock(self, thread_id: str, *, timeout: float = RUN_TIMEOUT) -> ThreadLock:
         """A lock for whole runs on a thread, for ``with`` and ``async with``; puts neither take it nor wait for it.
