@@ -28,6 +28,19 @@ def test_salvage_keeps_numbers_and_goes_on_above_all_that_was_seen(work, reboote
     assert inspection.examine(work / "out").damage == []
 
 
+def test_one_of_many_keeps_its_name(work):
+    for name in ("support-42", ""):
+        with landed.Journals(work / "many") as journals:
+            journals.open(name).append([b"one"])
+            path = journals.open(name).path
+        salvage(path, work / "out")
+        shutil.rmtree(path)
+        (work / "out").rename(path)
+        with landed.Journals(work / "many") as journals:
+            assert name in journals.names()
+            assert records_of(path) == [(1, b"one")]
+
+
 def test_salvage_below_a_file_is_told_as_any_place_where_it_cannot_be_made(work):
     make(work / "j", 1)
     (work / "file").touch()
@@ -85,6 +98,7 @@ class Fails(_fs.FileOps):
 
 def test_salvage_leaves_all_or_nothing(work):
     records = make(work / "j", 20)
+    (work / "j" / "name").write_bytes(b"whose")
     for number in range(1, 100):
         fs = Fails(number)
         try:
@@ -98,6 +112,7 @@ def test_salvage_leaves_all_or_nothing(work):
             assert number > 8
             assert fs.left > 0
             assert records_of(work / "out") == records
+            assert (work / "out" / "name").read_bytes() == b"whose"
             break
     else:
         pytest.fail("it never succeeded")

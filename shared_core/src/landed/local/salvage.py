@@ -12,12 +12,13 @@ import os
 from landed import _fs
 from landed.errors import NotLanded, OutcomeUnknown, Refused, from_os_error
 from landed.local import segments, sizes
+from landed.local.directory import NAME
 from landed.local.frames import SEAL, Frame, Header
 from landed.local.full import FullSegment
 from landed.local.survey import Survey
 from landed.local.walk import Damage, Moved, Tail, walk
 from landed.lock import PRIVATE
-from landed.publish import READ, temp_name
+from landed.publish import READ, temp_name, write_new
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def salvage(
 ) -> Salvaged:
     """Copy every batch that still reads into a new journal. The damaged one is not touched.
 
+    One of many (`landed.Journals`) keeps its name, so that it can take the damaged one's place.
+
     Args:
         directory: the damaged journal.
         output: the new one's directory; must not exist.
@@ -98,7 +101,7 @@ def salvage(
     writer = _Writer(target, fs)
     try:
         _copy(survey, writer, done, level, watch)
-        writer.finish(done.base)
+        writer.finish(done.base, _name(survey))
         _read_back(writer.path, done, fs)
         writer.rename()
     except BaseException as error:
@@ -119,6 +122,19 @@ def _new_directory(survey: Survey, target: str, fs: _fs.FileOps) -> str:
     except OSError:
         return target  # whoever makes it is told why it cannot be made
     raise Refused("there is something already", path=target, step="argument", hint="Name a directory to be made.")
+
+
+def _name(survey: Survey) -> bytes | None:
+    """What says whose it is, if it is one of many; None where that is lost: who opens it by its name restores it."""
+    fs = survey.fs
+    try:
+        fd = fs.open(os.path.join(survey.path, NAME), os.O_RDONLY | _fs.KEPT)
+        try:
+            return _fs.read_all(fs, fd, fs.fstat(fd).st_size)
+        finally:
+            _fs.close_read(fs, fd)
+    except OSError:
+        return None
 
 
 def _read_back(path: str, done: Salvaged, fs: _fs.FileOps) -> None:
@@ -194,11 +210,14 @@ class _Writer:
         except OSError as error:
             raise self._failed(error) from error
 
-    def finish(self, base: int) -> None:
-        """The full segment, then the empty one."""
+    def finish(self, base: int, name: bytes | None) -> None:
+        """The full segment, the name if there is one, and the empty segment, with which the entries are flushed."""
         try:
             self._full.finish()
             self._full.close()
+            if name is not None:
+                with _fs.Directory(self.path, self._fs) as directory:
+                    write_new(directory, NAME, name, mode=PRIVATE, fs=self._fs)
         except OSError as error:
             raise self._failed(error) from error
         following = Header(sizes.REST_SIZE, *EMPTY, os.urandom(8), base, self._full.id, self.size)
