@@ -139,6 +139,38 @@ def test_the_check_of_that_can_fail(work):
         landed.Journal(work / "j", log=LocalLog(str(work / "j"), fs=ReadOnly(work / "j"))).append([b"x"])
 
 
+def test_who_may_only_read_reads_a_journal_and_appends_as_soon_as_that_is_granted(work):
+    records = make(work / "j", 40)
+    fs = ReadOnly(work / "j")
+    journal = landed.Journal(work / "j", log=LocalLog(str(work / "j"), create=False, fs=fs))
+    assert [(entry.sequence, entry.data) for entry in journal.read()] == records
+    with pytest.raises(landed.NotLanded, match="the newest segment cannot be opened") as caught:
+        journal.append([b"refused"])
+    assert caught.value.errno == errno.EROFS
+    fs._below = str(work / "elsewhere")
+    journal.append([b"granted"])
+    assert records_of(work / "j")[len(records) :] == [(journal.tail, b"granted")]
+
+
+def test_who_may_only_read_takes_the_lock_before_a_torn_end_is_believed(work):
+    torn(work / "j")
+
+    class Locked(ReadOnly):
+        taken = 0
+
+        def flock(self, fd: int, *, blocking: bool, shared: bool = False) -> None:
+            super().flock(fd, blocking=blocking, shared=shared)
+            self.taken += 1
+
+    fs = Locked(work / "j")
+    assert LocalLog(str(work / "j"), create=False, fs=fs).tail() == 2
+    assert fs.taken
+    (work / "j" / "lock").unlink()
+    with pytest.raises(landed.NotLanded, match="the lock file cannot be locked") as caught:
+        LocalLog(str(work / "j"), create=False, fs=fs)
+    assert caught.value.errno == errno.EROFS, "and not that there is none"
+
+
 def test_a_copy_without_its_lock_file(work):
     records = make(work / "j", 40)
     (work / "j" / "lock").unlink()
@@ -416,16 +448,22 @@ def test_a_crash_tail_that_was_recovered(work, rebooted):
     assert salvaged(work / "j", work / "out") == [*make(work / "k", 4, size=40)[:4], (5, b"after the crash")]
 
 
-def test_a_torn_tail(work):
-    with landed.Journal(work / "j") as journal:
+def torn(directory: Path) -> tuple[Path, int]:
+    """A journal whose last frame was cut short; its newest segment, and where that frame begins."""
+    with landed.Journal(directory) as journal:
         journal.append([b"x" * 3000])
         journal.append([b"y" * 3000])
         journal.append([b"z" * 6000])
-    path = max((work / "j").glob("*.seg"))
+    path = max(directory.glob("*.seg"))
     size = path.stat().st_size
     at = frame_offsets(path)[-2]
     boundary = -(-(at + 40) // 4096) * 4096
     change(path, boundary, bytes(size - boundary))
+    return path, at
+
+
+def test_a_torn_tail(work):
+    path, at = torn(work / "j")
     report = inspection.examine(work / "j")
     assert report.damage == []
     assert [(tail.kind, tail.segment, tail.offset) for tail in report.tails] == [(TORN, path.name, at)]

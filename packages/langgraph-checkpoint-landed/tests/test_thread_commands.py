@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -17,6 +18,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 import landed
+from landed._fs import FileOps
 from landed.cli import main
 from langgraph.checkpoint.landed import LandedSaver
 from langgraph.checkpoint.landed.cli.looking import Checkpoint
@@ -194,6 +196,22 @@ def test_what_another_program_keeps_in_the_directory_is_no_damaged_thread_and_st
         saver.get_tuple(config("memory"))
     assert "3 threads deleted" in run("prune-threads", stored, "--all", "--delete")[1]
     assert json.loads(run("threads", stored, "--json")[1])["others"] == ["memory"]
+
+
+def test_looking_needs_no_more_than_reading(run: Any, stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damage(stored, b"long")
+    seen = [run("threads", stored), run("thread", stored, "t"), run("thread", stored, "long")]
+    grant = FileOps.open
+
+    def read_only(fs: FileOps, path: str, flags: int, mode: int = 0o600, *, dir_fd: int | None = None) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(errno.EROFS, "Read-only file system", path)
+        return grant(fs, path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(FileOps, "open", read_only)
+    assert [run("threads", stored), run("thread", stored, "t"), run("thread", stored, "long")] == seen
+    code, _, err = run("prune-threads", stored, "t")
+    assert (code, "Read-only" in err, "Mount it for writing" in err) == (BAD_NEWS, True, True)
 
 
 def test_prune_by_age(run: Any, stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,8 @@ DIRECTORY: Final[int] = getattr(posix, "O_DIRECTORY", 0)
 NONBLOCK: Final[int] = getattr(posix, "O_NONBLOCK", 0)
 KEPT: Final[int] = NOFOLLOW | NONBLOCK
 """How landed opens what it keeps: no link is followed to somebody else's file, no FIFO in its place waited for."""
+MADE: Final[int] = KEPT | posix.O_RDWR | posix.O_CREAT
+"""The same for what is made when it is not there."""
 NOATIME: Final[int] = getattr(posix, "O_NOATIME", 0)
 BINARY: Final[int] = getattr(posix, "O_BINARY", 0)
 SEEK_END: Final = 2
@@ -50,6 +52,9 @@ READ_LIMIT: Final = 1 << 30
 
 CONTENDED: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES})
 """What a non-blocking lock attempt answers when another holder has it; some file systems say EACCES."""
+
+READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+"""What an open for writing answers where only reading is granted."""
 
 NO_XATTR: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 """What an extended-attribute call answers where the file system or the platform has none."""
@@ -354,6 +359,26 @@ def close_read(fs: FileOps, fd: int) -> None:
         fs.close(fd)
     except OSError:
         return
+
+
+def open_or_look(fs: FileOps, path: str, flags: int, mode: int = 0o600, *, look: bool = True) -> tuple[int, bool]:
+    """Open a file, and where that is not granted, for reading alone; the descriptor, and whether it was.
+
+    Args:
+        look: False does not try the second.
+
+    Raises:
+        OSError: as the first open(2) does.
+    """
+    try:
+        return fs.open(path, flags, mode), True
+    except OSError as error:
+        if not look or error.errno not in READ_ONLY:
+            raise
+        try:
+            return fs.open(path, posix.O_RDONLY | KEPT), False
+        except OSError:
+            raise error from None
 
 
 def write_all(fs: FileOps, fd: int, data: bytes, piece: int | None = None) -> None:

@@ -254,7 +254,7 @@ class Lock:
     def _open(self, slot: _Slot) -> None:
         with _guard:
             _close(self._fs, slot)  # what is beside it may be as old as the lock file that is gone
-            slot.fd = self._fs.open(self.path, posix.O_RDWR | posix.O_CREAT | _fs.KEPT, self._mode)
+            slot.fd, _ = _fs.open_or_look(self._fs, self.path, _fs.MADE, self._mode, look=self._watched)
             _descriptors.add(slot.fd)
         status = self._fs.fstat(slot.fd)
         if not _fs.is_regular(status):
@@ -295,7 +295,7 @@ class StoreLock(Lock):
     Args:
         path: as of `Lock`.
         mode: permission bits for a lock file, and files beside it, that are created.
-        watched: the caller itself notices when the lock file is unlinked or replaced; spares every look but the first.
+        watched: of a journal, which itself notices that the file was unlinked or replaced, and may only be readable.
         fs: the file operations to use.
     """
 

@@ -121,6 +121,11 @@ class LocalLog:
         if self._doubt.why is not None:
             raise self._doubt.refuse()
         segment = self.follower.catch_up(locked=True)
+        if not segment.granted:
+            try:
+                segment.demand()
+            except OSError as error:
+                raise self.directory.failed(error, "the newest segment cannot be opened", "open") from error
         if self.follower.found == recovery.END:
             return segment
         self.follower.refuse_damage(segment)

@@ -99,6 +99,7 @@ class Segment:
         header: its header.
         inode: its number.
         ahead: the zeros that this process writes ahead in it.
+        granted: whether it was opened as was asked; else it can only be read.
         running: the boot tag of the running kernel, once it is told; its frames are in the cache as they were written.
         end: where the good frames end that this process has seen.
         last: the header of the last of them, or None.
@@ -108,8 +109,8 @@ class Segment:
     """
 
     __slots__ = (
-        *("_flags", "_fs", "_look", "_place", "_retired", "_users", "ahead", "directory", "fd", "header", "inode"),
-        *("running", "span", "end", "flushed", "last", "sealed", "tail"),
+        *("_flags", "_fs", "_look", "_place", "_retired", "_users", "ahead", "directory", "fd", "granted", "header"),
+        *("inode", "running", "span", "end", "flushed", "last", "sealed", "tail"),
     )
 
     def __init__(self, directory: str, span: Range, fs: _fs.FileOps, *, writable: bool) -> None:
@@ -136,7 +137,7 @@ class Segment:
         self.sealed = False
 
     def _open(self) -> Header:
-        self.fd = self._fs.open(self.path, self._flags)
+        self.fd, self.granted = _fs.open_or_look(self._fs, self.path, self._flags)
         try:
             status = self._fs.fstat(self.fd)
             header = Header.decode(self.read(0, HEADER.size))
@@ -160,6 +161,17 @@ class Segment:
         if self._open().id != self.header.id:
             self.close()
             raise self.corrupt(0, "another segment has taken the name")
+
+    def demand(self) -> None:
+        """Open again for writing what could only be read.
+
+        Raises:
+            OSError: it still cannot be written.
+            Corrupt: as `reopen`.
+        """
+        self._fs.close(self._fs.open(self.path, self._flags))
+        self.close()
+        self.reopen()
 
     @property
     def path(self) -> str:
