@@ -131,6 +131,17 @@ def test_a_copy_counts_from_when_it_was_made(root: Path, monkeypatch: pytest.Mon
     assert entries(root) == ["new", "other"]
 
 
+def test_a_copy_brings_nothing_back_that_has_expired_in_its_place(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saver = LandedSaver(root, ttl=1800)
+    long_ago = time.time() - HOUR
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: long_ago)
+        Thread(saver, "target").put({"a": "expired"})
+    kept = Thread(saver, "source").put({"a": 1})
+    saver.copy_thread("source", "target")
+    assert Thread(saver, "target").ids == [kept]
+
+
 def test_a_thread_counts_from_a_put_that_was_taken_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     thread = Thread(LandedSaver(root))
     long_ago = time.time() - HOUR

@@ -160,6 +160,19 @@ def of_runs(history: History, loads: Loads, runs: Collection[str]) -> dict[str, 
     }
 
 
+def copy(threads: Threads, source: str, target: str) -> None:
+    """Copy a thread, whole, into another.
+
+    Raises:
+        LandedError: as `paste`.
+    """
+    nothing: list[tuple[int, Fields]] = []
+    records = threads.look(source, copied, nothing)
+    if records and source != target:
+        threads.look(target, lambda _: None, None, complete=False)  # what has expired there must not come back
+        threads.change(target, lambda history: paste(history, records), create=True)
+
+
 def copied(history: History) -> list[tuple[int, Fields]]:
     """All live records of a thread with their numbers, oldest first. Needs the guard."""
     history.catch_up()

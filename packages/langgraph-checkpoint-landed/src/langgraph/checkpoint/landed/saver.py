@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from langgraph.checkpoint.landed.company import Company
     from langgraph.checkpoint.landed.history import History, Raw
-    from langgraph.checkpoint.landed.records import Fields, Typed
+    from langgraph.checkpoint.landed.records import Typed
 
 T = TypeVar("T")
 
@@ -346,11 +346,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
             NotLanded: nothing was written.
             OutcomeUnknown: the flush failed; the copy may or may not be there.
         """
-        source, target = str(source_thread_id), str(target_thread_id)
-        nothing: list[tuple[int, Fields]] = []
-        records = self._threads.look(source, retention.copied, nothing)
-        if records and source != target:
-            self._threads.change(target, lambda history: retention.paste(history, records), create=True)
+        retention.copy(self._threads, str(source_thread_id), str(target_thread_id))
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Take out of threads what is not needed to go on, and give the space back.
