@@ -12,6 +12,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 from landed import NotLanded, StaleWrite
+from langgraph.checkpoint.landed import forks
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.landed.history import History, Stored
@@ -47,10 +48,14 @@ class Memory:
     """What one saver has read and put: the heads that its runs build on. Safe for threads."""
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()
+        forks.begin(self)
         self._put: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._empty: OrderedDict[str, int] = OrderedDict()
         self._failed: OrderedDict[tuple[str, str, str], tuple[type[NotLanded], str]] = OrderedDict()
+
+    def renew(self) -> None:
+        """What was read and put by the parent stays so."""
+        self._guard = threading.Lock()
 
     def read_head(self, thread: str, *, empty: bool) -> None:
         """A run asked for the latest checkpoint."""

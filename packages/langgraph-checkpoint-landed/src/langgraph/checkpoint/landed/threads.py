@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import landed.local.collection  # noqa: F401 - the first saver would load it otherwise, while somebody waits
 from landed import Corrupt, Full, Journals, NotLanded, OutcomeUnknown, StaleWrite
+from langgraph.checkpoint.landed import forks
 from langgraph.checkpoint.landed.cache import Cache
 from langgraph.checkpoint.landed.company import Company
 from langgraph.checkpoint.landed.ending import Moved
@@ -55,6 +56,10 @@ class Threads:
         self.journals = journals
         self._ttl = ttl
         self._began = (time(), _elapsed())
+        forks.begin(self)
+
+    def renew(self) -> None:
+        """Without any index: those of a parent may be half changed."""
         self._cache = Cache()
         self._guard = threading.Lock()
         self._pool: OrderedDict[str, History] = OrderedDict()
