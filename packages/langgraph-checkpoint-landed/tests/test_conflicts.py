@@ -148,6 +148,26 @@ def test_an_id_that_sorts_before_its_parents(two: tuple[Thread, Thread]) -> None
     assert first.values == {"a": 0}
 
 
+def test_deleted_under_a_subgraph(saver: LandedSaver, root: Path) -> None:
+    """It would bring back what was deleted, in a thread that has no latest checkpoint."""
+    start = Thread(saver).put({"a": 1})
+    child = Thread(saver, ns="child:1")
+    child.config["configurable"]["checkpoint_map"] = {"": start}
+    child.put({"b": 1})
+    other = LandedSaver(root)
+    other.delete_thread("1")
+    with pytest.raises(StaleWrite):
+        child.write(("x", 1))
+    with pytest.raises(StaleWrite):
+        child.put({"b": 2})
+    assert list(other.list(None)) == []
+    anew = Thread(other).put({"a": 2})
+    child.at(start)
+    with pytest.raises(StaleWrite):
+        child.put({"b": 3})
+    assert [each.config["configurable"]["checkpoint_id"] for each in other.list(None)] == [anew]
+
+
 def test_deleted_under_a_run(two: tuple[Thread, Thread]) -> None:
     first, second = two
     first.load()

@@ -12,9 +12,11 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 from landed import NotLanded, StaleWrite
-from langgraph.checkpoint.landed import forks
+from langgraph.checkpoint.landed import configs, forks
 
 if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+
     from langgraph.checkpoint.landed.history import History, Stored
 
 REMEMBERED: Final = 65_536
@@ -107,6 +109,11 @@ class Memory:
     def has_put(self, thread: str, id: str) -> bool:
         return (thread, id) in self._put
 
+    def own_root(self, thread: str, config: RunnableConfig) -> str | None:
+        """The checkpoint that a subgraph's run started from in the graph itself, if this saver has put it."""
+        root = (configs.given(config).get("checkpoint_map") or {}).get("")
+        return root if root and self.has_put(thread, root) else None
+
     def follows_head(self, thread: str, parent: str | None) -> bool:
         """Whether a run that puts on `parent` believes that it is the head."""
         if not parent:
@@ -132,6 +139,16 @@ def check(history: History, thread: str, parent: str | None, id: str, *, fork: b
     if head is not None and head.id == id:
         return  # put again
     raise stale(history, thread, parent, head)
+
+
+def check_root(history: History, thread: str, root: str) -> None:
+    """Refuse a put of a subgraph whose graph's checkpoint is gone: its thread was deleted. Needs the history's guard.
+
+    Raises:
+        StaleWrite: it is. Nothing was written.
+    """
+    if history.find("", root) is None:
+        raise stale(history, thread, root, history.find("", None))
 
 
 def stale(history: History, thread: str, parent: str | None, head: Stored | None) -> StaleWrite:

@@ -244,10 +244,13 @@ class LandedSaver(BaseCheckpointSaver[str]):
             self._memory.failed(thread, ns, checkpoint["id"], error)
             raise
         follows = ns == "" and complete.get("source") != "fork" and self._memory.follows_head(thread, parent)
+        root = None if ns == "" or self._fork else self._memory.own_root(thread, config)
 
         def check(history: History) -> None:
             if follows:
                 conflicts.check(history, thread, parent, draft.id, fork=self._fork)
+            elif root is not None:
+                conflicts.check_root(history, thread, root)
 
         company = self._threads.company(thread)
         aboard = company.board() if in_loop else []
@@ -299,7 +302,7 @@ class LandedSaver(BaseCheckpointSaver[str]):
                 for index, (channel, value) in enumerate(writes)
             ],
         )
-        known = ns == "" and self._memory.follows_head(thread, id)
+        known = self._memory.follows_head(thread, id) if ns == "" else self._memory.own_root(thread, config) is not None
 
         def append(history: History) -> None:
             if known and history.seen == 0:
