@@ -190,4 +190,4 @@ def output_of(event: str, answer: Answer) -> dict[str, object]:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= CONTEXT_LIMIT else text[:CONTEXT_LIMIT] + " ... (`landed-hook report` has the rest)"
+    return text if len(text) <= CONTEXT_LIMIT else text[:CONTEXT_LIMIT] + " ... (`landed-hook status` has the rest)"
