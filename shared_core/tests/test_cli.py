@@ -225,10 +225,11 @@ def test_status_says_who_holds_what(work):
     landed.write(work / "a", b"one")
     with landed.edit(work / "a"):
         ended = run("status", "--json", work)
-        table = run("status", work).out
+        table = run("status", work, TZ="IST-5:30").out
     (file,) = ended.document["files"]
     assert (file["path"], file["state"], file["holder"]["owner"]["pid"]) == (str(work / "a"), "held", os.getpid())
-    assert "held" in table
+    since = file["holder"]["since"].partition(".")[0].replace("T", " ")
+    assert f"held   {since} UTC  " in table
     assert f"pid {os.getpid()}" in table
     assert run("status", "--json", work).document == {"known": 1, "files": []}
 
@@ -259,8 +260,9 @@ def test_log(work, monkeypatch):
     assert [line["outcome"] for line in lines] == ["landed", "outside", "landed", "not landed", "outside"]
     assert [line["version"] for line in lines][:3] == [first.version, second.replaced, second.version]
     assert lines[2]["write"]["base"] == second.replaced
-    table = run("log", work / "a").out.splitlines()
+    table = run("log", work / "a", TZ="IST-5:30").out.splitlines()
     assert len(table) == 1 + len(lines)
+    assert (table[3].split("  ")[0], lines[2]["at"]) == ("2001-09-09 01:46:40 UTC", "2001-09-09T01:46:40.000Z")
     assert table[0].split() == ["TIME", "OUTCOME", "VERSION", "OVER", "BYTES", "OWNER"]
     assert len(run("log", "--last", 2, work / "a").out.splitlines()) == 3
 

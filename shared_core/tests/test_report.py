@@ -256,7 +256,7 @@ def test_a_refusal_is_logged(work: Path, capsys: pytest.CaptureFixture[str]) -> 
         landed.write(path, "three", expect="9-abc")
     assert main(["log", str(path)]) == console.OK
     logged = capsys.readouterr().out
-    outcomes = [line.split()[2] for line in logged.splitlines()[1:]]
+    outcomes = [line.split()[3] for line in logged.splitlines()[1:]]
     assert outcomes == ["landed", "refused", "refused", "refused", "landed", "landed", "refused"]
     told = page_of(work)[1].text
     assert "expected no file, found 1-" in told

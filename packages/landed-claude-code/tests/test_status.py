@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,7 +39,7 @@ def test_who_holds_what_and_what_was_denied(work: Path, actor, said) -> None:
     assert two.write(plan, "two")
     text = said("status")
     assert f"may be writing {notes}" in text
-    assert f"wrote {plan} at" in text
+    assert re.search(rf"wrote {plan} at [-\d]{{10}} [:\d]{{8}} UTC\b", text)
     assert f"was denied at {text.partition('was denied at ')[2].split(': ')[0]}: Nothing was written. {plan}" in text
     agents = {agent["id"]: agent for agent in json.loads(said("status", "--json"))["agents"]}
     assert [held["path"] for held in agents[None]["holds"]] == [str(notes)]

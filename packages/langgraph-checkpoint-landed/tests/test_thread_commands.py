@@ -89,7 +89,7 @@ def test_nobody_waits_for_langgraph_to_be_told_of_threads(stored: Path, words: l
 def test_threads(run: Any, stored: Path) -> None:
     code, out, _ = run("threads", stored)
     assert code == OK
-    assert re.search(r"^long +\d+ +30 +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  .*pid " + str(os.getpid()), out, re.MULTILINE)
+    assert re.search(r"^long +\d+ +30 +[-\d]{10} \d\d:\d\d:\d\d UTC  .*pid " + str(os.getpid()), out, re.MULTILINE)
     assert r"../a\n\x1b[31m" in out
     assert "\033" not in out
     assert out.splitlines()[-1].startswith(f"{stored}: 3 threads, 36 checkpoints, ")
@@ -112,6 +112,7 @@ def test_thread(run: Any, stored: Path) -> None:
     root = lines[lines.index("the graph: 4 checkpoints, 1 fork") + 2 :][:4]
     drawn = [re.sub(r"[0-9a-f-]{36}", "ID", line) for line in root]
     assert drawn == ["* ID", "|-* ID", "| * ID", "* ID (latest)"]
+    assert len(re.findall(r" \d\d:\d\d:\d\d UTC  \S", out)) == 5
     assert "child:1: 1 checkpoint, 0 forks" in lines
     code, _, err = run("thread", stored, "t", "--namespace", "mistyped")
     assert (code, "no namespace 'mistyped'" in err) == (BAD_NEWS, True)

@@ -333,7 +333,7 @@ def _loss(last: Write, sight: Sight | None, same: list[Write]) -> str:
 def _change(sight: Sight | None) -> str:
     if sight is None:
         return "no file"
-    when = _clock(sight.status.st_mtime)
+    when = clock(sight.status.st_mtime)
     return f"{len(sight.data)} bytes that something outside landed put there, last changed {when}"
 
 
@@ -385,17 +385,28 @@ def _in_question(path: str, store: Store, under: str, fs: _fs.FileOps) -> bool:
 
 def _said(write: Write) -> str:
     what = f"version {write.version} ({write.size} bytes)" if write.digest else f"version {write.version} (a delete)"
-    return f"{what} by {write.owner} at {_clock(write.at)}"
+    return f"{what} by {write.owner} at {clock(write.at)}"
 
 
-def _clock(at: float) -> str:
-    """In UTC: a finding goes into reports and JSON that are read elsewhere."""
+def clock(at: float) -> str:
+    """A time as every command and finding shows it: in UTC, as they are read elsewhere, to the second."""
     return strftime("%Y-%m-%d %H:%M:%S UTC", gmtime(at))
 
 
 def command(*words: str) -> str:
     """A `landed` command line that a shell takes as it is."""
-    return shlex.join(("landed", *words))
+    return " ".join(_quoted(word) for word in ("landed", *words))
+
+
+def _quoted(word: str) -> str:
+    """With what a message cannot show, a line break or a byte that is no text, as the escape that a shell reads."""
+    if word.isprintable():
+        return shlex.quote(word)
+    chars = (
+        char if char.isprintable() and char not in "\\'" else "".join(f"\\{byte:03o}" for byte in os.fsencode(char))
+        for char in word
+    )
+    return f"$'{''.join(chars)}'"
 
 
 def _put_back(path: str, found: str) -> str:

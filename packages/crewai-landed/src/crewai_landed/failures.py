@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-from time import gmtime, strftime, time
+from time import time
 from typing import TYPE_CHECKING, Final
 
 from landed import Journal, Record, Refused
-from landed.audit import INTACT, UNFINISHED, Finding, stores
+from landed.audit import INTACT, UNFINISHED, Finding, clock, stores
 from landed.inspection import records
 from landed.inventory import within
 from landed.publish import READ
@@ -67,7 +67,7 @@ def audit(under: str, *, level: str = READ) -> Iterator[Finding]:  # noqa: ARG00
         if _newest(where) > failed["at"]:
             yield Finding(INTACT, where, "checkpoints landed after one had failed")
             continue
-        at = strftime("%Y-%m-%d %H:%M:%S UTC", gmtime(failed["at"]))
+        at = clock(failed["at"])
         yield Finding(
             UNFINISHED,
             where,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import localtime, strftime
+from time import gmtime, strftime
 
 from landed_claude_code.ledger import SEEN
 
@@ -95,5 +95,5 @@ def listed(lines: list[str]) -> str:
 
 
 def clock(at: float) -> str:
-    """The time of day, as people have it here."""
-    return strftime("%H:%M:%S", localtime(at))
+    """The time of day, in UTC as the commands show it."""
+    return strftime("%H:%M:%S UTC", gmtime(at))

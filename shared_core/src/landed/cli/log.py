@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from landed.audit import clock
 from landed.cli import output
 from landed.cli.scope import scope_of
 from landed.history import Line, history
@@ -65,7 +66,7 @@ def _document(line: Line) -> dict[str, Any]:
 
 
 def _row(line: Line) -> tuple[str, ...]:
-    at = output.clock(line.at) if line.at is not None else "-"
+    at = clock(line.at) if line.at is not None else "-"
     if line.owner is None:
         return at, line.outcome, line.version, "-", "-", "something that does not use landed", output.shown(line.path)
     size = "-" if line.write is None else str(line.write.size) if line.write.digest else "deleted"

@@ -232,11 +232,6 @@ def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:
     return f"\033[{COLOURS[colour]}m{text}\033[0m"
 
 
-def clock(at: float) -> str:
-    """A time as people read it: local, to the second."""
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
 def count(number: int, noun: str) -> str:
     """``1 file``, ``2 files``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from landed.artifact import Artifact
-from landed.audit import command
+from landed.audit import clock, command
 from landed.cli import output
 from landed.cli.scope import scope_of
 from landed.holder import Holder
@@ -101,11 +101,11 @@ def _print(busy: list[Standing], known: int, where: str, current: dict[str, Any]
 def _row(seen: Standing) -> tuple[str, str, str, str]:
     path = output.shown(seen.path) if seen.path is not None else "(its first write)"
     if not seen.held and seen.begun is not None:
-        return state_of(seen), output.clock(seen.begun.at), str(seen.begun.owner), path
+        return state_of(seen), clock(seen.begun.at), str(seen.begun.owner), path
     holder = _holder(seen)
     if holder is None:
         return state_of(seen), "-", "does not say", path
-    since = "-" if holder.since is None else output.clock(holder.since)
+    since = "-" if holder.since is None else clock(holder.since)
     return state_of(seen), since, str(holder.owner), path
 
 

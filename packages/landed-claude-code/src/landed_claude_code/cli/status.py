@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from landed.artifact import Artifact
+from landed.audit import clock
 from landed.cli import output
 from landed.errors import LandedError, Refused
 from landed_claude_code import ledger as ledgers
@@ -13,7 +14,7 @@ from landed_claude_code import workflows
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from landed.lease import Lease
     from landed_claude_code.ledger import Fact, Known, Ledger
@@ -67,7 +68,8 @@ def all_ledgers() -> Iterator[Ledger]:
 
 def status(args: argparse.Namespace) -> int:
     """Show how things stand."""
-    agents = [_standing(ledger) for ledger in output.progress(list(all_ledgers()), "status")]
+    shown_at = output.stamp if args.json else clock
+    agents = [_standing(ledger, shown_at) for ledger in output.progress(list(all_ledgers()), "status")]
     frozen = list(workflows.frozen())
     if args.json:
         output.emit({"agents": agents, "workflows": [workflow.document() for workflow in frozen]})
@@ -78,9 +80,14 @@ def status(args: argparse.Namespace) -> int:
     return output.BAD_NEWS if frozen else output.OK
 
 
-def _standing(ledger: Ledger) -> dict[str, Any]:
+def _standing(ledger: Ledger, shown_at: Callable[[float], str]) -> dict[str, Any]:
     alive = any(owner.alive() is not False for owner in ledger.processes[-1:])
+
+    def fact(one: Fact) -> dict[str, Any]:
+        return {"path": one.path, "at": shown_at(one.at), "detail": one.detail, "sha256": one.digest or None}
+
     held = [(path, lease) for path, known in ledger.known.items() if known.open and (lease := _lease(ledger, path))]
+    wrote = [known.wrote for known in ledger.known.values() if known.wrote is not None]
     return {
         "agent": str(ledger.agent),
         "session": ledger.agent.session,
@@ -88,15 +95,11 @@ def _standing(ledger: Ledger) -> dict[str, Any]:
         "runs": alive,
         "directory": ledger.agent.directory,
         "holds": [
-            {"path": path, "since": output.stamp(lease.since), "until": output.stamp(lease.until)}
-            for path, lease in held
+            {"path": path, "since": shown_at(lease.since), "until": shown_at(lease.until)} for path, lease in held
         ],
-        "wrote": sorted(
-            (_fact(known.wrote) for known in ledger.known.values() if known.wrote is not None),
-            key=lambda wrote: str(wrote["at"]),
-        ),
-        "denied": [_fact(story) for story in ledger.stories if story.kind == ledgers.DENIED],
-        "lost": [_fact(story) for story in ledger.stories if story.kind == ledgers.LOST],
+        "wrote": [fact(one) for one in sorted(wrote, key=lambda one: one.at)],
+        "denied": [fact(story) for story in ledger.stories if story.kind == ledgers.DENIED],
+        "lost": [fact(story) for story in ledger.stories if story.kind == ledgers.LOST],
     }
 
 
@@ -108,10 +111,6 @@ def _lease(ledger: Ledger, path: str) -> Lease | None:
         return None
     ledger.owner = lease.owner if lease is not None else ledger.owner
     return lease if lease is not None and not lease.over and lease.agent == ledger.word else None
-
-
-def _fact(fact: Fact) -> dict[str, Any]:
-    return {"path": fact.path, "at": output.stamp(fact.at), "detail": fact.detail, "sha256": fact.digest or None}
 
 
 def _print_status(agents: list[dict[str, Any]]) -> None:
@@ -169,7 +168,7 @@ def report(args: argparse.Namespace) -> int:
     else:
         header = ("STATE", "WROTE", "AGENT", "FILE")
         output.table(
-            [(row["state"], output.clock(row["at"]), row["agent"], output.shown(row["path"])) for row in rows], header
+            [(row["state"], clock(row["at"]), row["agent"], output.shown(row["path"])) for row in rows], header
         )
         for path, by in dict.fromkeys((row["path"], row["by"]) for row in rows if row["by"]):
             print(f"{output.shown(path)}: {by}")
@@ -187,10 +186,10 @@ def _against_the_disk(path: str, known: Known) -> dict[str, str]:
     if sight is not None and sight.digest == wrote.digest:
         return {"state": ON_DISK, "by": ""}
     if last is not None and last.version != wrote.detail and last.digest == (sight.digest if sight else ""):
-        return {"state": CONTINUED, "by": f"by {last.owner.program} at {output.clock(last.at)}"}
+        return {"state": CONTINUED, "by": f"by {last.owner.program} at {clock(last.at)}"}
     if sight is None:
         return {"state": GONE, "by": "something outside Claude Code's file tools removed it"}
     return {
         "state": CHANGED,
-        "by": f"{len(sight.data)} bytes, last changed {output.clock(sight.status.st_mtime)}, by something else",
+        "by": f"{len(sight.data)} bytes, last changed {clock(sight.status.st_mtime)}, by something else",
     }

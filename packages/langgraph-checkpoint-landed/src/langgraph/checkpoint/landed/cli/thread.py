@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from landed.audit import clock
 from landed.cli import output
 from landed.errors import Corrupt, Refused
 from langgraph.checkpoint.landed.cli.looking import (
@@ -119,7 +120,7 @@ def _rows(some: list[Checkpoint]) -> Iterator[tuple[str, ...]]:
             output.shown(str(each.source or "-")),
             "-" if each.step is None else str(each.step),
             str(each.writes),
-            output.clock(each.time),
+            clock(each.time),
             output.shown(each.writer),
         )
 

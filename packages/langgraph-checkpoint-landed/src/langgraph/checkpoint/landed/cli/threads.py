@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from landed import Corrupt
+from landed.audit import clock
 from landed.cli import output
 from langgraph.checkpoint.landed.cli.looking import DIRECTORY, latest, threads_in
 
@@ -99,5 +100,5 @@ def _print(rows: list[Row], others: list[str], path: str) -> None:
 def _cells(row: Row) -> tuple[str, ...]:
     if row.damage is not None:
         return output.shown(row.thread), "-", "damaged", "-", "-"
-    when, who = (output.clock(row.last.time), output.shown(row.last.writer)) if row.last else ("-", "-")
+    when, who = (clock(row.last.time), output.shown(row.last.writer)) if row.last else ("-", "-")
     return output.shown(row.thread), str(row.size), str(row.checkpoints), when, who
