@@ -58,7 +58,7 @@ def test_write_does_not_replace_what_was_not_named(work):
     ended = run("write", work / "a", stdin=b"two")
     assert ended.code == BAD_NEWS
     assert (work / "a").read_bytes() == b"one"
-    assert "Nothing was written" in ended.err
+    assert "Nothing was changed." in ended.err
     assert f"--expect {first.version}" in ended.err
     assert run("write", work / "a", "--expect", first.version, stdin=b"two").code == OK
     assert run("write", work / "a", "--expect", first.version, stdin=b"three").code == BAD_NEWS

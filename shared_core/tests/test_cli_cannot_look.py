@@ -51,7 +51,8 @@ def test_a_file_that_may_not_be_read(place: Path, command: str, capsys: pytest.C
     (place / "a").chmod(0o000)
     with as_nobody():
         assert main([command, str(place / "a")]) == CANNOT_TELL
-    assert f"{place / 'a'}: the file cannot be read: Permission denied" in capsys.readouterr().err
+    told = f"{place / 'a'}: the file cannot be read: Permission denied (step: read). Nothing was changed. Do it"
+    assert told in capsys.readouterr().err
 
 
 def test_verify_goes_on_behind_what_it_cannot_read(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,7 +86,7 @@ def test_a_report_that_cannot_be_put_there_is_not_written(place: Path, capsys: p
     (place / "closed").chmod(0o555)
     with as_nobody():
         assert main(["report", str(place), "--output", str(place / "closed" / "page.html")]) == BAD_NEWS
-    assert "Nothing was written" in capsys.readouterr().err
+    assert "Nothing was changed." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,7 @@ def test_timeout_in_the_queue(tmp_path: Path, fs: Recording) -> None:
     leader = stage.leader()
     (follower,) = stage.followers(1)
     assert isinstance(follower.done().error, LockTimeout)
-    assert "Nothing was written" in str(follower.error)
+    assert "Nothing was changed." in str(follower.error)
     stage.go_on.set()
     assert leader.done().receipt
     stage.journal.append([b"after"])

@@ -57,7 +57,7 @@ class LandedError(Exception):
     """
 
     outcome: str = NOT_WRITTEN
-    state = "Nothing was written; the old state is intact."
+    state = "Nothing was changed."
 
     def __init__(
         self,
@@ -167,8 +167,6 @@ class VerifyFailed(OutcomeUnknown):
 
 class Corrupt(LandedError):
     """Stored bytes fail their checksum on read. Nothing was changed or dropped."""
-
-    state = "Nothing was changed."
 
 
 def from_os_error(kind: type[Kind], error: OSError, what: str, *, path: str, step: str, hint: str = "") -> Kind:
