@@ -199,6 +199,15 @@ def test_the_program_is_named_by_its_script_or_the_environment(programs: Program
     assert programs.run("from landed.process import me; print(me().program)") == ["python3"]
 
 
+@pytest.mark.parametrize(("first", "name"), [("-", "python3"), ("", "python3"), ("/usr/agents/__main__.py", "agents")])
+def test_a_program_without_a_script_of_its_own_has_a_name(
+    monkeypatch: pytest.MonkeyPatch, first: str, name: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [first])
+    monkeypatch.setattr(process, "_me", None)
+    assert me().program == name
+
+
 def test_the_boot_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert boot_id() == boot_id()
     monkeypatch.setattr(process, "_boot_id", None)

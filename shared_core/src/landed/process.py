@@ -102,8 +102,10 @@ def me() -> Owner:
 
 def _program() -> str:
     argv = getattr(sys, "argv", None) or [""]
-    script = argv[0].rpartition(SEP)[2]
-    name = environ("LANDED_PROGRAM") or (script if script and script != "-c" else f"python{sys.version_info[0]}")
+    directory, _, script = argv[0].rpartition(SEP)
+    if script == "__main__.py":  # python -m PACKAGE
+        script = directory.rpartition(SEP)[2]
+    name = environ("LANDED_PROGRAM") or (f"python{sys.version_info[0]}" if script in {"", "-", "-c"} else script)
     return name.replace("\n", " ").encode("utf-8", "backslashreplace").decode()  # names of files need not be UTF-8
 
 
