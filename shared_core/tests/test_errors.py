@@ -38,7 +38,9 @@ def test_the_state_it_leaves_is_in_the_message(kind: type[landed.LandedError]) -
     assert ("unknown" in kind.state or "published" in kind.state) == issubclass(kind, landed.OutcomeUnknown)
 
 
-@pytest.mark.parametrize("name", ["EACCES", "EDQUOT", "EIO", "EMFILE", "ENOSPC", "ENOTDIR", "EPERM", "EROFS"])
+@pytest.mark.parametrize(
+    "name", ["EACCES", "EDQUOT", "EIO", "EMFILE", "ENAMETOOLONG", "ENOSPC", "ENOTDIR", "EPERM", "EROFS"]
+)
 def test_what_the_system_refuses_has_a_next_step(name: str) -> None:
     cause = OSError(getattr(errno, name), "no")
     steps = {kind: from_os_error(kind, cause, "it broke", path="/a", step="sync").hint for kind in KINDS}

@@ -35,6 +35,7 @@ _NEXT: Final = {
     "EDQUOT": "Make room, then do it again.",
     "EIO": "Look at the disk before anything else.",
     "EMFILE": "Close files, or allow more of them: ulimit -n.",
+    "ENAMETOOLONG": "Name another path: a part of this one is too long.",
     "ENOSPC": "Make room, then do it again.",
     "ENOTDIR": "Name another path: a part of this one is no directory.",
     "EPERM": "Do it as a user who may.",

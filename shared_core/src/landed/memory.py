@@ -96,7 +96,7 @@ def unmet(path: str, wanted: str | Absent | None, verdict: Verdict, there: str, 
     """The error for an expectation that is not met by what is `there`, in words."""
     outside = verdict.origin == OUTSIDE
     what = (
-        f"there is {there}, which this program has not seen"
+        f"found {there}, which this program has not seen"
         if wanted is None
         else f"expected {'no file' if isinstance(wanted, Absent) else f'version {wanted}'}, found {there}"
     )
