@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from command_line import BAD_NEWS, CANNOT_TELL, OK, on_a_terminal, run
 
 import landed
+from landed import audit
 from landed.cli import COMMANDS, build_parser, main, output
 
 JOURNAL = [f"journal {command}" for command in ("inspect", "verify", "compact", "salvage")]
@@ -173,6 +176,20 @@ def test_a_name_cannot_fool_the_terminal(work):
     assert "\033" not in ended.out
     assert r"a\n\x1b[31mb\udcff" in ended.out
     assert run("audit", "--json", work, PYTHONIOENCODING="ascii").document["findings"][0]["path"] == str(name)
+    ended = run("verify", name)
+    assert (ended.code, "\033" in ended.err, r"a\n\x1b[31mb\udcff: it is not" in ended.err) == (BAD_NEWS, False, True)
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
+@pytest.mark.parametrize("name", ["a b", "'$(false)`", "a'\\\n\033[31mé\udcff1"])
+def test_a_command_that_is_told_can_be_given_to_a_shell(name):
+    words = ["log", f"/work/{name}"]
+    told = audit.command(*words)
+    assert output.shown(told) == told
+    printed = subprocess.run(
+        ["bash", "-c", f"landed() {{ printf '%s\\0' \"$@\"; }}; {told}"], capture_output=True, check=True
+    ).stdout
+    assert [os.fsdecode(word) for word in printed.split(b"\0")[:-1]] == words
 
 
 def test_nobody_reads_the_output_to_its_end(work):

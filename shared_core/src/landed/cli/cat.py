@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     sys.stdout.buffer.write(snapshot.data)
     sys.stdout.buffer.flush()
     if snapshot.origin == OUTSIDE and not snapshot.version.startswith("0+"):
-        output.note(f"{output.shown(snapshot.path)} was changed outside landed; its version is now {snapshot.version}")
+        output.note(f"{snapshot.path} was changed outside landed; its version is now {snapshot.version}")
     return output.OK
 
 

@@ -249,7 +249,12 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
 
 def note(text: str) -> None:
     """Say something beside the result, on standard error."""
-    print(f"{_program}: {text}", file=sys.stderr)
+    print(f"{_program}: {shown(text)}", file=sys.stderr)
+
+
+def complain(error: LandedError) -> None:
+    """Say on standard error what landed raised."""
+    print(f"{coloured(f'{_program}:', 'bad', sys.stderr)} {shown(str(error))}", file=sys.stderr)
 
 
 def progress(items: Sequence[T], what: str) -> Iterator[T]:
@@ -360,7 +365,7 @@ def fail(args: argparse.Namespace, error: LandedError, next_step: str = "") -> i
     code = exit_code(error, looks=getattr(args, "looks", False))
     if getattr(args, "json", False):
         emit({"error": error_document(error)})
-    print(f"{coloured(f'{_program}:', 'bad', sys.stderr)} {error}", file=sys.stderr)
+    complain(error)
     if next_step:
         note(next_step)
     return code
@@ -382,7 +387,7 @@ def exit_code(error: LandedError, *, looks: bool) -> int:
 
 def fail_plainly(args: argparse.Namespace, error: OSError, code: int) -> int:
     """Say what the system raised, and return `code`."""
-    where = f"{shown(os.fsdecode(error.filename))}: " if error.filename else ""
+    where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
     message = f"{where}{error.strerror or error}"
     if getattr(args, "json", False):
         path = os.fsdecode(error.filename) if error.filename else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from landed import files
 from landed.cli import output
 from landed.errors import LandedError, VerifyFailed
@@ -40,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
             # What the name leads to is known, and it is not what was written: that is bad news, not doubt.
             codes.append(output.BAD_NEWS if isinstance(error, VerifyFailed) else output.exit_code(error, looks=True))
             documents.append({"path": error.path or path, "ok": False, "error": output.error_document(error)})
-            print(f"{output.coloured('landed:', 'bad', sys.stderr)} {error}", file=sys.stderr)
+            output.complain(error)
             continue
         documents.append({"ok": True, **output.receipt_document(receipt)})
         if not args.json:

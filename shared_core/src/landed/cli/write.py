@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import sys
 
 from landed import _fs, files
@@ -92,5 +91,6 @@ def _source(name: str) -> bytes:
 def _next_step(path: str, found: str | None) -> str:
     if found is None or found == repr(ABSENT):
         return "nothing is there now: `--expect absent` creates it"
-    again = shlex.join(("landed", "cat", without_password(path)))
-    return f"see it with `{again}`; `--expect {found}` then writes over exactly that"
+    from landed.audit import command
+
+    return f"see it with `{command('cat', without_password(path))}`; `--expect {found}` then writes over exactly that"

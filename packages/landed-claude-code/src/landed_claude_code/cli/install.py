@@ -59,9 +59,9 @@ def install(args: argparse.Namespace) -> int:
     if args.json:
         output.emit({"path": path, "changed": changed, "dry_run": args.dry_run, "entries": wanted})
     elif args.dry_run:
-        output.note(f"{'nothing was written to' if changed else 'it is already in'} {output.shown(path)}")
+        output.note(f"{'nothing was written to' if changed else 'it is already in'} {path}")
     else:
-        print(f"{'installed in' if changed else 'already in'} {output.shown(path)}")
+        print(f"{'installed in' if changed else 'already in'} {path}")
         if changed:
             output.note("`landed-hook doctor` tries it")
     return output.OK
@@ -145,7 +145,7 @@ def uninstall(args: argparse.Namespace) -> int:
             if args.json:
                 continue
             if args.dry_run:
-                output.note(f"nothing was written to {output.shown(path)}")
+                output.note(f"nothing was written to {path}")
             else:
                 print(f"taken out of {output.shown(path)}")
     if changed and not args.dry_run:
