@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -235,8 +236,10 @@ def test_it_prints_and_it_is_for_machines(work: Path, capsys: pytest.CaptureFixt
     landed.write(work / "plan.md", "one")
     assert main(["report", str(work), "--output", "-"]) == console.OK
     assert capsys.readouterr().out.startswith("<!doctype html>")
-    assert main(["report", str(work), "--json", "--output", str(work.parent / "page.html")]) == console.OK
-    assert '"total": 1' in capsys.readouterr().out
+    for output, path in ((str(work.parent / "page.html"),) * 2, ("-", None)):
+        assert main(["report", str(work), "--json", "--output", output]) == console.OK
+        document = json.loads(capsys.readouterr().out)
+        assert (document["path"], document["total"]) == (path, 1)
 
 
 # The log of refusals, which the report is made of.

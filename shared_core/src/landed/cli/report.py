@@ -54,14 +54,15 @@ def run(args: argparse.Namespace) -> int:
     made = report(scope.words, sections)
     scope.refuse_nothing(args.target, known=bool(made.total))
     page = render(made)
-    if path == "-":
-        print(page, end="")
-    else:
+    if path != "-":
         args.looks = False  # from here on it writes
         write(path, page, expect=ABSENT if replaced is None else replaced)
-    if args.json and path != "-":
-        output.emit({"path": path, "total": made.total, "sections": [asdict(section) for section in made.sections]})
-    elif path != "-":
+    if args.json:
+        told = [asdict(section) for section in made.sections]
+        output.emit({"path": None if path == "-" else path, "total": made.total, "sections": told})
+    elif path == "-":
+        print(page, end="")
+    else:
         bad, doubt = made.count(BAD), made.count(DOUBT)
         said = f"{made.count(GOOD)} kept, {bad} not kept, {doubt} unclear"
         print(f"{output.count(made.total, 'artifact')} in {output.shown(scope.words)}: {said}")
