@@ -165,6 +165,9 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch, capsys
     shown = capsys.readouterr().err
     assert "###" in shown
     assert shown.endswith("\r\033[K")
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((30, 24)))
+    list(output.progress(["x"], "audit"))
+    assert max(map(len, capsys.readouterr().err.split("\r\033[K"))) == 29, "a second line would stay there"
 
 
 def test_a_name_cannot_fool_the_terminal(work):

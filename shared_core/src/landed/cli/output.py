@@ -290,7 +290,8 @@ class Meter:
         much = f"{self._amount(done)} of {self._amount(total)}{self._unit and ' '}{self._unit}"
         if self._bar:
             filled = BAR * done // max(1, total)
-            sys.stderr.write(f"\r\033[K{self._what} [{'#' * filled}{'.' * (BAR - filled)}] {much}{left}")
+            line = f"{self._what} [{'#' * filled}{'.' * (BAR - filled)}] {much}{left}"
+            sys.stderr.write(f"\r\033[K{line[: _columns() - 1]}")  # what is wrapped is not wiped
         else:
             sys.stderr.write(f"{self._what}: {much}{left}\n")
         sys.stderr.flush()
@@ -305,6 +306,14 @@ class Meter:
         if self._drawn:
             sys.stderr.write("\r\033[K")
             sys.stderr.flush()
+
+
+def _columns() -> int:
+    """How wide the terminal on standard error is."""
+    try:
+        return os.get_terminal_size(2).columns or WIDTH  # one that does not know says 0
+    except OSError:
+        return WIDTH
 
 
 # Failures.
