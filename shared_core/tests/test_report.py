@@ -240,6 +240,8 @@ def test_it_prints_and_it_is_for_machines(work: Path, capsys: pytest.CaptureFixt
         assert main(["report", str(work), "--json", "--output", output]) == console.OK
         document = json.loads(capsys.readouterr().out)
         assert (document["path"], document["total"]) == (path, 1)
+        events = document["sections"][0]["timelines"][0]["events"]
+        assert [re.sub(r"\d", "0", event["at"]) for event in events] == ["0000-00-00T00:00:00.000Z"] * 2
 
 
 # The log of refusals, which the report is made of.

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any, Final
 
+    from landed.report.model import Section
+
 OUTPUT: Final = "landed-report.html"
 DESCRIPTION = """\
 Make one HTML page of what landed knows: for each file and each journal a timeline of who wrote, who was
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         args.looks = False  # from here on it writes
         write(path, page, expect=ABSENT if replaced is None else replaced)
     if args.json:
-        told = [asdict(section) for section in made.sections]
+        told = [_document(section) for section in made.sections]
         output.emit({"path": None if path == "-" else path, "total": made.total, "sections": told})
     elif path == "-":
         print(page, end="")
@@ -70,6 +72,13 @@ def run(args: argparse.Namespace) -> int:
     if made.count(BAD):
         return output.BAD_NEWS
     return output.CANNOT_TELL if made.count(DOUBT) else output.OK
+
+
+def _document(section: Section) -> dict[str, Any]:
+    document = asdict(section)
+    for event in (event for timeline in document["timelines"] for event in timeline["events"]):
+        event["at"] = None if event["at"] is None else output.stamp(event["at"])
+    return document
 
 
 def _replaceable(path: str) -> str | None:
