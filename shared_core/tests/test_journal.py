@@ -138,7 +138,7 @@ def test_stale_where_the_segment_is_full(journal: Journal) -> None:
 @pytest.mark.parametrize(
     "records",
     [
-        *([], b"bytes instead of a list", ["text"], [bytearray(b"x")], [None], [1]),
+        *([], ["text"], [bytearray(b"x")], [None], [1]),
         *([Record(b"x", b"k" * 65_536)], [Record(b"x", b"", 256)], [Record(b"x", b"", -1)], [Record("x")]),  # type: ignore[arg-type]
     ],
 )
@@ -147,6 +147,12 @@ def test_refused(journal: Journal, records: list[bytes]) -> None:
         journal.append(records)
     assert journal.tail == 0
     journal.append([b"good"])
+
+
+@pytest.mark.parametrize("alone", [b"bytes", bytearray(b"x"), "text"])
+def test_refused_says_that_a_batch_is_a_list(journal: Journal, alone: bytes) -> None:
+    with pytest.raises(Refused, match="records come in a list, not as"):
+        journal.append(alone)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", [1.5, "1", None])

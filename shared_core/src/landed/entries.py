@@ -116,7 +116,8 @@ def encode_batch(records: Iterable[Record | bytes]) -> tuple[bytes, int]:
         else:
             each = record if isinstance(record, Record) else Record(record)
             if fault := each.fault():
-                raise ValueError(fault)
+                alone = isinstance(records, (bytes, bytearray, str))
+                raise ValueError(f"records come in a list, not as {type(records).__name__}" if alone else fault)
             parts += (LAYOUT.pack(each.kind, len(each.key), count, len(each.data)), each.key, each.data)
         count += 1
     payload = b"".join(parts)
