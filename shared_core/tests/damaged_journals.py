@@ -74,3 +74,17 @@ def crashed(directory: Path) -> tuple[Path, int]:
     at = frame_offsets(path)[-2]
     flip(path, at + 50)
     return path, at
+
+
+def torn(directory: Path) -> tuple[Path, int]:
+    """A journal whose last frame was cut short; its newest segment, and where that frame begins."""
+    with landed.Journal(directory) as journal:
+        journal.append([b"x" * 3000])
+        journal.append([b"y" * 3000])
+        journal.append([b"z" * 6000])
+    path = max(directory.glob("*.seg"))
+    size = path.stat().st_size
+    at = frame_offsets(path)[-2]
+    boundary = -(-(at + 40) // 4096) * 4096
+    change(path, boundary, bytes(size - boundary))
+    return path, at

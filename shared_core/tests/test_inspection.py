@@ -21,8 +21,10 @@ from damaged_journals import (
     make,
     records_of,
     salvaged,
+    torn,
     unflushed,
 )
+from read_only import ReadOnly
 
 import landed
 from landed import _fs, inspection
@@ -35,35 +37,6 @@ from landed.local.salvage import salvage
 from landed.local.walk import BUSY
 
 pytestmark = pytest.mark.usefixtures("small_segments")
-
-
-class ReadOnly(_fs.FileOps):
-    """A directory as a read-only mount shows it; everywhere else the real thing."""
-
-    def __init__(self, directory: Path) -> None:
-        self._below = str(directory)
-
-    def _refuse(self, path: str) -> None:
-        if os.path.abspath(path).startswith(self._below):
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
-
-    def open(self, path: str, flags: int, mode: int = 0o600, *, dir_fd: int | None = None) -> int:
-        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
-            self._refuse(path)
-        return super().open(path, flags, mode, dir_fd=dir_fd)
-
-    def rename(self, source: str, target: str, *, dir_fd: int | None = None) -> None:
-        self._refuse(source)
-        self._refuse(target)
-        super().rename(source, target, dir_fd=dir_fd)
-
-    def unlink(self, path: str, *, dir_fd: int | None = None) -> None:
-        self._refuse(path)
-        super().unlink(path, dir_fd=dir_fd)
-
-    def mkdir(self, path: str, mode: int = 0o777) -> None:
-        self._refuse(path)
-        super().mkdir(path, mode)
 
 
 # Whole journals.
@@ -137,38 +110,6 @@ def test_the_check_of_that_can_fail(work):
     make(work / "j", 1)
     with pytest.raises(LandedError):
         landed.Journal(work / "j", log=LocalLog(str(work / "j"), fs=ReadOnly(work / "j"))).append([b"x"])
-
-
-def test_who_may_only_read_reads_a_journal_and_appends_as_soon_as_that_is_granted(work):
-    records = make(work / "j", 40)
-    fs = ReadOnly(work / "j")
-    journal = landed.Journal(work / "j", log=LocalLog(str(work / "j"), create=False, fs=fs))
-    assert [(entry.sequence, entry.data) for entry in journal.read()] == records
-    with pytest.raises(landed.NotLanded, match="the newest segment cannot be opened") as caught:
-        journal.append([b"refused"])
-    assert caught.value.errno == errno.EROFS
-    fs._below = str(work / "elsewhere")
-    journal.append([b"granted"])
-    assert records_of(work / "j")[len(records) :] == [(journal.tail, b"granted")]
-
-
-def test_who_may_only_read_takes_the_lock_before_a_torn_end_is_believed(work):
-    torn(work / "j")
-
-    class Locked(ReadOnly):
-        taken = 0
-
-        def flock(self, fd: int, *, blocking: bool, shared: bool = False) -> None:
-            super().flock(fd, blocking=blocking, shared=shared)
-            self.taken += 1
-
-    fs = Locked(work / "j")
-    assert LocalLog(str(work / "j"), create=False, fs=fs).tail() == 2
-    assert fs.taken
-    (work / "j" / "lock").unlink()
-    with pytest.raises(landed.NotLanded, match="the lock file cannot be locked") as caught:
-        LocalLog(str(work / "j"), create=False, fs=fs)
-    assert caught.value.errno == errno.EROFS, "and not that there is none"
 
 
 def test_a_copy_without_its_lock_file(work):
@@ -446,20 +387,6 @@ def test_a_crash_tail_that_was_recovered(work, rebooted):
     assert salvage(work / "j", work / "out 2").base >= 8
     change(work / "j" / SECOND, 0, bytes(16))  # then only the records tell where the next segment begins
     assert salvaged(work / "j", work / "out") == [*make(work / "k", 4, size=40)[:4], (5, b"after the crash")]
-
-
-def torn(directory: Path) -> tuple[Path, int]:
-    """A journal whose last frame was cut short; its newest segment, and where that frame begins."""
-    with landed.Journal(directory) as journal:
-        journal.append([b"x" * 3000])
-        journal.append([b"y" * 3000])
-        journal.append([b"z" * 6000])
-    path = max(directory.glob("*.seg"))
-    size = path.stat().st_size
-    at = frame_offsets(path)[-2]
-    boundary = -(-(at + 40) // 4096) * 4096
-    change(path, boundary, bytes(size - boundary))
-    return path, at
 
 
 def test_a_torn_tail(work):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from damaged_journals import contents, crashed, make, records_of
@@ -38,7 +39,7 @@ def test_one_of_many_keeps_its_name(work):
         (work / "out").rename(path)
         with landed.Journals(work / "many") as journals:
             assert name in journals.names()
-            assert records_of(path) == [(1, b"one")]
+            assert records_of(Path(path)) == [(1, b"one")]
 
 
 def test_salvage_below_a_file_is_told_as_any_place_where_it_cannot_be_made(work):
