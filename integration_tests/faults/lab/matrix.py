@@ -49,7 +49,7 @@ LAYERS = {
     + _core("platforms", "lock_interrupts", "journal_forks", "journal_space", "engines", "inspection", "salvage")
     + _core("journal", "journal_segments", "journal_recovery", "journals", "journal_groups", "journal_owners")
     + _core("journal_holes", "journal_lost_files", "journal_listing", "journal_recreated", "journal_flush_doubts")
-    + _core("journal_errors", "journals_errors", "report"),
+    + _core("journal_errors", "journals_errors", "report", "journal_read_only", "journal_timeouts"),
     "damage": _core("journal_damage"),
     "failing calls (model)": _core("fail_nth_call", "journal_fail_nth_call", "journal_pairs", "journal_interrupts"),
     "power cuts (model)": _core("crash_states", "state_machine", "journal_crash_states", "journals_crash_states")
