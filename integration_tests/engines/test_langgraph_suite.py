@@ -95,6 +95,7 @@ LOCAL: dict[str, str] = {
     "test_any_thread_and_namespace": "it measures the names of files",
     "test_damage_in_the_middle_is_never_a_shorter_thread": _TREE,
     "test_damage_is_never_an_empty_thread": _TREE,
+    "test_a_damaged_thread_is_not_passed_over": _TREE,
     "test_nothing_is_plain_with_an_encrypting_serializer": _TREE,
     "test_the_first_put_and_the_first_writes_make_one_journal": "it counts the directories that are made",
     "test_the_directory_is_removed_under_a_run": "it removes the directory",
