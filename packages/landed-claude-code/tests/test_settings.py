@@ -110,6 +110,19 @@ def project(work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return work
 
 
+def test_a_name_cannot_fool_the_terminal(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = work / "a\033[31mb"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    for words in (["install", "--dry-run"], ["install"], ["uninstall", "--dry-run"], ["uninstall"]):
+        assert main([*words, "--scope", "project"] if words[0] == "install" else words) == 0
+        shown = capsys.readouterr()
+        assert "\033" not in shown.out + shown.err
+        assert r"a\x1b[31mb" in shown.out + shown.err
+
+
 @pytest.mark.parametrize("scope", ["user", "project", "local"])
 def test_the_commands(project: Path, scope: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = path_of(scope, str(project))

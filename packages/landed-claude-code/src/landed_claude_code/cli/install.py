@@ -61,7 +61,7 @@ def install(args: argparse.Namespace) -> int:
     elif args.dry_run:
         output.note(f"{'nothing was written to' if changed else 'it is already in'} {path}")
     else:
-        print(f"{'installed in' if changed else 'already in'} {path}")
+        print(f"{'installed in' if changed else 'already in'} {output.shown(path)}")
         if changed:
             output.note("`landed-hook doctor` tries it")
     return output.OK
