@@ -186,7 +186,7 @@ def test_a_name_cannot_fool_the_terminal(work):
 @pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
 @pytest.mark.parametrize("name", ["a b", "'$(false)`", "a'\\\n\033[31mé\udcff1"])
 def test_a_command_that_is_told_can_be_given_to_a_shell(name):
-    words = ["log", f"/work/{name}"]
+    words = ["log", f"/data/{name}"]
     told = audit.command(*words)
     assert output.shown(told) == told
     printed = subprocess.run(
