@@ -69,7 +69,10 @@ def sweep(objects: Objects, head: Head) -> list[str]:
 
 
 def discard(objects: Objects, head: Head, known: Head) -> None:
-    """Delete the segments that were put for a head which is not the journal's, and never will be."""
+    """Delete the segments that were put for a head which is not the journal's, and never will be.
+
+    Each of them holds the batches that were to be appended: where those are not found, no later head names it.
+    """
     objects.discard(head, [*_named(head) - _named(known)])
 
 
