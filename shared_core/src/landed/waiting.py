@@ -1,7 +1,11 @@
-"""Waiting for a lock that another process has: a few tries, then a thread that blocks in the kernel's fair queue.
+"""Waiting for a lock that another process has: a few tries, then a thread that blocks in the kernel's queue.
 
 Apart from `landed.lock`, which needs it only under contention. A loop that polls would let the holder take the lock
 again and starve the others; a call that blocks in the caller's own thread would know no timeout.
+
+The kernel wakes the first of its queue when the lock is free, and gives it to whoever asks next. On a busy machine that
+is the process which had it last: it runs, and the woken one waits for a processor. So whoever had to wait for the lock
+a moment ago gives way before it asks again.
 """
 
 from __future__ import annotations
@@ -30,6 +34,12 @@ holder, when our waking up is what has stopped it. A sleep costs as much process
 WATCHED_PAUSES: Final = (0.00005,) * 40
 """The pauses for such a lock: a hand-over in the kernel takes longer than it is held, and who looks again and again is
 served as fairly, by chance."""
+CROWD: Final = 4
+"""How many acquisitions after one that had to wait stay back first: of a lock that is free when its turn comes nobody
+can tell whether others still wait for it."""
+COURTESY: Final = 0.001
+"""Seconds to stay back, so that whoever was woken gets a processor: of shorter ones a busy machine's scheduler makes
+nothing, during longer ones nobody has the lock."""
 
 _give_way: Callable[[], object] = getattr(posix, "sched_yield", lambda: sleep(0))
 """Let another process have the processor; come back as soon as it is free."""
@@ -45,6 +55,20 @@ def wait(slot: lock._Slot, deadline: float, attempt: Callable[[int], bool], fs: 
     Raises:
         OSError: as `Waiter.wait`.
     """
+    if slot.crowd:
+        slot.crowd -= 1
+        if lock._remaining(deadline) > COURTESY:
+            sleep(COURTESY)
+        if attempt(slot.fd):
+            return True
+    if not watched:
+        slot.crowd = CROWD
+    return _try_then_queue(slot, deadline, attempt, fs, watched=watched)
+
+
+def _try_then_queue(
+    slot: lock._Slot, deadline: float, attempt: Callable[[int], bool], fs: _fs.FileOps, *, watched: bool
+) -> bool:
     for _ in range(YIELDS if watched else 0):
         _give_way()
         if attempt(slot.fd):
