@@ -425,7 +425,7 @@ def test_doctor(work):
     plain = run("doctor", work)
     assert (plain.code, "can keep its promise here" in plain.out) == (OK, True)
     missing = run("doctor", work / "missing")
-    assert missing.code == BAD_NEWS
+    assert (missing.code, missing.out) == (BAD_NEWS, "")
 
 
 def test_doctor_fails_where_locks_do_not_exclude(work, monkeypatch, capsys):

@@ -236,9 +236,11 @@ def test_what_is_not_there(run: Any, stored: Path, tmp_path: Path) -> None:
     assert "there is no thread 'x'" in run("thread", stored, "x")[2]
     code, _, err = run("prune-threads", stored, "long", "x")
     assert (code, "there is no thread 'x'" in err) == (BAD_NEWS, True)
+    assert run("prune-threads", stored)[0] == USAGE
+    code, _, err = run("prune-threads", stored, "long", "--all", "--delete")
+    assert (code, "not both" in err) == (USAGE, True)
     with LandedSaver(stored) as saver:
         assert len(list(saver.list(config("long")))) == 30, "nothing was changed"
-    assert run("prune-threads", stored)[0] == USAGE
     for words in (("threads", ""), ("thread", "", "t"), ("prune-threads", "", "--all"), ("import-sqlite", "", missing)):
         code, _, err = run(*words)
         assert (code, err.startswith("landed: '':")) == (BAD_NEWS, True), "of a variable that is not set"

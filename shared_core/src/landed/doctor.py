@@ -88,12 +88,12 @@ def examine(directory: str, fs: _fs.FileOps = _fs.LOCAL) -> Iterator[Check]:
     refuse_address(directory)
     directory = os.path.realpath(directory)
     store = store_for(directory, fs)
-    yield from _mounts(directory, store)
-    usable = _attempt("state directory", lambda: _state_usable(store, fs))
-    yield usable
-    if usable.status == FAIL:
-        return  # nothing can be written without it
-    with Bench(directory, fs) as bench:
+    with Bench(directory, fs) as bench:  # first of all: where none can be made, nothing else is either
+        yield from _mounts(directory, store)
+        usable = _attempt("state directory", lambda: _state_usable(store, fs))
+        yield usable
+        if usable.status == FAIL:
+            return  # nothing can be written without it
         for name, check in FILE_TRIALS:
             yield _attempt(name, lambda check=check: check(bench, fs))  # type: ignore[misc]
     with Bench(store.root, fs) as bench:

@@ -63,6 +63,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.threads and not args.all and args.older_than is None:
         output.note("name the threads, or say --all or --older-than DAYS")
         return output.USAGE
+    if args.threads and args.all:
+        output.note("name the threads or say --all, not both")
+        return output.USAGE
     threads = threads_in(args.directory)
     there = set(threads.journals.names())
     for name in args.threads:  # before anything is changed
