@@ -35,11 +35,11 @@ WATCHED_PAUSES: Final = (0.00005,) * 40
 """The pauses for such a lock: a hand-over in the kernel takes longer than it is held, and who looks again and again is
 served as fairly, by chance."""
 CROWD: Final = 4
-"""How many acquisitions after one that had to wait stay back first: of a lock that is free when its turn comes nobody
-can tell whether others still wait for it."""
+"""How many acquisitions after one that had to wait stay back first: a lock that is free then may still be wanted by one
+that was woken for it and has no processor yet."""
 COURTESY: Final = 0.001
-"""Seconds to stay back, so that whoever was woken gets a processor: of shorter ones a busy machine's scheduler makes
-nothing, during longer ones nobody has the lock."""
+"""Seconds to stay back, so that whoever was woken gets a processor. A busy machine's scheduler hardly heeds less, and
+the lock stands idle for no longer than that."""
 
 _give_way: Callable[[], object] = getattr(posix, "sched_yield", lambda: sleep(0))
 """Let another process have the processor; come back as soon as it is free."""
