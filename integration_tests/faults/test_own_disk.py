@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from lab import disk, own_disk
 HERE = Path(__file__).parent
 SLOW_MS = 20
 FLUSHES = 10
+KILLS = [pytest.param(signal.SIGKILL, id=f"SIGKILL {number}") for number in range(8)]
+"""Several, as which process is the last to go is chance."""
 LOOK = """
 import json, os, sys, time
 sys.path.append(sys.argv[3])
@@ -54,8 +57,11 @@ def look(*words: object) -> dict[str, object]:
 
 
 def standing() -> tuple[set[Path], set[str]]:
-    """What is in memory, and which loop devices stand on something."""
-    loops = {path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file")}
+    """What is in memory, and what loop devices stand on. Those of other tests may go at any time."""
+    loops = set()
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with suppress(OSError):
+            loops.add(path.read_text())
     return set(Path("/dev/shm").glob("landed-lab-*")), loops
 
 
@@ -75,7 +81,9 @@ def test_a_flush_takes_as_long_as_it_is_told() -> None:
     assert SLOW_MS <= float(seen["flush_ms"]) < 3 * SLOW_MS
     assert 32 <= seen["mib"] <= 64
     assert seen["beside"] == ["fuse", "mnt"]  # nor is there a log
-    assert standing() == before
+    left, loops = standing()
+    assert left <= before[0]
+    assert loops <= before[1]
 
 
 @needs("ext4", device=True)
@@ -92,7 +100,7 @@ def test_where_there_can_be_none_one_line_says_why() -> None:
 
 
 @needs("ext4", device=True)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, *KILLS])
 def test_whatever_ends_it_nothing_stays(number: signal.Signals) -> None:
     before = standing()
     words = ["--flush-ms", "1", "--size", "64", "sh", "-c", "echo up; read line"]
@@ -103,10 +111,10 @@ def test_whatever_ends_it_nothing_stays(number: signal.Signals) -> None:
         process.send_signal(number)
         assert process.wait(30) == (128 + number if number == signal.SIGTERM else -number)
     until = time.monotonic() + 30
-    while standing()[1] != before[1] and time.monotonic() < until:  # the command reads the end of its input first
+    while not standing()[1] <= before[1] and time.monotonic() < until:  # the command reads the end of its input first
         time.sleep(0.05)
     left, loops = standing()
-    assert loops == before[1]
+    assert loops <= before[1]
     for directory in left - before[0]:  # a kill leaves the names of its directories, and not a byte
         assert number == signal.SIGKILL
         assert not any(path.is_file() for path in directory.rglob("*"))

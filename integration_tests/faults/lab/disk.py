@@ -152,7 +152,7 @@ class Bench:
         subprocess.run(command, check=True, capture_output=True, timeout=GUARD)
 
     def start_device(self, *, log: bool = True) -> None:
-        """Serve the image by `lab.device`, which keeps a log or does not."""
+        """Serve the image by `lab.device`, which keeps a log or does not; nothing may be mounted yet."""
         self.log.unlink(missing_ok=True)
         noted = str(self.log) if log else os.devnull
         command = [sys.executable, "-m", "lab.device", str(self._fuse), str(self.image), noted]
@@ -162,6 +162,9 @@ class Bench:
             assert self._device.poll() is None, "the device did not start"
             assert time.monotonic() < until, "the device does not answer"
             time.sleep(0.01)
+        # What stands on the device is mounted where the device is not. When all are killed, the last one in a namespace
+        # unmounts what is mounted there, and only then lets go of its files: a device would wait for its own answer.
+        own_namespace()
 
     def stop_device(self) -> None:
         if self._device is not None:
