@@ -152,7 +152,7 @@ class Bench:
         subprocess.run(command, check=True, capture_output=True, timeout=GUARD)
 
     def start_device(self, *, log: bool = True) -> None:
-        """Serve the image by `lab.device`, which keeps a log or does not; nothing may be mounted yet."""
+        """Serve the image by `lab.device`, which keeps a log or does not. Before `mount`."""
         self.log.unlink(missing_ok=True)
         noted = str(self.log) if log else os.devnull
         command = [sys.executable, "-m", "lab.device", str(self._fuse), str(self.image), noted]

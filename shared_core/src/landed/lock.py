@@ -69,7 +69,7 @@ class _Turn:
 class _Slot:
     """What the threads of this process share for one lock path."""
 
-    __slots__ = ("beside", "crowd", "fd", "identity", "known", "ours", "turn", "waiters")
+    __slots__ = ("beside", "courtesies", "fd", "identity", "known", "ours", "turn", "waiters")
 
     def __init__(self) -> None:
         self.fd = -1
@@ -79,7 +79,7 @@ class _Slot:
         self.identity: tuple[int, int] = (0, 0)
         self.turn: _Turn | None = None
         self.waiters: list[_Turn] = []
-        self.crowd = 0  # how many of our next acquisitions let other processes go first
+        self.courtesies = 0  # our next acquisitions that let other processes go first
 
 
 _guard = _thread.allocate_lock()
@@ -219,7 +219,7 @@ class Lock:
             for _ in range(REOPENS):
                 if slot.fd < 0:
                     self._open(slot)
-                if slot.crowd or not self._try(slot.fd):
+                if slot.courtesies or not self._try(slot.fd):
                     self._wait(slot, deadline)
                 if slot.identity == self._seen:
                     return  # watched: held for microseconds, over and over; the kernel names its holder

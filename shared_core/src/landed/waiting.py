@@ -5,7 +5,7 @@ again and starve the others; a call that blocks in the caller's own thread would
 
 The kernel wakes the first of its queue when the lock is free, and gives it to whoever asks next. On a busy machine that
 is the process which had it last: it runs, and the woken one waits for a processor. So whoever had to wait for the lock
-a moment ago gives way before it asks again.
+stays back for a moment the next few times that it asks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ holder, when our waking up is what has stopped it. A sleep costs as much process
 WATCHED_PAUSES: Final = (0.00005,) * 40
 """The pauses for such a lock: a hand-over in the kernel takes longer than it is held, and who looks again and again is
 served as fairly, by chance."""
-CROWD: Final = 4
+COURTESIES: Final = 4
 """How many acquisitions after one that had to wait stay back first: a lock that is free then may still be wanted by one
 that was woken for it and has no processor yet."""
 COURTESY: Final = 0.001
@@ -55,14 +55,14 @@ def wait(slot: lock._Slot, deadline: float, attempt: Callable[[int], bool], fs: 
     Raises:
         OSError: as `Waiter.wait`.
     """
-    if slot.crowd:
-        slot.crowd -= 1
+    if slot.courtesies:
+        slot.courtesies -= 1
         if lock._remaining(deadline) > COURTESY:
             sleep(COURTESY)
         if attempt(slot.fd):
             return True
     if not watched:
-        slot.crowd = CROWD
+        slot.courtesies = COURTESIES
     return _try_then_queue(slot, deadline, attempt, fs, watched=watched)
 
 
